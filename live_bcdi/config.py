@@ -1,0 +1,219 @@
+"""A beamline as one TOML file, read by models that refuse unknown keys. No I/O beyond reading that file."""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from .types import Geometry, Rotation, ScanError, Vector
+
+_UNIT = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
+
+
+def direction(text: str) -> Vector:
+    """'y+' or 'x-' as a unit vector of the lab frame. For a circle the sign is the sense of rotation."""
+    if len(text) != 2 or text[0] not in _UNIT or text[1] not in "+-":
+        raise ValueError(f"{text!r} is not a direction; write an axis and a sign, like 'y+' or 'x-'")
+    sign = 1.0 if text[1] == "+" else -1.0
+    x, y, z = _UNIT[text[0]]
+    return (sign * x, sign * y, sign * z)
+
+
+def _checked_direction(text: str) -> str:
+    direction(text)
+    return text
+
+
+Direction = Annotated[str, AfterValidator(_checked_direction)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CircleConfig(_Table):
+    """One rotation: the name the plans use for its motor, and the lab axis it turns about."""
+
+    motor: str
+    axis: Direction
+
+
+class DiffractometerConfig(_Table):
+    """Circles from the outermost to the innermost, the beam's direction, and the circle that rocks."""
+
+    beam: Direction = "z+"
+    sample: tuple[CircleConfig, ...] = Field(min_length=1)
+    arm: tuple[CircleConfig, ...] = ()
+    rocking: str
+
+    @model_validator(mode="after")
+    def _rocking_is_a_sample_circle(self) -> Self:
+        names = [circle.motor for circle in self.sample]
+        if self.rocking not in names:
+            raise ValueError(f"rocking motor {self.rocking!r} is not one of the sample circles {names}")
+        return self
+
+
+class DetectorConfig(_Table):
+    """`rows` and `columns`: lab direction of increasing row and column with the arm at zero.
+
+    `saturation_counts` is the limit of one acquisition; a frame that sums n of them holds n times that.
+    """
+
+    name: str = "detector"
+    pixel_um: tuple[float, float]
+    arm_pixel: tuple[float, float]
+    rows: Direction
+    columns: Direction
+    distance_m: float | None = None
+    saturation_counts: float | None = None
+
+
+class SampleConfig(_Table):
+    """What is on the stage now; `live-bcdi import --hkl` and a plan's `md` override it."""
+
+    name: str = ""
+    hkl: Vector | None = None
+
+
+class SpecConfig(_Table):
+    """How the beamline's SPEC files name what we need: motors in #O, counters in #L."""
+
+    motors: Mapping[str, str]
+    energy_kev: str
+    distance_mm: str
+    monitor: str | None = None
+    frame_total: str | None = None
+    acquisitions_per_frame: int = 1
+
+
+class StreamConfig(_Table):
+    """0MQ addresses. Documents and updates go through the broker; frames come straight from the detector."""
+
+    documents_in: str = "tcp://127.0.0.1:5577"
+    documents_out: str = "tcp://127.0.0.1:5578"
+    updates_in: str = "tcp://127.0.0.1:5579"
+    updates_out: str = "tcp://127.0.0.1:5580"
+    frames: str = "tcp://127.0.0.1:5581"
+
+
+class TiledConfig(_Table):
+    """A site's own server (`uri`, with its key in the environment variable `api_key_env`), or, without a
+    `uri`, one embedded on loopback at `port`."""
+
+    uri: str | None = None
+    port: Port = 5582
+    api_key_env: str = "LIVE_BCDI_TILED_API_KEY"
+
+
+class PageConfig(_Table):
+    """The live page."""
+
+    host: str = "127.0.0.1"
+    port: Port = 5583
+
+
+class StorageConfig(_Table):
+    """Where scans, results, the catalogue, keys and spools live; relative to the working directory."""
+
+    directory: Path = Path("runs")
+
+
+class PhasingConfig(_Table):
+    """Retrieval of a finished scan. An empty recipe means the default one (docs/explanation.md)."""
+
+    recipe: str | None = None
+    starts: int | None = Field(default=None, ge=1)
+    seed: int = 0
+    threads: int = Field(default=2, ge=1)
+
+
+class LiveConfig(_Table):
+    """The estimate while frames arrive: longest edge of its volume, iterations of one refresh."""
+
+    edge_voxels: int = Field(default=64, ge=16)
+    iterations: int = Field(default=40, ge=1)
+    page_hz: float = Field(default=10.0, gt=0)
+
+
+class Config(_Table):
+    """One beamline."""
+
+    beamline: str
+    diffractometer: DiffractometerConfig
+    detector: DetectorConfig
+    sample: SampleConfig = SampleConfig()
+    spec: SpecConfig | None = None
+    stream: StreamConfig = StreamConfig()
+    tiled: TiledConfig = TiledConfig()
+    page: PageConfig = PageConfig()
+    storage: StorageConfig = StorageConfig()
+    phasing: PhasingConfig = PhasingConfig()
+    live: LiveConfig = LiveConfig()
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    def geometry(
+        self, positions: Mapping[str, float], *, energy_kev: float, distance_m: float | None = None
+    ) -> Geometry:
+        """The geometry with the motors at `positions` (degrees). Raises ScanError that names what is missing."""
+        circles = self.diffractometer
+        wanted = [circle.motor for circle in (*circles.sample, *circles.arm)]
+        missing = [motor for motor in wanted if motor not in positions]
+        if missing:
+            raise ScanError(
+                f"no position for motor {', '.join(missing)} of beamline {self.beamline}; "
+                f"there are positions for {', '.join(sorted(positions)) or 'none'}"
+            )
+        distance = distance_m if distance_m is not None else self.detector.distance_m
+        if distance is None:
+            raise ScanError("no detector distance: give distance_m or set [detector] distance_m")
+
+        def placed(circle: CircleConfig) -> Rotation:
+            return Rotation(
+                motor=circle.motor, axis=direction(circle.axis), angle_deg=float(positions[circle.motor])
+            )
+
+        return Geometry(
+            energy_kev=energy_kev,
+            distance_m=distance,
+            pixel_um=self.detector.pixel_um,
+            arm_pixel=self.detector.arm_pixel,
+            beam_direction=direction(circles.beam),
+            row_direction=direction(self.detector.rows),
+            column_direction=direction(self.detector.columns),
+            sample=tuple(placed(circle) for circle in circles.sample),
+            arm=tuple(placed(circle) for circle in circles.arm),
+            rocking=circles.rocking,
+        )
+
+
+def parse_config(table: Mapping[str, Any], source: str = "configuration") -> Config:
+    """A checked `Config`. Raises ScanError with one line a problem, unknown keys among them."""
+    try:
+        return Config.model_validate(table)
+    except ValidationError as error:
+        lines = [_problem(dict(problem)) for problem in error.errors()]
+        raise ScanError(f"{source}: " + "; ".join(lines)) from None
+
+
+def _problem(error: dict[str, Any]) -> str:
+    key = ".".join(str(part) for part in error["loc"]) or "top level"
+    if error["type"] == "extra_forbidden":
+        return f"unknown key {key!r}"
+    if error["type"] == "missing":
+        return f"missing key {key!r}"
+    return f"{key}: {error['msg'].removeprefix('Value error, ')}"
+
+
+def load_config(path: Path) -> Config:
+    """Read a beamline's TOML file. Raises ScanError where it is absent, not TOML, or not a configuration."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ScanError(f"no configuration file {path}; the examples are in config/") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ScanError(f"{path} is not TOML: {error}") from None
+    return parse_config(table, str(path))

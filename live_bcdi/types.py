@@ -1,0 +1,186 @@
+"""What flows through live_bcdi: frozen, keyword-only, units in the field names.
+
+Axis order is (rocking, row, column) for everything on the detector and (x, y, z) for everything in the
+laboratory frame. A mask is True where a value must not be used, as in :mod:`numpy.ma`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector: TypeAlias = tuple[float, float, float]
+FloatArray: TypeAlias = NDArray[np.floating[Any]]
+BoolArray: TypeAlias = NDArray[np.bool_]
+ComplexArray: TypeAlias = NDArray[np.complexfloating[Any, Any]]
+FrameArray: TypeAlias = NDArray[np.integer[Any]] | FloatArray
+
+
+class ScanError(ValueError):
+    """A scan, file or setting that cannot be used; the message says what is wrong and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rotation:
+    """One circle of a diffractometer: right-handed by `angle_deg` about the unit lab vector `axis`."""
+
+    motor: str
+    axis: Vector
+    angle_deg: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Geometry:
+    """Where the beam, the sample and the detector were.
+
+    `sample` and `arm` list the circles outermost first. `row_direction` and `column_direction` are the lab
+    directions of increasing row and column with the arm at zero; `arm_pixel` (row, column) is the pixel that
+    the arm points at. `rocking` names the circle of `sample` that the scan turns.
+    """
+
+    energy_kev: float
+    distance_m: float
+    pixel_um: tuple[float, float]
+    arm_pixel: tuple[float, float]
+    beam_direction: Vector
+    row_direction: Vector
+    column_direction: Vector
+    sample: tuple[Rotation, ...]
+    arm: tuple[Rotation, ...]
+    rocking: str
+
+    def __post_init__(self) -> None:
+        for name in ("energy_kev", "distance_m"):
+            if not (np.isfinite(getattr(self, name)) and getattr(self, name) > 0):
+                raise ScanError(f"geometry: {name} must be positive, not {getattr(self, name)}")
+        for circle in (*self.sample, *self.arm):
+            if not np.isfinite(circle.angle_deg):
+                raise ScanError(f"geometry: motor {circle.motor!r} has no finite position")
+        if self.rocking not in [circle.motor for circle in self.sample]:
+            names = ", ".join(circle.motor for circle in self.sample)
+            raise ScanError(
+                f"geometry: rocking motor {self.rocking!r} is not a sample circle; they are {names}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Frame:
+    """One detector frame on its way in: `image` is (row, column); `monitor` is NaN where there is none."""
+
+    run: str
+    index: int
+    angle_deg: float
+    monitor: float
+    timestamp_s: float
+    image: FrameArray
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RockingScan:
+    """A whole scan: `intensity` (rocking, row, column) counts, one angle and monitor reading a frame.
+
+    `have` is False for frames that never came (their intensity is zero); `bad_pixels` (row, column) is True
+    for pixels that must not be used; `saturation_counts` is the highest trustworthy count of one frame.
+    """
+
+    name: str
+    intensity: FrameArray
+    angles_deg: FloatArray
+    geometry: Geometry
+    monitor: FloatArray | None = None
+    timestamps_s: FloatArray | None = None
+    have: BoolArray | None = None
+    bad_pixels: BoolArray | None = None
+    saturation_counts: float | None = None
+    exposure_s: float | None = None
+    hkl: Vector | None = None
+    sample: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.intensity.ndim != 3:
+            raise ScanError(f"{self.name}: frames must be (rocking, row, column), not {self.intensity.shape}")
+        count = len(self.intensity)
+        for name in ("angles_deg", "monitor", "timestamps_s", "have"):
+            values = getattr(self, name)
+            if values is not None and np.shape(values) != (count,):
+                raise ScanError(f"{self.name}: {count} frames but {name} has shape {np.shape(values)}")
+        if self.bad_pixels is not None and self.bad_pixels.shape != self.intensity.shape[1:]:
+            raise ScanError(
+                f"{self.name}: bad_pixels is {self.bad_pixels.shape}, frames are {self.intensity.shape[1:]}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DiffractionVolume:
+    """What phase retrieval sees: `intensity` float32 with the peak at n//2 of each axis, `mask` beside it.
+
+    `centre` is the raw (rocking, row, column) position of the voxel n//2; `q_centre_invA` (3,) the scattering
+    vector there and `q_steps_invA` (3, 3) the change of it a voxel, one column an axis, both in the lab frame
+    with the rocking circle at the centre's angle, in inverse ångström with the 2 pi in.
+    """
+
+    intensity: NDArray[np.float32]
+    mask: BoolArray
+    centre: Vector
+    q_centre_invA: NDArray[np.float64]
+    q_steps_invA: NDArray[np.float64]
+
+
+class Outcome(Enum):
+    """How a retrieval ended; the value is what the user reads."""
+
+    DONE = "finished as asked"
+    BUDGET = "stopped by the time budget; the best object so far is returned"
+    DIVERGED = "no start gave a finite object; check the mask and the counts"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LabImage:
+    """The crystal on cubic voxels in the lab frame (x, y, z), the support's centre of mass at n//2.
+
+    `density` is complex; `displacement_angstrom` is along +h and `strain` is d u_h / d x_h, both zero-mean
+    inside `support` and NaN outside it; `q_centre_invA` (3,) is the scattering vector h in the lab frame.
+    """
+
+    density: NDArray[np.complex64]
+    support: BoolArray
+    displacement_angstrom: NDArray[np.float32]
+    strain: NDArray[np.float32]
+    voxel_nm: float
+    q_centre_invA: NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Resolution:
+    """Phase retrieval transfer function by shell: `prtf` against `q_invA`; `resolution_nm` is the full period
+    2 pi / q where it falls below 1/e (NaN with a single start; the array's limit where it never falls)."""
+
+    q_invA: NDArray[np.float64]
+    prtf: NDArray[np.float64]
+    resolution_nm: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reconstruction:
+    """What a retrieval gives: `density` (rocking, row, column) on the detector's conjugate grid, centred.
+
+    `chi` is the modulus error of `density` (docs/explanation.md), `chi_starts` that of every start.
+    `lab` and `resolution` are there where the geometry is known.
+    """
+
+    density: NDArray[np.complex64]
+    support: BoolArray
+    chi: float
+    chi_starts: tuple[float, ...]
+    metrics: Mapping[str, float]
+    recipe: str
+    seed: int
+    outcome: Outcome
+    volume: DiffractionVolume | None = None
+    lab: LabImage | None = None
+    resolution: Resolution | None = None
+    provenance: Mapping[str, str] = field(default_factory=dict)
