@@ -1,0 +1,51 @@
+"""What the services tell each other and the page while they work: small, replaceable, lost without harm.
+
+| topic | fields | arrays |
+|---|---|---|
+| health | service, pid, state, detail, time_s | |
+| run | state (started, stopped), name, sample, hkl, num, start_deg, stop_deg, exit_status | |
+| live | count, num, index, angle_deg, rate_hz, total, peak, bragg_deg, d_angstrom, q_invA, saturated, dead | |
+| | refilled, missing | image, angles_deg, totals, have |
+| estimate | kind (live, refined), frames, num, chi, seconds, voxel_nm, axes, resolution_nm | amplitude_0..2, |
+| | | phase_0..2: central slices normal to that axis, (first, second) of the other two; phase NaN outside |
+| result | name, chi, resolution_nm, seconds, file, tiled, frames, num, error | |
+| notice | service, level (info, warning, error), message | |
+
+Times are seconds since the epoch. `voxel_nm` has one edge an axis; `axes` names them.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+TOPICS = ("health", "run", "live", "estimate", "result", "notice")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Update:
+    """One message: `fields` are plain JSON values, `arrays` numpy arrays; `run` is empty where none is meant."""
+
+    topic: str
+    run: str = ""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+
+class UpdateSink(Protocol):
+    """Where a service says what it is doing."""
+
+    def send(self, update: Update) -> None: ...
+
+
+class RecordingSink:
+    """A sink for tests: keeps what it was sent, and hands each to `then`."""
+
+    def __init__(self, then: Callable[[Update], None] = lambda update: None) -> None:
+        self.sent: list[Update] = []
+        self._then = then
+
+    def send(self, update: Update) -> None:
+        self.sent.append(update)
+        self._then(update)

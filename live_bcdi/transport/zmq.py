@@ -1,0 +1,228 @@
+"""0MQ sockets: updates and frames out and in, bluesky documents in.
+
+One wire form for updates and frames: `[topic, msgpack header, buffer, ...]`, the header naming dtype and shape
+of each buffer. Documents are bluesky's own `Publisher` form with msgpack in place of pickle. Nothing that
+arrives is trusted: a message that is not exactly of this form raises `WireError` and is dropped by the caller.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import msgpack
+import numpy as np
+import zmq
+from numpy.typing import NDArray
+
+from ..stream.updates import TOPICS, Update
+from ..types import Frame, ScanError
+
+MAX_HEADER_BYTES = 1 << 20  # a header holds numbers and names; a megabyte is already absurd
+MAX_ARRAY_BYTES = 1 << 28  # a 16-megapixel float64 frame twice over
+MAX_DOCUMENT_BYTES = 1 << 26  # documents carry references, not frames
+_KINDS = "biufc"
+
+
+class WireError(ValueError):
+    """A message that is not of the documented form."""
+
+
+Parts = Sequence[bytes | memoryview | zmq.Frame]
+
+
+def _buffer(array: NDArray[Any]) -> memoryview:
+    return memoryview(np.ascontiguousarray(array)).cast("B") if array.size else memoryview(b"")
+
+
+def _pack(
+    topic: str, body: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
+) -> list[bytes | memoryview]:
+    layout = [[name, array.dtype.str, list(array.shape)] for name, array in arrays.items()]
+    header = msgpack.packb({**body, "arrays": layout}, default=_plain)
+    return [topic.encode(), header, *(_buffer(array) for array in arrays.values())]
+
+
+def _plain(value: object) -> object:
+    """numpy scalars and arrays as the plain values that msgpack knows."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    raise TypeError(f"cannot send a {type(value).__name__}")
+
+
+def _unpack(parts: Parts) -> tuple[str, dict[str, Any], dict[str, NDArray[Any]]]:
+    if len(parts) < 2:
+        raise WireError(f"a message has a topic and a header, not {len(parts)} part(s)")
+    raw = [bytes(parts[0]), bytes(parts[1])]
+    if len(raw[1]) > MAX_HEADER_BYTES:
+        raise WireError(f"header of {len(raw[1])} bytes")
+    try:
+        header = msgpack.unpackb(raw[1])
+        topic = raw[0].decode()
+        layout = header.pop("arrays")
+        arrays = {name: _array(dtype, shape, part) for (name, dtype, shape), part in zip(layout, parts[2:])}
+    except WireError:
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError, msgpack.UnpackException) as error:
+        raise WireError(f"not a message: {type(error).__name__}: {error}") from None
+    if len(layout) != len(parts) - 2:
+        raise WireError(f"{len(layout)} arrays announced, {len(parts) - 2} buffers came")
+    return topic, header, arrays
+
+
+def _array(dtype_text: str, shape: Sequence[int], part: bytes | memoryview | zmq.Frame) -> NDArray[Any]:
+    dtype = np.dtype(dtype_text)
+    if dtype.kind not in _KINDS or any(not isinstance(edge, int) or edge < 0 for edge in shape):
+        raise WireError(f"array of dtype {dtype_text!r} and shape {shape}")
+    size = math.prod(shape) * dtype.itemsize
+    buffer = part.buffer if isinstance(part, zmq.Frame) else memoryview(part)
+    if size > MAX_ARRAY_BYTES or size != buffer.nbytes:
+        raise WireError(f"array {shape} of {dtype} needs {size} bytes, {buffer.nbytes} came")
+    return np.frombuffer(buffer, dtype).reshape(shape)
+
+
+def encode_update(update: Update) -> list[bytes | memoryview]:
+    """An `Update` as message parts."""
+    return _pack(update.topic, {"run": update.run, "fields": dict(update.fields)}, update.arrays)
+
+
+def decode_update(parts: Parts) -> Update:
+    """Message parts as an `Update`. Raises WireError."""
+    topic, header, arrays = _unpack(parts)
+    fields, run = header.get("fields"), header.get("run")
+    if topic not in TOPICS or not isinstance(fields, dict) or not isinstance(run, str):
+        raise WireError(f"not an update: topic {topic!r}")
+    return Update(topic=topic, run=run, fields=fields, arrays=arrays)
+
+
+def encode_frame(frame: Frame) -> list[bytes | memoryview]:
+    """A `Frame` as message parts; the image travels as it lies in memory."""
+    body = {key: value for key, value in asdict(_without_image(frame)).items() if key != "image"}
+    return _pack("frame", body, {"image": frame.image})
+
+
+def _without_image(frame: Frame) -> Frame:
+    """asdict copies what it meets; a frame's megapixels need not be copied to be named."""
+    return Frame(
+        run=frame.run,
+        index=frame.index,
+        angle_deg=frame.angle_deg,
+        monitor=frame.monitor,
+        timestamp_s=frame.timestamp_s,
+        image=np.empty((0, 0)),
+    )
+
+
+def decode_frame(parts: Parts) -> Frame:
+    """Message parts as a `Frame`. Raises WireError, also for a negative index or an angle that is not finite."""
+    topic, header, arrays = _unpack(parts)
+    image = arrays.get("image")
+    if topic != "frame" or image is None or image.ndim != 2:
+        raise WireError(f"not a frame: topic {topic!r}")
+    try:
+        frame = Frame(image=image, **header)
+    except TypeError as error:
+        raise WireError(f"frame header: {error}") from None
+    numbers = (frame.angle_deg, frame.monitor, frame.timestamp_s)
+    if not isinstance(frame.index, int) or frame.index < 0 or not isinstance(frame.run, str):
+        raise WireError(f"frame index {frame.index!r} of run {frame.run!r}")
+    if not all(isinstance(number, int | float) for number in numbers) or not math.isfinite(frame.angle_deg):
+        raise WireError(f"frame {frame.index}: angle, monitor and time {numbers}")
+    return frame
+
+
+def encode_document(doc: Mapping[str, Any]) -> bytes:
+    """The serialiser for bluesky's `Publisher`: msgpack, numpy scalars as plain numbers."""
+    return bytes(msgpack.packb(doc, default=_plain))
+
+
+def decode_document(message: bytes) -> tuple[str, dict[str, Any]]:
+    """(name, document) of a message from bluesky's `Publisher` with an empty prefix. Raises WireError."""
+    if len(message) > MAX_DOCUMENT_BYTES:
+        raise WireError(f"document of {len(message)} bytes")
+    try:
+        _, name, payload = message.split(b" ", 2)
+        doc = msgpack.unpackb(payload)
+    except (ValueError, msgpack.UnpackException) as error:
+        raise WireError(f"not a document: {error}") from None
+    if not isinstance(doc, dict):
+        raise WireError(f"document {name!r} is a {type(doc).__name__}")
+    return name.decode(errors="replace"), doc
+
+
+def check_free(address: str, what: str) -> None:
+    """Raises ScanError when a tcp `address` cannot be bound, saying which setting to change."""
+    with zmq.Context() as context, context.socket(zmq.PUB) as socket:
+        try:
+            socket.bind(address)
+        except zmq.ZMQError as error:
+            raise ScanError(
+                f"{what} {address} cannot be opened ({error.strerror}); another live-bcdi may be running: "
+                f"stop it, or set another address in the configuration's [stream]"
+            ) from None
+
+
+class UpdatePublisher:
+    """An `UpdateSink` on the broker. Never blocks: what the broker cannot take is dropped."""
+
+    def __init__(self, address: str) -> None:
+        self._socket = zmq.Context.instance().socket(zmq.PUB)
+        self._socket.linger = 500
+        self._socket.connect(address)
+
+    def send(self, update: Update) -> None:
+        self._socket.send_multipart(encode_update(update), copy=False)
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+class UpdateSubscriber:
+    """Updates from the broker, those of `topics` only (all by default)."""
+
+    def __init__(self, address: str, topics: Sequence[str] = TOPICS) -> None:
+        self._socket = zmq.Context.instance().socket(zmq.SUB)
+        for topic in topics:
+            self._socket.subscribe(topic)
+        self._socket.connect(address)
+
+    def receive(self, timeout_s: float) -> Iterator[Update]:
+        """What is there within `timeout_s` of waiting for the first; malformed messages are skipped."""
+        wait_ms = int(timeout_s * 1000)
+        while self._socket.poll(wait_ms):
+            wait_ms = 0
+            try:
+                yield decode_update(self._socket.recv_multipart())
+            except WireError:
+                continue
+
+    def close(self) -> None:
+        self._socket.close(linger=0)
+
+
+class FramePublisher:
+    """The detector's side of the frame stream: PUB, so that a slow consumer loses frames and not the scan."""
+
+    def __init__(self, address: str) -> None:
+        self._socket = zmq.Context.instance().socket(zmq.XPUB)
+        self._socket.linger = 500
+        try:
+            self._socket.bind(address)
+        except zmq.ZMQError as error:
+            self._socket.close()
+            raise ScanError(f"frame stream {address}: {error.strerror}; is another scan running?") from None
+
+    def wait_for_subscriber(self, timeout_s: float) -> bool:
+        """True as soon as someone listens; a scan goes on all the same after `timeout_s`."""
+        if not self._socket.poll(int(timeout_s * 1000)):
+            return False
+        self._socket.recv()
+        return True
+
+    def send(self, frame: Frame) -> None:
+        self._socket.send_multipart(encode_frame(frame), copy=False)
+
+    def close(self) -> None:
+        self._socket.close()
