@@ -158,7 +158,7 @@ class Config(_Table):
     def geometry(
         self, positions: Mapping[str, float], *, energy_kev: float, distance_m: float | None = None
     ) -> Geometry:
-        """The geometry with the motors at `positions` (degrees). Raises ScanError that names what is missing."""
+        """The geometry with the motors at `positions` (degrees). Raises ScanError on a missing motor."""
         circles = self.diffractometer
         wanted = [circle.motor for circle in (*circles.sample, *circles.arm)]
         missing = [motor for motor in wanted if motor not in positions]

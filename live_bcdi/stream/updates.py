@@ -4,14 +4,15 @@
 |---|---|---|
 | health | service, pid, state, detail, time_s | |
 | run | state (started, stopped), name, sample, hkl, num, start_deg, stop_deg, exit_status | |
-| live | count, num, index, angle_deg, rate_hz, total, peak, bragg_deg, d_angstrom, q_invA, saturated, dead | |
-| | refilled, missing | image, angles_deg, totals, have |
-| estimate | kind (live, refined), frames, num, chi, seconds, voxel_nm, axes, resolution_nm | amplitude_0..2, |
-| | | phase_0..2: central slices normal to that axis, (first, second) of the other two; phase NaN outside |
+| live | count, num, index, angle_deg, rate_hz, total, peak, bragg_deg, d_angstrom, q_invA, | image, |
+| | saturated, dead, refilled, missing | angles_deg, totals, have |
+| estimate | kind (live, refined), frames, num, chi, seconds, voxel_nm, axes, | amplitude_0..2, |
+| | resolution_nm | phase_0..2 |
 | result | name, chi, resolution_nm, seconds, file, tiled, frames, num, error | |
 | notice | service, level (info, warning, error), message | |
 
-Times are seconds since the epoch. `voxel_nm` has one edge an axis; `axes` names them.
+`amplitude_0` is the central slice normal to axis 0, (axis 1, axis 2), and so on; phase is NaN outside the
+support. Times are seconds since the epoch. `voxel_nm` has one edge an axis; `axes` names them.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,7 +26,7 @@ TOPICS = ("health", "run", "live", "estimate", "result", "notice")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Update:
-    """One message: `fields` are plain JSON values, `arrays` numpy arrays; `run` is empty where none is meant."""
+    """One message: `fields` are plain JSON values, `arrays` numpy arrays; `run` may be empty."""
 
     topic: str
     run: str = ""

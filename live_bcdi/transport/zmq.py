@@ -1,14 +1,15 @@
 """0MQ sockets: updates and frames out and in, bluesky documents in.
 
-One wire form for updates and frames: `[topic, msgpack header, buffer, ...]`, the header naming dtype and shape
-of each buffer. Documents are bluesky's own `Publisher` form with msgpack in place of pickle. Nothing that
-arrives is trusted: a message that is not exactly of this form raises `WireError` and is dropped by the caller.
+One wire form for updates and frames: `[topic, msgpack header, buffer, ...]`, the header naming dtype and
+shape of each buffer. Documents are bluesky's own `Publisher` form with msgpack in place of pickle. Nothing
+that arrives is trusted: a message that is not exactly of this form raises `WireError`, and the caller drops it.
 """
 
+import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgpack
 import numpy as np
@@ -23,12 +24,16 @@ MAX_ARRAY_BYTES = 1 << 28  # a 16-megapixel float64 frame twice over
 MAX_DOCUMENT_BYTES = 1 << 26  # documents carry references, not frames
 _KINDS = "biufc"
 
+logger = logging.getLogger(__name__)
+
 
 class WireError(ValueError):
     """A message that is not of the documented form."""
 
 
-Parts = Sequence[bytes | memoryview | zmq.Frame]
+Part: TypeAlias = bytes | memoryview | zmq.Frame
+Parts: TypeAlias = Sequence[Part]
+Socket: TypeAlias = zmq.Socket[bytes]
 
 
 def _buffer(array: NDArray[Any]) -> memoryview:
@@ -52,10 +57,14 @@ def _plain(value: object) -> object:
     raise TypeError(f"cannot send a {type(value).__name__}")
 
 
+def _bytes(part: Part) -> bytes:
+    return part.bytes if isinstance(part, zmq.Frame) else bytes(part)
+
+
 def _unpack(parts: Parts) -> tuple[str, dict[str, Any], dict[str, NDArray[Any]]]:
     if len(parts) < 2:
         raise WireError(f"a message has a topic and a header, not {len(parts)} part(s)")
-    raw = [bytes(parts[0]), bytes(parts[1])]
+    raw = [_bytes(parts[0]), _bytes(parts[1])]
     if len(raw[1]) > MAX_HEADER_BYTES:
         raise WireError(f"header of {len(raw[1])} bytes")
     try:
@@ -72,7 +81,7 @@ def _unpack(parts: Parts) -> tuple[str, dict[str, Any], dict[str, NDArray[Any]]]
     return topic, header, arrays
 
 
-def _array(dtype_text: str, shape: Sequence[int], part: bytes | memoryview | zmq.Frame) -> NDArray[Any]:
+def _array(dtype_text: str, shape: Sequence[int], part: Part) -> NDArray[Any]:
     dtype = np.dtype(dtype_text)
     if dtype.kind not in _KINDS or any(not isinstance(edge, int) or edge < 0 for edge in shape):
         raise WireError(f"array of dtype {dtype_text!r} and shape {shape}")
@@ -116,7 +125,7 @@ def _without_image(frame: Frame) -> Frame:
 
 
 def decode_frame(parts: Parts) -> Frame:
-    """Message parts as a `Frame`. Raises WireError, also for a negative index or an angle that is not finite."""
+    """Message parts as a `Frame`. Raises WireError, also for a negative index or a non-finite angle."""
     topic, header, arrays = _unpack(parts)
     image = arrays.get("image")
     if topic != "frame" or image is None or image.ndim != 2:
@@ -168,7 +177,7 @@ class UpdatePublisher:
     """An `UpdateSink` on the broker. Never blocks: what the broker cannot take is dropped."""
 
     def __init__(self, address: str) -> None:
-        self._socket = zmq.Context.instance().socket(zmq.PUB)
+        self._socket: Socket = zmq.Context.instance().socket(zmq.PUB)
         self._socket.linger = 500
         self._socket.connect(address)
 
@@ -179,24 +188,51 @@ class UpdatePublisher:
         self._socket.close()
 
 
+class DocumentSubscriber:
+    """bluesky documents from the broker, without a limit on what may wait: documents are small, and a lost one
+    is a lost scan (RemoteDispatcher starves its callbacks and drops bursts; DESIGN.md)."""
+
+    def __init__(self, address: str) -> None:
+        self.socket: Socket = zmq.Context.instance().socket(zmq.SUB)
+        self.socket.rcvhwm = 0
+        self.socket.subscribe(b"")
+        self.socket.connect(address)
+
+    def receive(self, timeout_s: float) -> Iterator[tuple[str, dict[str, Any]]]:
+        """(name, document) of what is there; waits up to `timeout_s` for the first; skips what is malformed."""
+        for message in _drain(self.socket, timeout_s):
+            try:
+                yield decode_document(message[0])
+            except WireError as error:
+                logger.warning("dropped a message on the document stream: %s", error)
+
+    def close(self) -> None:
+        self.socket.close(linger=0)
+
+
+def _drain(socket: Socket, timeout_s: float) -> Iterator[list[bytes]]:
+    wait_ms = int(timeout_s * 1000)
+    while socket.poll(wait_ms):
+        wait_ms = 0
+        yield socket.recv_multipart()
+
+
 class UpdateSubscriber:
     """Updates from the broker, those of `topics` only (all by default)."""
 
     def __init__(self, address: str, topics: Sequence[str] = TOPICS) -> None:
-        self._socket = zmq.Context.instance().socket(zmq.SUB)
+        self._socket: Socket = zmq.Context.instance().socket(zmq.SUB)
         for topic in topics:
             self._socket.subscribe(topic)
         self._socket.connect(address)
 
     def receive(self, timeout_s: float) -> Iterator[Update]:
         """What is there within `timeout_s` of waiting for the first; malformed messages are skipped."""
-        wait_ms = int(timeout_s * 1000)
-        while self._socket.poll(wait_ms):
-            wait_ms = 0
+        for message in _drain(self._socket, timeout_s):
             try:
-                yield decode_update(self._socket.recv_multipart())
-            except WireError:
-                continue
+                yield decode_update(message)
+            except WireError as error:
+                logger.warning("dropped a message on the update stream: %s", error)
 
     def close(self) -> None:
         self._socket.close(linger=0)
@@ -206,7 +242,7 @@ class FramePublisher:
     """The detector's side of the frame stream: PUB, so that a slow consumer loses frames and not the scan."""
 
     def __init__(self, address: str) -> None:
-        self._socket = zmq.Context.instance().socket(zmq.XPUB)
+        self._socket: Socket = zmq.Context.instance().socket(zmq.XPUB)
         self._socket.linger = 500
         try:
             self._socket.bind(address)
@@ -226,3 +262,24 @@ class FramePublisher:
 
     def close(self) -> None:
         self._socket.close()
+
+
+class FrameSubscriber:
+    """Frames from a detector, the newest few thousand at most; what is lost is refilled from the file."""
+
+    def __init__(self, address: str) -> None:
+        self.socket: Socket = zmq.Context.instance().socket(zmq.SUB)
+        self.socket.rcvhwm = 4096
+        self.socket.subscribe(b"frame")
+        self.socket.connect(address)
+
+    def receive(self, timeout_s: float) -> Iterator[Frame]:
+        """Frames that are there; waits up to `timeout_s` for the first; skips what is malformed."""
+        for message in _drain(self.socket, timeout_s):
+            try:
+                yield decode_frame(message)
+            except WireError as error:
+                logger.warning("dropped a message on the frame stream: %s", error)
+
+    def close(self) -> None:
+        self.socket.close(linger=0)
