@@ -2,7 +2,7 @@
 
 One wire form for updates and frames: `[topic, msgpack header, buffer, ...]`, the header naming dtype and
 shape of each buffer. Documents are bluesky's own `Publisher` form with msgpack in place of pickle. Nothing
-that arrives is trusted: a message that is not exactly of this form raises `WireError`, and the caller drops it.
+that arrives is trusted: a message that is not of this form raises `WireError`, and the caller drops it.
 """
 
 import logging
@@ -178,7 +178,7 @@ class UpdatePublisher:
 
     def __init__(self, address: str) -> None:
         self._socket: Socket = zmq.Context.instance().socket(zmq.PUB)
-        self._socket.linger = 500
+        self._socket.setsockopt(zmq.LINGER, 500)
         self._socket.connect(address)
 
     def send(self, update: Update) -> None:
@@ -189,17 +189,17 @@ class UpdatePublisher:
 
 
 class DocumentSubscriber:
-    """bluesky documents from the broker, without a limit on what may wait: documents are small, and a lost one
-    is a lost scan (RemoteDispatcher starves its callbacks and drops bursts; DESIGN.md)."""
+    """bluesky documents from the broker, with no limit on what may wait: documents are small, and a lost
+    one is a lost scan (RemoteDispatcher starves its callbacks and drops bursts; DESIGN.md)."""
 
     def __init__(self, address: str) -> None:
         self.socket: Socket = zmq.Context.instance().socket(zmq.SUB)
-        self.socket.rcvhwm = 0
+        self.socket.setsockopt(zmq.RCVHWM, 0)
         self.socket.subscribe(b"")
         self.socket.connect(address)
 
     def receive(self, timeout_s: float) -> Iterator[tuple[str, dict[str, Any]]]:
-        """(name, document) of what is there; waits up to `timeout_s` for the first; skips what is malformed."""
+        """(name, document) of what is there within `timeout_s`; skips what is malformed."""
         for message in _drain(self.socket, timeout_s):
             try:
                 yield decode_document(message[0])
@@ -243,7 +243,7 @@ class FramePublisher:
 
     def __init__(self, address: str) -> None:
         self._socket: Socket = zmq.Context.instance().socket(zmq.XPUB)
-        self._socket.linger = 500
+        self._socket.setsockopt(zmq.LINGER, 500)
         try:
             self._socket.bind(address)
         except zmq.ZMQError as error:
@@ -269,7 +269,7 @@ class FrameSubscriber:
 
     def __init__(self, address: str) -> None:
         self.socket: Socket = zmq.Context.instance().socket(zmq.SUB)
-        self.socket.rcvhwm = 4096
+        self.socket.setsockopt(zmq.RCVHWM, 4096)
         self.socket.subscribe(b"frame")
         self.socket.connect(address)
 
