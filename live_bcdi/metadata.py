@@ -1,0 +1,161 @@
+"""What must be known of a scan besides its frames, as one JSON-plain table.
+
+The same table travels in the bluesky start document, beside the frames on disk, and over the wire; it holds
+only dict, list, str, int, float, bool and None. `docs/file-format.md` lists its keys.
+"""
+
+import base64
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
+
+from .types import BoolArray, FloatArray, FrameArray, Geometry, RockingScan, ScanError, Vector
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _PackedMask:
+    """A (row, column) mask: its bits, row by row, deflated, in base64."""
+
+    shape: tuple[int, int]
+    deflated_bits: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _ScanTable:
+    """The table of `scan_metadata`; what has a default may be absent."""
+
+    name: str
+    geometry: Geometry
+    sample: str = ""
+    hkl: Vector | None = None
+    exposure_s: float | None = None
+    saturation_counts: float | None = None
+    bad_pixels: _PackedMask | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+def geometry_to_dict(geometry: Geometry) -> dict[str, object]:
+    """The geometry as a table; `geometry_from_dict` gives it back exactly."""
+    return dict(_listed(asdict(geometry)))
+
+
+def geometry_from_dict(table: Mapping[str, Any]) -> Geometry:
+    """A checked `Geometry`. Raises one ScanError that lists every missing or wrong key."""
+    return _checked(_GEOMETRY, table, "geometry")
+
+
+def scan_metadata(scan: RockingScan) -> dict[str, object]:
+    """Everything of a scan that is not one value a frame.
+
+    Raises ScanError where `scan.metadata` holds what JSON cannot.
+    """
+    return {
+        "name": scan.name,
+        "geometry": geometry_to_dict(scan.geometry),
+        "sample": scan.sample,
+        "hkl": None if scan.hkl is None else [float(index) for index in scan.hkl],
+        "exposure_s": _float_or_none(scan.exposure_s),
+        "saturation_counts": _float_or_none(scan.saturation_counts),
+        "bad_pixels": None if scan.bad_pixels is None else _packed(scan.bad_pixels),
+        "metadata": _json_plain(scan.metadata, scan.name),
+    }
+
+
+def scan_from_metadata(
+    table: Mapping[str, Any],
+    *,
+    intensity: FrameArray,
+    angles_deg: FloatArray,
+    monitor: FloatArray | None = None,
+    timestamps_s: FloatArray | None = None,
+    have: BoolArray | None = None,
+) -> RockingScan:
+    """The scan that `scan_metadata` described, with its frames (rocking, row, column) and the values a frame.
+
+    Raises one ScanError that lists every missing or wrong key of `table`.
+    """
+    known = _checked(_SCAN, table, "scan metadata")
+    return RockingScan(
+        name=known.name,
+        intensity=intensity,
+        angles_deg=angles_deg,
+        geometry=known.geometry,
+        monitor=monitor,
+        timestamps_s=timestamps_s,
+        have=have,
+        bad_pixels=None if known.bad_pixels is None else _unpacked(known.bad_pixels),
+        saturation_counts=known.saturation_counts,
+        exposure_s=known.exposure_s,
+        hkl=known.hkl,
+        sample=known.sample,
+        metadata=known.metadata,
+    )
+
+
+def check_scan_metadata(table: Mapping[str, Any]) -> None:
+    """Raise one ScanError that lists every missing or wrong key, before a scan starts."""
+    _checked(_SCAN, table, "scan metadata")
+
+
+_GEOMETRY = TypeAdapter(Geometry)
+_SCAN = TypeAdapter(_ScanTable)
+
+
+def _checked(adapter: TypeAdapter[T], table: Mapping[str, Any], what: str) -> T:
+    try:
+        return adapter.validate_python(dict(table) if isinstance(table, Mapping) else table)
+    except ValidationError as error:
+        raise ScanError(f"{what}: " + "; ".join(_problem(dict(item)) for item in error.errors())) from None
+
+
+def _problem(error: dict[str, Any]) -> str:
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "missing":
+        return f"missing key {key!r}"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    return f"{key}: {message}" if key else message
+
+
+def _listed(value: Any) -> Any:
+    """Tuples as lists, as JSON and msgpack give them back."""
+    if isinstance(value, dict):
+        return {key: _listed(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_listed(item) for item in value]
+    return float(value) if isinstance(value, np.floating) else value
+
+
+def _json_plain(metadata: Mapping[str, Any], name: str) -> dict[str, object]:
+    table = _listed(dict(metadata))
+    try:
+        same = json.loads(json.dumps(table)) == table
+    except (TypeError, ValueError) as error:
+        raise ScanError(f"{name}: scan.metadata must hold JSON values only: {error}") from None
+    if not same:
+        raise ScanError(f"{name}: scan.metadata must hold JSON values only: text as keys, and no NaN")
+    return dict(table)
+
+
+def _float_or_none(value: float | None) -> float | None:
+    return None if value is None else float(value)
+
+
+def _packed(mask: BoolArray) -> dict[str, object]:
+    bits = zlib.compress(np.packbits(mask).tobytes())
+    return {"shape": list(mask.shape), "deflated_bits": base64.b64encode(bits).decode("ascii")}
+
+
+def _unpacked(packed: _PackedMask) -> BoolArray:
+    count = int(np.prod(packed.shape))
+    try:
+        raw = zlib.decompress(base64.b64decode(packed.deflated_bits, validate=True))
+        return np.unpackbits(np.frombuffer(raw, np.uint8))[:count].astype(bool).reshape(packed.shape)
+    except (ValueError, zlib.error) as error:
+        raise ScanError(f"scan metadata: bad_pixels cannot be unpacked: {error}") from None
