@@ -37,7 +37,7 @@ Socket: TypeAlias = zmq.Socket[bytes]
 
 
 def _buffer(array: NDArray[Any]) -> memoryview:
-    return memoryview(np.ascontiguousarray(array)).cast("B") if array.size else memoryview(b"")
+    return memoryview(np.ascontiguousarray(array).data).cast("B") if array.size else memoryview(b"")
 
 
 def _pack(

@@ -1,0 +1,21 @@
+"""The broker: bluesky's 0MQ proxy for documents, and a plain one for updates. Holds no state."""
+
+import threading
+
+import zmq
+from bluesky.callbacks.zmq import Proxy
+
+from .service import BEAT_S, Service
+
+
+def run(service: Service) -> None:
+    stream = service.config.stream
+    documents = Proxy(in_address=stream.documents_in, out_address=stream.documents_out)
+    threading.Thread(target=documents.start, daemon=True).start()
+    context = zmq.Context.instance()
+    incoming, outgoing = context.socket(zmq.XSUB), context.socket(zmq.XPUB)
+    incoming.bind(stream.updates_in)
+    outgoing.bind(stream.updates_out)
+    threading.Thread(target=zmq.proxy, args=(incoming, outgoing), daemon=True).start()
+    while not service.stopping.wait(BEAT_S / 2):
+        service.beat()

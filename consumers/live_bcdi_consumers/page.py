@@ -1,0 +1,34 @@
+"""The page: updates from the broker to whoever has a browser open."""
+
+import threading
+
+import uvicorn
+
+from live_bcdi.dashboard import Hub, create_app
+from live_bcdi.transport.zmq import UpdateSubscriber
+
+from .service import BEAT_S, Service
+
+
+def run(service: Service) -> None:
+    page = service.config.page
+    hub = Hub()
+    app = create_app(hub, title=service.config.beamline)
+    server = uvicorn.Server(
+        uvicorn.Config(app, host=page.host, port=page.port, log_level="warning", ws_per_message_deflate=False)
+    )
+    feed = threading.Thread(target=_feed, args=(service, hub, server), daemon=True)
+    feed.start()
+    server.run()
+    service.stopping.set()
+    feed.join(timeout=2)
+
+
+def _feed(service: Service, hub: Hub, server: uvicorn.Server) -> None:
+    updates = UpdateSubscriber(service.config.stream.updates_out)
+    while not service.stopping.is_set():
+        for update in updates.receive(BEAT_S / 2):
+            hub.publish(update)
+        if server.started:
+            service.beat(detail=f"http://{service.config.page.host}:{service.config.page.port}")
+    server.should_exit = True

@@ -1,0 +1,97 @@
+"""One run as it is watched: assembler, peak, and what the page is told. No sockets, no clock of its own."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ..metadata import scan_from_metadata
+from ..types import Frame, RockingScan
+from .assembler import Assembler, FrameStore
+from .run import RunPlan
+from .statistics import PeakWatcher
+from .updates import Update
+
+
+class LiveRun:
+    """`add` frames, ask for an `update` when the page wants one, `finish` from the file at `stop`."""
+
+    def __init__(self, plan: RunPlan, clock_s: Callable[[], float]) -> None:
+        self.plan = plan
+        self.assembler = Assembler(plan)
+        self._watcher = PeakWatcher(_description(plan))
+        self._clock_s = clock_s
+        self._first_s: float | None = None
+        self._last_s = 0.0
+
+    def add(self, frame: Frame) -> bool:
+        """Take a frame; False for a duplicate. Raises ScanError as `Assembler.add` does."""
+        new = self.assembler.add(frame)
+        if new:
+            self._watcher.add(frame.index, frame.image)
+            self._last_s = self._clock_s()
+            self._first_s = self._last_s if self._first_s is None else self._first_s
+        return new
+
+    def finish(self, store: FrameStore) -> int:
+        """Refill from the file what the stream lost; how many frames that were."""
+        lost = self.assembler.missing
+        count = self.assembler.refill(store)
+        for index in lost:
+            if self.assembler.have[index]:
+                self._watcher.add(index, self.assembler.frames[index])
+        return count
+
+    def rate_hz(self) -> float:
+        """Mean rate of the frames so far."""
+        if self._first_s is None or self._last_s <= self._first_s:
+            return 0.0
+        return (self.assembler.count - 1) / (self._last_s - self._first_s)
+
+    def update(self) -> Update:
+        """Topic `live`, with the newest frame and the rocking curve so far."""
+        seen = self.assembler
+        report = self._watcher.report()
+        fields = {
+            "count": seen.count,
+            "num": self.plan.num,
+            "index": seen.newest,
+            "rate_hz": self.rate_hz(),
+            "total": float(seen.totals.sum()),
+            "duplicates": seen.duplicates,
+            "refilled": seen.refilled,
+            "missing": len(seen.missing),
+            "saturation_counts": self.plan.scan.get("saturation_counts"),
+        }
+        arrays = {"angles_deg": seen.angles_deg, "totals": seen.totals, "have": seen.have}
+        if report is not None:
+            fields |= {
+                "angle_deg": float(seen.angles_deg[seen.newest]),
+                "peak": list(report.peak),
+                "peak_counts": report.peak_counts,
+                "bragg_deg": report.bragg_deg,
+                "d_angstrom": report.d_angstrom,
+                "q_invA": report.q_invA,
+                "saturated": report.saturated,
+                "dead": report.dead,
+            }
+            arrays["image"] = _for_screen(seen.frames[seen.newest])
+        return Update(topic="live", run=self.plan.run, fields=fields, arrays=arrays)
+
+
+def _description(plan: RunPlan) -> RockingScan:
+    """The scan's metadata as a scan without frames."""
+    return scan_from_metadata(plan.scan, **_no_frames(plan))
+
+
+def _no_frames(plan: RunPlan) -> dict[str, np.ndarray]:
+    packed = plan.scan.get("bad_pixels")
+    edge = tuple(packed["shape"]) if packed else (0, 0)
+    return {"intensity": np.zeros((0, *edge), np.int32), "angles_deg": np.zeros(0)}
+
+
+def _for_screen(image: np.ndarray) -> np.ndarray:
+    """At most 512 pixels an edge, by the maximum of blocks so that no peak is lost; float32."""
+    block = max(1, -(-max(image.shape) // 512))
+    rows, columns = (edge // block * block for edge in image.shape)
+    blocks = image[:rows, :columns].reshape(rows // block, block, columns // block, block)
+    return np.asarray(blocks.max(axis=(1, 3)), np.float32)

@@ -1,0 +1,119 @@
+"""Tiled: `raw/<run>` as bluesky writes it, `refined/<run>/<version>` as we do. Nothing is overwritten.
+
+A result is a container with the arrays in the laboratory frame (x, y, z), the detector-frame density
+(rocking, row, column), the transfer function, and metadata with units, recipe, seed, chi and provenance.
+"""
+
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+from tiled.client import from_uri
+from tiled.client.container import Container
+from tiled.queries import Key
+
+from ..config import Config
+from ..types import Reconstruction, ScanError
+
+KEY_FILE = "tiled/api_key"
+
+
+def api_key(config: Config) -> str:
+    """The key from the environment, or from the file under the storage folder, made at first need (mode 600)."""
+    if key := os.environ.get(config.tiled.api_key_env):
+        return key
+    path = config.storage.directory / KEY_FILE
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write_private(path, secrets.token_hex(32))
+    return path.read_text(encoding="ascii").strip()
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Whole or not at all, and readable by nobody else at any moment; the first of two writers wins."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}")
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+    try:
+        os.link(partial, path)
+    except FileExistsError:
+        pass
+    finally:
+        partial.unlink()
+
+
+def server_uri(config: Config) -> str:
+    """The site's server, or the embedded one."""
+    return config.tiled.uri or f"http://127.0.0.1:{config.tiled.port}/api/v1"
+
+
+def connect(config: Config) -> Container:
+    """A client at the root of the catalogue. Raises ScanError where the server cannot be reached."""
+    uri = server_uri(config)
+    try:
+        return from_uri(uri, api_key=api_key(config))
+    except (httpx.HTTPError, OSError, ValueError) as error:
+        raise ScanError(
+            f"Tiled at {uri} cannot be reached ({type(error).__name__}); start it with `live-bcdi up`, "
+            f"or set [tiled] uri and the key in ${config.tiled.api_key_env}"
+        ) from None
+
+
+def container(root: Container, *path: str) -> Container:
+    """The container at `path`, made where it is not there."""
+    for name in path:
+        root = root[name] if name in root else root.create_container(name)
+    return root
+
+
+def store_result(root: Container, run: str, reconstruction: Reconstruction, metadata: Mapping[str, Any]) -> str:
+    """Write a result beside those that are there; its path, `refined/<run>/<version>`.
+
+    The metadata key `complete` is set last: a result without it was cut off and is not listed.
+    """
+    runs = container(root, "refined", run)
+    version = str(1 + max((int(name) for name in runs), default=0))
+    node = runs.create_container(version, metadata={**metadata, "complete": False})
+    for name, (array, about) in _arrays(reconstruction).items():
+        node.write_array(array, key=name, metadata=about)
+    node.update_metadata({"complete": True})
+    return f"refined/{run}/{version}"
+
+
+def _arrays(result: Reconstruction) -> dict[str, tuple[np.ndarray[Any, Any], dict[str, str]]]:
+    detector = {"axes": "rocking, row, column", "frame": "conjugate to the detector"}
+    arrays: dict[str, tuple[np.ndarray[Any, Any], dict[str, str]]] = {
+        "density": (result.density, {**detector, "units": "arbitrary"}),
+        "detector_support": (result.support, detector),
+    }
+    if result.lab is not None:
+        lab = {"axes": "x, y, z", "frame": "laboratory", "voxel_nm": f"{result.lab.voxel_nm:.6g}"}
+        arrays |= {
+            "amplitude": (np.abs(result.lab.density), {**lab, "units": "arbitrary"}),
+            "phase": (np.angle(result.lab.density), {**lab, "units": "radian"}),
+            "support": (result.lab.support, lab),
+            "displacement": (result.lab.displacement_angstrom, {**lab, "units": "angstrom, along +h"}),
+            "strain": (result.lab.strain, {**lab, "units": "1, d u_h / d x_h"}),
+        }
+    if result.resolution is not None:
+        arrays |= {
+            "prtf_q": (result.resolution.q_invA, {"units": "1/angstrom"}),
+            "prtf": (result.resolution.prtf, {"units": "1"}),
+        }
+    return arrays
+
+
+def results(root: Container, run: str | None = None) -> list[tuple[str, Container]]:
+    """(path, container) of every complete result, oldest first; of one run where its uid starts with `run`."""
+    if "refined" not in root:
+        return []
+    found = []
+    for uid, versions in root["refined"].items():
+        if run is None or uid.startswith(run):
+            complete = versions.search(Key("complete") == True)  # noqa: E712  Tiled builds a query of it
+            found += [(f"refined/{uid}/{version}", node) for version, node in complete.items()]
+    return sorted(found, key=lambda item: str(item[1].metadata.get("finished", "")))
