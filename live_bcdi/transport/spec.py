@@ -1,0 +1,251 @@
+"""A SPEC scan and its TIFF frames into a `RockingScan`. silx parses SPEC, tifffile the frames."""
+
+import logging
+import re
+import struct
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from silx.io import specfile
+
+from ..config import Config, SpecConfig
+from ..types import BoolArray, FrameArray, RockingScan, ScanError, Vector
+
+log = logging.getLogger(__name__)
+
+Floats = NDArray[np.float64]
+
+# What tifffile and its codecs raise on a file that was cut or overwritten.
+_BAD_TIFF = (ValueError, struct.error, zlib.error, OSError, RuntimeError)
+
+# A pixel that counts less than this part of the median pixel in the white field does not count. In the 34-ID-C
+# field every pixel below it off the chip's edge is silent in the scan, and those above it are not.
+_DEAD_BELOW = 0.25
+
+
+def read_spec_scan(
+    folder: Path, scan: int, config: Config, *, hkl: Vector | None = None, sample: str | None = None
+) -> RockingScan:
+    """Read scan number `scan` of the one SPEC file in `folder`, with its frames `*_S0054_*.tif` below it.
+
+    Counts stay as they are on disk. `bad_pixels` are those marked in `dark.tif` and those that count nothing in
+    `whitefield.tif`, where these lie in `folder`; no flat field is applied. `metadata` keeps the SPEC command,
+    `frame_totals` (the counter of every frame's sum) and `frame_total_mismatches`. Where a scan number comes
+    twice, the last is read. Raises ScanError that names the file, motor, counter or frame that is at fault.
+    """
+    if config.spec is None:
+        raise ScanError(f"the configuration of {config.beamline} has no [spec] table, so SPEC files mean nothing")
+    names = config.spec
+    spec_path, table = _open_scan(folder, scan)
+    points = _Points(table, names, f"{spec_path.name} scan {scan}")
+    angles_deg = points.angles_deg(config.diffractometer.rocking)
+    frames = _read_frames(_frame_paths(folder, scan, len(angles_deg)))
+    totals = points.counter("frame_total")
+    count_time_s = points.count_time_s()
+    name = f"{spec_path.stem}_S{scan:04d}"
+    limit = config.detector.saturation_counts
+    return RockingScan(
+        name=name,
+        intensity=frames,
+        angles_deg=angles_deg,
+        geometry=config.geometry(
+            points.motors(),
+            energy_kev=points.motor(names.energy_kev, "energy_kev"),
+            distance_m=points.motor(names.distance_mm, "distance_mm") / 1000,
+        ),
+        monitor=points.counter("monitor"),
+        timestamps_s=points.timestamps_s(),
+        bad_pixels=_bad_pixels(folder, frames.shape[1:]),
+        saturation_counts=None if limit is None else limit * names.acquisitions_per_frame,
+        exposure_s=None if count_time_s is None else count_time_s * names.acquisitions_per_frame,
+        hkl=hkl or config.sample.hkl,
+        sample=config.sample.name if sample is None else sample,
+        metadata={"spec": points.header(spec_path.name, scan)} | _compared(frames, totals, name),
+    )
+
+
+def _open_scan(folder: Path, number: int) -> tuple[Path, specfile.Scan]:
+    paths = sorted(folder.glob("*.spec"))
+    if len(paths) != 1:
+        found = ", ".join(path.name for path in paths) or "none"
+        raise ScanError(f"{folder} must hold one SPEC file (*.spec); there are {len(paths)}: {found}")
+    try:
+        file = specfile.SpecFile(str(paths[0]))
+    except specfile.SfErrFileOpen:
+        raise ScanError(f"{paths[0]} is not a SPEC file: it has no #F header and no scan") from None
+    numbers = [int(known) for known in file.list()]
+    if not numbers:
+        raise ScanError(f"{paths[0]} is a SPEC file without scans")
+    times = numbers.count(number)
+    if not times:
+        raise ScanError(f"{paths[0]} has no scan {number}; it has {_ranges(sorted(set(numbers)))}")
+    if times > 1:
+        log.warning("%s has scan %d %d times; the last is read", paths[0].name, number, times)
+    return paths[0], file[f"{number}.{times}"]
+
+
+class _Points:
+    """One scan of a SPEC file; every look-up fails with the name that is missing and the key that asks for it."""
+
+    def __init__(self, table: specfile.Scan, names: SpecConfig, where: str) -> None:
+        self._table = table
+        self._names = names
+        self._where = where
+
+    def motor(self, label: str, key: str) -> float:
+        try:
+            value = float(self._table.motor_position_by_name(label))
+        except (specfile.SfErrMotorNotFound, IndexError):
+            raise ScanError(
+                f"{self._where} has no position of {label!r} in its #O and #P lines; check [spec] {key}"
+            ) from None
+        if not np.isfinite(value):
+            raise ScanError(f"{self._where}: the position of {label!r} is {value} ([spec] {key})")
+        return value
+
+    def motors(self) -> dict[str, float]:
+        return {motor: self.motor(label, f"motors.{motor}") for motor, label in self._names.motors.items()}
+
+    def column(self, label: str, key: str) -> Floats:
+        if label not in self._table.labels:
+            raise ScanError(f"{self._where} has no column {label!r} in its #L line; check [spec] {key}")
+        try:
+            values = np.asarray(self._table.data_column_by_name(label), np.float64)
+        except specfile.SfErrColNotFound:
+            values = np.empty(0)
+        if not len(values):
+            raise ScanError(f"{self._where} has no points: it was stopped before the first")
+        wrong = np.flatnonzero(~np.isfinite(values))
+        if len(wrong):
+            raise ScanError(
+                f"{self._where}: column {label!r} is {values[wrong[0]]} at point {wrong[0]}; mend the SPEC file"
+            )
+        return values
+
+    def angles_deg(self, rocking: str) -> Floats:
+        if rocking not in self._names.motors:
+            raise ScanError(f"[spec] motors must name the SPEC motor of the rocking circle {rocking!r}")
+        return self.column(self._names.motors[rocking], f"motors.{rocking}")
+
+    def counter(self, key: str) -> Floats | None:
+        label = getattr(self._names, key)
+        return None if label is None else self.column(label, key)
+
+    def timestamps_s(self) -> Floats | None:
+        """SPEC's Epoch column counts from the time in the file's #E line."""
+        start = self._table.file_header_dict.get("E")
+        if start is None or "Epoch" not in self._table.labels:
+            return None
+        return self.column("Epoch", "Epoch") + float(start)
+
+    def count_time_s(self) -> float | None:
+        """Seconds of one acquisition, from the #T line; None where SPEC counted to a monitor value."""
+        words = str(self._table.scan_header_dict.get("T", "")).split()
+        try:
+            return float(words[0])
+        except (IndexError, ValueError):
+            return None
+
+    def header(self, file: str, number: int) -> dict[str, object]:
+        known = self._table.scan_header_dict
+        return {
+            "file": file,
+            "scan": number,
+            "command": " ".join(str(known.get("S", "")).split()[1:]),
+            "date": str(known.get("D", "")),
+            "count_time_s": self.count_time_s(),
+        }
+
+
+def _frame_paths(folder: Path, scan: int, points: int) -> list[Path]:
+    """The scan's TIFF files in the order of the number that ends their names."""
+    numbered: dict[int, Path] = {}
+    for path in sorted(folder.rglob(f"*_S{scan:04d}_*.tif*")):
+        ending = re.fullmatch(r".*_(\d+)", path.stem)
+        if ending is None:
+            continue
+        number = int(ending[1])
+        if number in numbered:
+            raise ScanError(f"frame {number} of scan {scan} is there twice: {numbered[number]} and {path}")
+        numbered[number] = path
+    if not numbered:
+        raise ScanError(f"{folder} has no frames of scan {scan}: no file *_S{scan:04d}_*.tif in it or below")
+    if len(numbered) != points:
+        first = min(numbered)
+        gone = sorted(set(range(first, first + points)) - set(numbered))
+        hint = (
+            f"; there is no frame {_ranges(gone)}" if gone else "; SPEC lines that are not numbers are no points"
+        )
+        raise ScanError(f"scan {scan} has {points} SPEC points but {len(numbered)} frames{hint}")
+    return [numbered[number] for number in sorted(numbered)]
+
+
+def _read_frames(paths: Sequence[Path]) -> FrameArray:
+    first = _read_tiff(paths[0])
+    frames: NDArray[Any] = np.empty((len(paths), *first.shape), first.dtype)
+    for index, path in enumerate(paths):
+        image = _read_tiff(path)
+        if image.shape != first.shape or image.dtype != first.dtype:
+            raise ScanError(
+                f"{path} is {image.shape} {image.dtype}, but {paths[0].name} is {first.shape} {first.dtype}"
+            )
+        frames[index] = image
+    return frames
+
+
+def _read_tiff(path: Path) -> NDArray[Any]:
+    try:
+        image = np.asarray(tifffile.imread(path))
+    except _BAD_TIFF as error:
+        raise ScanError(f"{path} is truncated or not a TIFF file: {error}; copy it again") from None
+    if not image.size:
+        raise ScanError(f"{path} is truncated: it has no image; copy it again")
+    if image.ndim != 2:
+        raise ScanError(f"{path} is {image.shape}; a frame must be (row, column)")
+    return image
+
+
+def _bad_pixels(folder: Path, shape: tuple[int, ...]) -> BoolArray | None:
+    """What the detector's own files say; None where there are none."""
+    masks = []
+    if (path := folder / "dark.tif").exists():
+        masks.append(_corner(path, shape) != 0)
+    if (path := folder / "whitefield.tif").exists():
+        white = _corner(path, shape)
+        masks.append(~(white >= _DEAD_BELOW * np.median(white)))
+    return np.logical_or.reduce(masks) if masks else None
+
+
+def _corner(path: Path, shape: tuple[int, ...]) -> NDArray[Any]:
+    """The first rows and columns of a whole-detector image, which the frames were read from."""
+    whole = _read_tiff(path)
+    if whole.shape[0] < shape[0] or whole.shape[1] < shape[1]:
+        raise ScanError(f"{path} is {whole.shape}, smaller than the frames, which are {shape}")
+    return whole[: shape[0], : shape[1]]
+
+
+def _compared(frames: FrameArray, totals: Floats | None, name: str) -> dict[str, object]:
+    """The beamline's own sum of every frame, and how many of our frames have another."""
+    if totals is None:
+        return {}
+    sums = frames.sum(axis=(1, 2), dtype=np.float64)
+    wrong = [int(index) for index in np.flatnonzero(sums != totals)]
+    if wrong:
+        log.warning("%s: the sum of frame %s is not the one SPEC recorded", name, _ranges(wrong))
+    return {"frame_totals": totals.tolist(), "frame_total_mismatches": len(wrong)}
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """[1, 2, 3, 7] as '1-3, 7'."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
