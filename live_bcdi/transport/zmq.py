@@ -23,6 +23,10 @@ MAX_HEADER_BYTES = 1 << 20  # a header holds numbers and names; a megabyte is al
 MAX_ARRAY_BYTES = 1 << 28  # a 16-megapixel float64 frame twice over
 MAX_DOCUMENT_BYTES = 1 << 26  # documents carry references, not frames
 _KINDS = "biufc"
+PROBE = "probe"  # a message on the document stream that only asks whether the broker passes it on
+DOCUMENT_NAMES = frozenset(
+    "start stop descriptor event event_page resource datum datum_page stream_resource stream_datum".split()
+)
 
 logger = logging.getLogger(__name__)
 
@@ -40,9 +44,7 @@ def _buffer(array: NDArray[Any]) -> memoryview:
     return memoryview(np.ascontiguousarray(array).data).cast("B") if array.size else memoryview(b"")
 
 
-def _pack(
-    topic: str, body: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
-) -> list[bytes | memoryview]:
+def _pack(topic: str, body: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> list[bytes | memoryview]:
     layout = [[name, array.dtype.str, list(array.shape)] for name, array in arrays.items()]
     header = msgpack.packb({**body, "arrays": layout}, default=_plain)
     return [topic.encode(), header, *(_buffer(array) for array in arrays.values())]
@@ -156,9 +158,10 @@ def decode_document(message: bytes) -> tuple[str, dict[str, Any]]:
         doc = msgpack.unpackb(payload)
     except (ValueError, msgpack.UnpackException) as error:
         raise WireError(f"not a document: {error}") from None
-    if not isinstance(doc, dict):
-        raise WireError(f"document {name!r} is a {type(doc).__name__}")
-    return name.decode(errors="replace"), doc
+    kind = name.decode(errors="replace")
+    if not isinstance(doc, dict) or kind not in DOCUMENT_NAMES | {PROBE}:
+        raise WireError(f"document {kind!r} is a {type(doc).__name__}")
+    return kind, doc
 
 
 def check_free(address: str, what: str) -> None:
@@ -169,7 +172,7 @@ def check_free(address: str, what: str) -> None:
         except zmq.ZMQError as error:
             raise ScanError(
                 f"{what} {address} cannot be opened ({error.strerror}); another live-bcdi may be running: "
-                f"stop it, or set another address in the configuration's [stream]"
+                f"stop it, or set another {what} in the configuration"
             ) from None
 
 
@@ -202,9 +205,12 @@ class DocumentSubscriber:
         """(name, document) of what is there within `timeout_s`; skips what is malformed."""
         for message in _drain(self.socket, timeout_s):
             try:
-                yield decode_document(message[0])
+                name, doc = decode_document(message[0])
             except WireError as error:
                 logger.warning("dropped a message on the document stream: %s", error)
+                continue
+            if name != PROBE:
+                yield name, doc
 
     def close(self) -> None:
         self.socket.close(linger=0)

@@ -1,0 +1,177 @@
+"""The live consumer: frames into a growing volume, and an estimate of the crystal while they come.
+
+Intake has the thread to itself; the estimate runs in a process of its own, one at a time, always on the newest
+volume. What the stream loses is refilled from the detector's file at `stop`.
+"""
+
+import time
+from collections import deque
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+import zmq
+
+from live_bcdi.jobs import JobPool
+from live_bcdi.log import about_run
+from live_bcdi.pipeline import LiveEstimate, live_estimate
+from live_bcdi.stream import journal
+from live_bcdi.stream.live import LiveRun
+from live_bcdi.stream.run import is_rocking_run, run_plan
+from live_bcdi.stream.updates import Update
+from live_bcdi.transport.hdf5 import FrameFile
+from live_bcdi.transport.zmq import DocumentSubscriber, FrameSubscriber
+from live_bcdi.types import Frame, ScanError
+
+from .files import frame_file_of
+from .service import Service
+from .views import estimate_update
+
+EARLY_FRAMES = 256  # frames may overtake their start document; it follows within milliseconds
+
+
+def run(service: Service) -> None:
+    documents = DocumentSubscriber(service.config.stream.documents_out)
+    frames = FrameSubscriber(service.config.stream.frames)
+    poller = zmq.Poller()
+    poller.register(documents.socket, zmq.POLLIN)
+    poller.register(frames.socket, zmq.POLLIN)
+    watch = Watch(service)
+    try:
+        while not service.stopping.is_set():
+            poller.poll(50)
+            for name, doc in documents.receive(0):
+                watch.document(name, doc)
+            for frame in frames.receive(0):
+                watch.frame(frame)
+            watch.tell()
+            service.beat(detail=watch.detail)
+    finally:
+        watch.estimator.shutdown()
+
+
+@dataclass(slots=True)
+class _Current:
+    live: LiveRun
+    told_count: int = -1
+    estimated_count: int = 0
+    previous: LiveEstimate | None = None
+
+
+class Watch:
+    """The newest run; an older one is dropped when the next starts (its refinement does not depend on us)."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self.estimator = JobPool(workers=1, threads=1)
+        self._current: _Current | None = None
+        self._early: deque[Frame] = deque(maxlen=EARLY_FRAMES)
+        self._future: tuple[_Current, Future[LiveEstimate]] | None = None
+        self._runs: dict[str, str] = {}
+        self._files: dict[str, str] = {}
+        self._next_tell_s = 0.0
+        self.detail = ""
+
+    def document(self, name: str, doc: dict[str, Any]) -> None:
+        run = journal.run_of(name, doc, self._runs)
+        if name == "start" and is_rocking_run(doc):
+            self._start(doc)
+        elif name == "stream_resource" and run is not None and (path := frame_file_of(doc)):
+            self._files[run] = path
+        elif name == "stop" and run is not None:
+            self._stop(run, doc)
+
+    def _start(self, doc: dict[str, Any]) -> None:
+        try:
+            plan = run_plan(doc)
+        except ScanError as error:
+            self._service.notice("error", str(error), run=str(doc.get("uid", "")))
+            return
+        self._current = _Current(live=LiveRun(plan, time.monotonic))
+        fields = {"state": "started", "name": plan.name, "sample": plan.scan.get("sample"), "num": plan.num}
+        span = {"hkl": plan.scan.get("hkl"), "start_deg": plan.start_deg, "stop_deg": plan.stop_deg}
+        self._service.updates.send(Update(topic="run", run=plan.run, fields={**fields, **span}))
+        while self._early:
+            self.frame(self._early.popleft())
+
+    def frame(self, frame: Frame) -> None:
+        current = self._current
+        if current is None or frame.run != current.live.plan.run:
+            self._early.append(frame)
+            return
+        try:
+            current.live.add(frame)
+        except ScanError as error:
+            self._service.notice("warning", str(error), run=frame.run)
+
+    def _stop(self, run: str, doc: dict[str, Any]) -> None:
+        path = self._files.pop(run, None)
+        current = self._current
+        if current is None or current.live.plan.run != run:
+            return
+        self._refill(current.live, path)
+        seen = current.live.assembler
+        about_run("live", run).info(
+            "stop: %d of %d frames, %d refilled, %d duplicates, missing %s",
+            *(seen.count, current.live.plan.num, seen.refilled, seen.duplicates, seen.missing),
+        )
+        self._service.updates.send(current.live.update())
+        fields = {"state": "stopped", "name": current.live.plan.name, "exit_status": doc.get("exit_status")}
+        self._service.updates.send(Update(topic="run", run=run, fields=fields))
+
+    def _refill(self, live: LiveRun, path: str | None) -> None:
+        if not live.assembler.missing:
+            return
+        try:
+            if path is None:
+                raise ScanError("its documents name no frame file")
+            with FrameFile(path) as store:
+                live.finish(store)
+        except ScanError as error:
+            missing = live.assembler.missing
+            self._service.notice("error", f"frames {missing} could not be refilled: {error}", live.plan.run)
+
+    def tell(self) -> None:
+        """Send what is new to the page, at its pace, and keep one estimate going."""
+        now_s = time.monotonic()
+        self._collect()
+        current = self._current
+        if current is None or now_s < self._next_tell_s:
+            return
+        self._next_tell_s = now_s + 1 / self._service.config.live.page_hz
+        count = current.live.assembler.count
+        self.detail = f"{current.live.plan.name}: {count} of {current.live.plan.num} frames"
+        if count > current.told_count:
+            current.told_count = count
+            self._service.updates.send(current.live.update())
+        if self._future is None and count > current.estimated_count:
+            self._estimate(current, count)
+
+    def _estimate(self, current: _Current, count: int) -> None:
+        current.estimated_count = count
+        settings = self._service.config.live
+        scan = current.live.assembler.scan()
+        job = self.estimator.submit(
+            live_estimate,
+            scan,
+            previous=current.previous,
+            edge=settings.edge_voxels,
+            iterations=settings.iterations,
+        )
+        self._future = (current, job)
+
+    def _collect(self) -> None:
+        if self._future is None or not self._future[1].done():
+            return
+        current, job = self._future
+        self._future = None
+        if error := job.exception():
+            level = "debug" if isinstance(error, ScanError) else "warning"  # too few counts yet: say nothing
+            about_run("live", current.live.plan.run).log(
+                {"debug": 10, "warning": 30}[level], "no live estimate: %s", error
+            )
+            return
+        current.previous = job.result()
+        if current is self._current:
+            plan = current.live.plan
+            self._service.updates.send(estimate_update(plan.run, plan.num, current.previous))

@@ -1,0 +1,320 @@
+"""The `live-bcdi` command. Verbs only parse, call, and print; what they call lives elsewhere."""
+
+import importlib
+import json
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from . import log
+from .config import Config, load_config
+from .types import ScanError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    help="Bragg coherent diffraction imaging while the scan runs.",
+)
+screen = Console()
+errors = Console(stderr=True)
+
+DEFAULT_CONFIG = "34idc"
+ConfigOption = Annotated[
+    str, typer.Option("--config", "-c", help="A beamline's TOML file, or the name of one that ships: 34idc.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of words.")]
+HoldOption = Annotated[
+    bool | None,
+    typer.Option(help="Keep the page up until Ctrl-C. By default only where standard output is a terminal."),
+]
+
+
+def config_path(name: str) -> Path:
+    """The file that `--config` means: a path, or the name of a beamline that ships with the package."""
+    if name.endswith(".toml") or "/" in name:
+        return Path(name)
+    here = Path(__file__).parent
+    shipped = [here / "beamlines" / f"{name}.toml", here.parent / "config" / f"{name}.toml"]
+    found = [path for path in shipped if path.exists()]
+    if not found:
+        raise ScanError(f"no beamline {name!r} ships with live_bcdi; give the path of a TOML file")
+    return found[0]
+
+
+def main() -> None:
+    """Entry point: a `ScanError` is one line on stderr and exit status 2, anything else is our fault."""
+    try:
+        app(standalone_mode=True)
+    except ScanError as error:
+        errors.print(f"[bold red]live-bcdi:[/] {error}", highlight=False, soft_wrap=True)
+        sys.exit(2)
+
+
+def _print(table: dict[str, Any], as_json: bool, title: str) -> None:
+    if as_json:
+        screen.print_json(json.dumps(table, default=str))
+        return
+    shown = Table(title=title, show_header=False, title_justify="left", box=None)
+    for key, value in table.items():
+        shown.add_row(key, f"{value:.6g}" if isinstance(value, float) else str(value))
+    screen.print(shown)
+
+
+@app.command("import")
+def import_scan(
+    folder: Annotated[Path, typer.Argument(help="Folder with the SPEC file and the TIFF frames.")],
+    scan: Annotated[int, typer.Option(help="Scan number in the SPEC file.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="NeXus file to write.")],
+    hkl: Annotated[tuple[float, float, float] | None, typer.Option(help="Reflection, e.g. --hkl 1 1 1.")] = None,
+    sample: Annotated[str | None, typer.Option(help="What the crystal is.")] = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Gather a SPEC scan and its TIFF frames into one NeXus/CXI file."""
+    from .transport.hdf5 import write_scan
+    from .transport.spec import read_spec_scan
+
+    found = read_spec_scan(folder, scan, load_config(config_path(config)), hkl=hkl, sample=sample)
+    write_scan(output, found)
+    table = {
+        "name": found.name,
+        "frames": len(found.intensity),
+        "shape": list(found.intensity.shape),
+        "total_counts": int(found.intensity.sum(dtype="int64")),
+        "max_counts": int(found.intensity.max()),
+        "bad_pixels": 0 if found.bad_pixels is None else int(found.bad_pixels.sum()),
+        "file": str(output),
+    }
+    _print(table, as_json, f"Imported scan {scan}")
+
+
+@app.command()
+def phase(
+    file: Annotated[Path, typer.Argument(help="A scan: NeXus/CXI.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Result file (default: FILE.cxi).")] = None,
+    recipe: Annotated[str | None, typer.Option(help="e.g. '3*(20*ER+180*HIO(beta=0.9))+20*ER'.")] = None,
+    starts: Annotated[int | None, typer.Option(min=1, help="Random starts.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of every random choice.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1)] = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Retrieve a recorded scan, exactly as the live path does."""
+    from .pipeline import reconstruct
+    from .transport.hdf5 import read_scan, write_result
+
+    settings = load_config(config_path(config)).phasing
+    scan = read_scan(file)
+    began_s = time.perf_counter()
+    with Progress(console=errors, disable=as_json, transient=True) as bar:
+        task = bar.add_task("phase retrieval", total=1.0)
+        result = reconstruct(
+            scan,
+            recipe=settings.recipe if recipe is None else recipe,
+            starts=settings.starts if starts is None else starts,
+            seed=settings.seed if seed is None else seed,
+            threads=settings.threads if threads is None else threads,
+            progress=lambda fraction, what: bar.update(task, completed=fraction, description=what),
+        )
+    path = output or file.with_suffix(".cxi")
+    write_result(path, result, scan_name=scan.name, run="", links={"frames": str(file.absolute())})
+    table = {
+        "name": scan.name,
+        "chi": result.chi,
+        "chi_starts": [round(chi, 5) for chi in result.chi_starts],
+        "resolution_nm": None if result.resolution is None else result.resolution.resolution_nm,
+        "recipe": result.recipe,
+        "seed": result.seed,
+        "outcome": result.outcome.value,
+        "seconds": time.perf_counter() - began_s,
+        "file": str(path),
+    }
+    _print(table, as_json, "Reconstruction")
+
+
+@app.command()
+def up(config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Start every service and keep it running until Ctrl-C."""
+    from .supervisor import Supervisor
+
+    path = config_path(config)
+    settings = load_config(path)
+    log.configure("supervisor", settings.storage.directory, settings.log_level)
+    with stop_on_sigterm(), Supervisor(path) as supervisor:
+        screen.print(f"live_bcdi is up for {settings.beamline}: {_page(settings)}   (Ctrl-C ends it)")
+        while True:
+            for _ in supervisor.watch():
+                pass
+
+
+def _page(settings: Config) -> str:
+    return f"http://{settings.page.host}:{settings.page.port}"
+
+
+@contextmanager
+def stop_on_sigterm() -> Iterator[None]:
+    """Make SIGTERM and Ctrl-C leave the block in order; neither is an error."""
+    import signal
+
+    def leave(signum: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    except KeyboardInterrupt:
+        logging.getLogger("supervisor").info("ending")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@app.command()
+def replay(
+    scan: Annotated[Path, typer.Argument(help="A recorded scan, as `live-bcdi import` writes it.")],
+    rate: Annotated[float, typer.Option(min=0.0, help="Frames a second; 0 is as fast as it goes.")] = 0.0,
+    fly: Annotated[bool, typer.Option("--fly", help="Sweep the axis instead of stepping it.")] = False,
+    hold: HoldOption = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Play a recorded scan through the whole live path: detector, RunEngine, consumers, Tiled, page."""
+    from .transport.hdf5 import read_scan
+
+    read_scan(scan)  # say now, and not from a service, what is wrong with the file
+    with _session(config, hold) as system:
+        _print(_play(system, scan, config, rate, fly), as_json, f"Replayed {scan}")
+
+
+@app.command()
+def demo(
+    rate: Annotated[float, typer.Option(min=0.0, help="Frames a second; 0 is as fast as it goes.")] = 20.0,
+    seed: Annotated[int, typer.Option(help="Which crystal.")] = 0,
+    fly: Annotated[bool, typer.Option("--fly", help="Sweep the axis instead of stepping it.")] = False,
+    hold: HoldOption = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure a simulated crystal live, and compare what comes out with the truth."""
+    from .sim import compare_with_truth, simulate_scan
+    from .transport.hdf5 import read_result, write_scan
+
+    settings = load_config(config_path(config))
+    scan, truth = simulate_scan(seed=seed, config=settings)
+    path = settings.storage.directory / "demo" / f"{scan.name}.h5"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_scan(path, scan)
+    with _session(config, hold) as system:
+        table = _play(system, path, config, rate, fly)
+        truth_table = compare_with_truth(read_result(Path(table["file"])), truth)
+        _print({**table, **truth_table}, as_json, "A simulated crystal, measured live, against the truth")
+
+
+@contextmanager
+def _session(config: str, hold: bool | None) -> Iterator[Any]:
+    """A running system; kept up after the block while someone is there to look at its page."""
+    from .session import running_system
+    from .supervisor import Supervisor
+
+    path = config_path(config)
+    settings = load_config(path)
+    log.configure("session", settings.storage.directory, settings.log_level)
+    with stop_on_sigterm(), running_system(path) as system:
+        errors.print(f"page: {_page(settings)}")
+        yield system
+        if isinstance(system, Supervisor) and (sys.stdout.isatty() if hold is None else hold):
+            errors.print(f"the page stays up at {_page(settings)}; Ctrl-C ends it")
+            while True:
+                for _ in system.watch():
+                    pass
+
+
+def _play(system: Any, scan: Path, config: str, rate: float, fly: bool) -> dict[str, Any]:
+    from .session import play
+
+    told = play(system, scan, config_path(config), rate_hz=rate, fly=fly)
+    live, result = told["live"], told["result"]
+    return {
+        "run": told["run"],
+        "frames": f"{result['frames']}/{result['num']}",
+        "frame_totals_equal": result.get("frame_totals_equal"),
+        **{key: live.get(key) for key in ("refilled", "bragg_deg", "q_invA", "d_angstrom", "rate_hz")},
+        **{key: result.get(key) for key in ("chi", "resolution_nm", "seconds", "file", "tiled")},
+    }
+
+
+@app.command()
+def results(
+    run: Annotated[str | None, typer.Argument(help="Uid of a run, or its beginning; all without.")] = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """List the results in Tiled, or print those of one run."""
+    from .transport.tiled import connect
+    from .transport.tiled import results as find
+
+    found = find(connect(load_config(config_path(config))), run)
+    if run is not None and not found:
+        raise ScanError(f"no result of a run {run!r}; `live-bcdi results` lists what is there")
+    tables = [{"path": path, **dict(node.metadata)} for path, node in found]
+    if as_json:
+        screen.print_json(json.dumps(tables, default=str))
+    elif run is not None:
+        for table in tables:
+            _print(table, False, table["path"])
+    else:
+        _list(tables)
+
+
+def _list(tables: list[dict[str, Any]]) -> None:
+    columns = ("path", "name", "frames", "num", "chi", "resolution_nm", "voxel_nm")
+    shown = Table(*columns, box=None)
+    for table in tables:
+        values = [table.get(key) for key in columns]
+        shown.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in values))
+    screen.print(shown)
+
+
+@app.command(hidden=True)
+def acquire(
+    scan: Path,
+    rate: float = 0.0,
+    fly: Annotated[bool, typer.Option("--fly")] = False,
+    config: str = DEFAULT_CONFIG,
+) -> None:
+    """The beamline's side of `replay`: only the RunEngine and its devices."""
+    from live_bcdi_plans.replay import replay as measure
+
+    from .transport.hdf5 import read_scan
+
+    settings = load_config(config_path(config))
+    log.configure("acquire", settings.storage.directory, settings.log_level, stderr=False)
+    print(json.dumps({"run": measure(read_scan(scan), settings, rate_hz=rate, fly=fly)}))
+
+
+@app.command(hidden=True)
+def service(
+    name: str, config: str = DEFAULT_CONFIG, supervised: Annotated[bool, typer.Option("--supervised")] = False
+) -> None:
+    """One service in this process."""
+    from live_bcdi_consumers.service import start_service
+
+    from .supervisor import SERVICES
+
+    if name not in SERVICES:
+        raise ScanError(f"no service {name!r}; they are {', '.join(SERVICES)}")
+    module = importlib.import_module(f"live_bcdi_consumers.{name}")
+    module.run(start_service(name, config_path(config), supervised=supervised))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""One command for all services: start them in order, watch them, restart what dies, leave nothing behind."""
+
+import logging
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .config import Config, load_config
+from .stream.updates import Update
+from .transport.zmq import UpdatePublisher, UpdateSubscriber, check_free
+from .types import ScanError
+
+logger = logging.getLogger("supervisor")
+
+SERVICES = ("broker", "tiled_server", "archiver", "live", "refine", "page")
+START_S = 90.0  # imports of torch-sized libraries on a cold disk with two cores
+END_S = 10.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
+
+
+@dataclass(slots=True)
+class _Child:
+    name: str
+    process: subprocess.Popen[bytes] | None = None
+    restarts: int = 0
+    start_again_s: float = 0.0
+    ready: bool = False
+    started_s: float = field(default_factory=time.monotonic)
+
+
+class Supervisor:
+    """Use as a context manager: services run inside, and are gone after, however one leaves.
+
+    Raises ScanError on entry where a port is taken, and where a service does not come up.
+    """
+
+    def __init__(self, config_path: Path) -> None:
+        self.config = load_config(config_path)
+        self._config_path = config_path
+        names = [name for name in SERVICES if name != "tiled_server" or self.config.tiled.uri is None]
+        self._children = [_Child(name) for name in names]
+        self._updates: UpdateSubscriber | None = None
+        self._say: UpdatePublisher | None = None
+
+    def __enter__(self) -> "Supervisor":
+        check_ports(self.config)
+        self._updates = UpdateSubscriber(self.config.stream.updates_out)
+        self._say = UpdatePublisher(self.config.stream.updates_in)
+        try:
+            for child in self._children:
+                self._start(child)
+            self._wait_until_ready()
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._end()
+
+    def pids(self) -> dict[str, int]:
+        """Process ids of the services that run."""
+        return {child.name: child.process.pid for child in self._children if child.process is not None}
+
+    def watch(self, timeout_s: float = 0.5) -> Iterator[Update]:
+        """Updates within `timeout_s`; on the way, restart what died. Call it in a loop."""
+        assert self._updates is not None, "use the supervisor as a context manager"
+        for child in self._children:
+            self._keep_alive(child)
+        for update in self._updates.receive(timeout_s):
+            self._note(update)
+            yield update
+
+    def _note(self, update: Update) -> None:
+        if update.topic == "health" and update.fields.get("state") == "ready":
+            for child in self._children:
+                child.ready |= child.name == update.fields.get("service")
+
+    def _start(self, child: _Child) -> None:
+        command = (sys.executable, "-m", "live_bcdi.cli", "service")
+        # A session of its own: Ctrl-C reaches the supervisor alone, which then ends its services in order.
+        child.process = subprocess.Popen(
+            [*command, child.name, "--supervised", "--config", str(self._config_path)],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
+        child.started_s = time.monotonic()
+
+    def _wait_until_ready(self) -> None:
+        deadline_s = time.monotonic() + START_S
+        while not all(child.ready for child in self._children):
+            for _ in self.watch(0.2):
+                pass
+            late = [child.name for child in self._children if not child.ready]
+            dead = [child.name for child in self._children if child.restarts > 2 and not child.ready]
+            if dead or time.monotonic() > deadline_s:
+                log = self.config.storage.directory / "log"
+                raise ScanError(f"{', '.join(dead or late)} did not come up; the reason is in {log}")
+
+    def _keep_alive(self, child: _Child) -> None:
+        if child.process is None:
+            if time.monotonic() >= child.start_again_s:
+                self._start(child)
+            return
+        status = child.process.poll()
+        if status is None:
+            return
+        if time.monotonic() - child.started_s > LONGEST_PAUSE_S:
+            child.restarts = 0
+        pause_s = min(FIRST_PAUSE_S * 2**child.restarts, LONGEST_PAUSE_S)
+        self._lost(child, f"{child.name} ended with status {status}; starting it again in {pause_s:.1f} s")
+        child.process, child.restarts = None, child.restarts + 1
+        child.start_again_s = time.monotonic() + pause_s
+
+    def _lost(self, child: _Child, message: str) -> None:
+        logger.error(message)
+        assert self._say is not None, "use the supervisor as a context manager"
+        health = {"service": child.name, "pid": None, "state": "failed", "detail": message, "time_s": time.time()}
+        self._say.send(Update(topic="health", fields=health))
+        notice = {"service": "supervisor", "level": "error", "message": message}
+        self._say.send(Update(topic="notice", fields=notice))
+
+    def _end(self) -> None:
+        running = [child.process for child in reversed(self._children) if child.process is not None]
+        for process in running:
+            process.terminate()
+        deadline_s = time.monotonic() + END_S
+        for process in running:
+            try:
+                process.wait(max(0.0, deadline_s - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                logger.warning("process %d did not end in %.0f s and was killed", process.pid, END_S)
+                process.kill()
+                process.wait()
+        for link in (self._updates, self._say):
+            if link is not None:
+                link.close()
+        self._updates = self._say = None
+
+
+def check_ports(config: Config) -> None:
+    """Raises ScanError that names the first address of `config` which is taken, and the key to change."""
+    stream = config.stream
+    for key in ("documents_in", "documents_out", "updates_in", "updates_out"):
+        check_free(getattr(stream, key), f"[stream] {key}")
+    if config.tiled.uri is None:
+        _check_port("127.0.0.1", config.tiled.port, "[tiled] port")
+    _check_port(config.page.host, config.page.port, "[page] port")
+
+
+def _check_port(host: str, port: int, key: str) -> None:
+    with socket.socket() as probe:
+        if os.name == "posix":
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ScanError(
+                f"port {port} on {host} cannot be opened ({error.strerror}); another live-bcdi may be running: "
+                f"stop it, or set another {key} in the configuration"
+            ) from None
