@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
-from silx.io import specfile
+from silx.io.specfile import Scan, SfErrColNotFound, SfErrFileOpen, SfErrMotorNotFound, SpecFile
 
 from ..config import Config, SpecConfig
 from ..types import BoolArray, FrameArray, RockingScan, ScanError, Vector
@@ -69,14 +69,14 @@ def read_spec_scan(
     )
 
 
-def _open_scan(folder: Path, number: int) -> tuple[Path, specfile.Scan]:
+def _open_scan(folder: Path, number: int) -> tuple[Path, Scan]:
     paths = sorted(folder.glob("*.spec"))
     if len(paths) != 1:
         found = ", ".join(path.name for path in paths) or "none"
         raise ScanError(f"{folder} must hold one SPEC file (*.spec); there are {len(paths)}: {found}")
     try:
-        file = specfile.SpecFile(str(paths[0]))
-    except specfile.SfErrFileOpen:
+        file = SpecFile(str(paths[0]))
+    except SfErrFileOpen:
         raise ScanError(f"{paths[0]} is not a SPEC file: it has no #F header and no scan") from None
     numbers = [int(known) for known in file.list()]
     if not numbers:
@@ -92,7 +92,7 @@ def _open_scan(folder: Path, number: int) -> tuple[Path, specfile.Scan]:
 class _Points:
     """One scan of a SPEC file; every look-up fails with the name that is missing and the key that asks for it."""
 
-    def __init__(self, table: specfile.Scan, names: SpecConfig, where: str) -> None:
+    def __init__(self, table: Scan, names: SpecConfig, where: str) -> None:
         self._table = table
         self._names = names
         self._where = where
@@ -100,7 +100,7 @@ class _Points:
     def motor(self, label: str, key: str) -> float:
         try:
             value = float(self._table.motor_position_by_name(label))
-        except (specfile.SfErrMotorNotFound, IndexError):
+        except (SfErrMotorNotFound, IndexError):
             raise ScanError(
                 f"{self._where} has no position of {label!r} in its #O and #P lines; check [spec] {key}"
             ) from None
@@ -116,7 +116,7 @@ class _Points:
             raise ScanError(f"{self._where} has no column {label!r} in its #L line; check [spec] {key}")
         try:
             values = np.asarray(self._table.data_column_by_name(label), np.float64)
-        except specfile.SfErrColNotFound:
+        except SfErrColNotFound:
             values = np.empty(0)
         if not len(values):
             raise ScanError(f"{self._where} has no points: it was stopped before the first")
