@@ -12,7 +12,7 @@ def run(service: Service) -> None:
     stream = service.config.stream
     documents = Proxy(in_address=stream.documents_in, out_address=stream.documents_out)
     threading.Thread(target=documents.start, daemon=True).start()
-    context = zmq.Context.instance()
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
     incoming, outgoing = context.socket(zmq.XSUB), context.socket(zmq.XPUB)
     incoming.bind(stream.updates_in)
     outgoing.bind(stream.updates_out)

@@ -1,7 +1,6 @@
 """Play a recorded scan through the RunEngine, as if it were measured now."""
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import zmq
@@ -29,7 +28,6 @@ def replay(
     *,
     rate_hz: float = 0.0,
     fly: bool = False,
-    on_start: Callable[[str], None] = lambda run: None,
 ) -> str:
     """Run `scan` at `rate_hz` frames a second (0: as fast as it goes), by steps or on the fly; its uid.
 
@@ -43,7 +41,7 @@ def replay(
     publisher = Publisher(config.stream.documents_in, serializer=encode_document)
     try:
         wait_for_broker(publisher, config.stream.documents_out, BROKER_S)
-        return _measure(scan, config, directory, publisher, (rate_hz, fly), on_start)
+        return _measure(scan, config, directory, publisher, rate_hz, fly)
     finally:
         publisher.close()
 
@@ -53,12 +51,11 @@ def _measure(
     config: Config,
     directory: Path,
     publisher: Publisher,
-    pace: tuple[float, bool],
-    on_start: Callable[[str], None],
+    rate_hz: float,
+    fly: bool,
 ) -> str:
     engine = RunEngine({"beamline": config.beamline})
     engine.subscribe(publisher)
-    engine.subscribe(lambda name, doc: on_start(doc["uid"]), "start")
     with init_devices():
         axis = RecordedAxis(scan.angles_deg, name=scan.geometry.rocking)
         detector = RecordedDetector(
@@ -66,13 +63,16 @@ def _measure(
         )
     try:
         detector.camera.wait_for_listener(LISTEN_S)
-        rate_hz, fly = pace
         first, last, num = float(scan.angles_deg[0]), float(scan.angles_deg[-1]), len(scan.angles_deg)
         metadata = {KEY: scan_metadata(scan), "sample": scan.sample, "scan_name": scan.name}
         plan = fly_rocking_scan if fly else rocking_scan
         exposure = 1 / rate_hz if rate_hz else (1 / FLY_HZ if fly else 0.0)
-        (uid,) = engine(plan(detector, axis, first, last, num, exposure, md=metadata))
-        return str(uid)
+        runs: list[str] = []
+        engine(
+            plan(detector, axis, first, last, num, exposure, md=metadata),
+            {"start": lambda _, doc: runs.append(doc["uid"])},
+        )
+        return runs[0]
     finally:
         detector.camera.close()
 

@@ -10,7 +10,7 @@ from typing import Any
 import bluesky.plan_stubs as bps
 import bluesky.preprocessors as bpp
 import numpy as np
-from bluesky.utils import MsgGenerator, RunEngineControlException
+from bluesky.utils import MsgGenerator
 from ophyd_async.core import (
     DetectorTrigger,
     FlyMotorInfo,
@@ -110,7 +110,7 @@ def _run(
     """`frames` as one run of the staged devices; bluesky's own `run_wrapper`, but the detector is told the uid."""
 
     def failed(error: Exception) -> MsgGenerator[None]:
-        status = error.exit_status if isinstance(error, RunEngineControlException) else "fail"
+        status = getattr(error, "exit_status", "fail")  # RunEngine's own exceptions say abort or success
         yield from bps.close_run(exit_status=status, reason=str(error))
 
     def run() -> MsgGenerator[str]:
