@@ -150,12 +150,11 @@ class Watch:
     def _estimate(self, current: _Current, count: int) -> None:
         current.estimated_count = count
         settings = self._service.config.live
-        scan = current.live.assembler.scan()
+        scan = current.live.snapshot(settings.edge_voxels)
         job = self.estimator.submit(
             live_estimate,
             scan,
             previous=current.previous,
-            edge=settings.edge_voxels,
             iterations=settings.iterations,
         )
         self._future = (current, job)

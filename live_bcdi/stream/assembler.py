@@ -4,6 +4,7 @@ Nothing here knows where frames come from. A frame that came twice, out of order
 the same volume as one that came in time.
 """
 
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -108,20 +109,39 @@ class Assembler:
         self.refilled += len(there)
         return len(there)
 
-    def scan(self) -> RockingScan:
-        """The scan as it stands. Frames that never came are cut at the end and masked by `have` within."""
-        if not self.count:
-            raise ScanError(f"run {self.plan.run[:8]} ended without a frame")
-        stop = int(np.flatnonzero(self.have)[-1]) + 1
-        have = self.have[:stop].copy()
-        return scan_from_metadata(
+    def scan(
+        self, rocking: slice = slice(None), rows: slice = slice(None), columns: slice = slice(None)
+    ) -> RockingScan:
+        """A copy of the scan as it stands, or of a box of it. Frames that never came are cut at the end and
+        marked in `have` within. Raises ScanError where there is no frame."""
+        chosen = np.arange(self.plan.num)[rocking]
+        chosen = chosen[: 1 + int(np.flatnonzero(self.have[chosen]).max(initial=-1))]
+        if not len(chosen):
+            raise ScanError(f"run {self.plan.run[:8]} has no frame")
+        have = self.have[chosen]
+        whole = scan_from_metadata(
             self.plan.scan,
-            intensity=self.frames[:stop].copy(),
-            angles_deg=self.angles_deg[:stop].copy(),
-            monitor=_known(self.monitor[:stop], have),
-            timestamps_s=_known(self.timestamps_s[:stop], have),
+            intensity=self.frames[chosen],
+            angles_deg=self.angles_deg[chosen],
+            monitor=_known(self.monitor[chosen], have),
+            timestamps_s=_known(self.timestamps_s[chosen], have),
             have=None if have.all() else have,
         )
+        return _cropped(whole, rows, columns)
+
+
+def _cropped(scan: RockingScan, rows: slice, columns: slice) -> RockingScan:
+    """A box of the detector; the arm points at the same place in space, which has another pixel number."""
+    if rows == columns == slice(None):
+        return scan
+    row, column = scan.geometry.arm_pixel
+    arm_pixel = (row - (rows.start or 0), column - (columns.start or 0))
+    return replace(
+        scan,
+        intensity=scan.intensity[:, rows, columns].copy(),
+        bad_pixels=None if scan.bad_pixels is None else scan.bad_pixels[rows, columns],
+        geometry=replace(scan.geometry, arm_pixel=arm_pixel),
+    )
 
 
 def _known(values: NDArray[np.float64], have: BoolArray) -> NDArray[np.float64] | None:

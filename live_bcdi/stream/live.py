@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ..metadata import scan_from_metadata
-from ..types import Frame, RockingScan
+from ..types import Frame, RockingScan, ScanError
 from .assembler import Assembler, FrameStore
 from .run import RunPlan
 from .statistics import PeakWatcher
@@ -40,6 +40,17 @@ class LiveRun:
             if self.assembler.have[index]:
                 self._watcher.add(index, self.assembler.frames[index])
         return count
+
+    def snapshot(self, edge: int) -> RockingScan:
+        """A copy of at most `edge` voxels a side around the brightest voxel so far, for an estimate elsewhere.
+
+        Raises ScanError before the first frame.
+        """
+        report = self._watcher.report()
+        if report is None:
+            raise ScanError(f"run {self.plan.run[:8]} has no frame yet")
+        box = [_window(centre, edge, size) for centre, size in zip(report.peak, self.assembler.frames.shape)]
+        return self.assembler.scan(box[0], box[1], box[2])
 
     def rate_hz(self) -> float:
         """Mean rate of the frames so far."""
@@ -87,6 +98,12 @@ def _no_frames(plan: RunPlan) -> dict[str, np.ndarray]:
     packed = plan.scan.get("bad_pixels")
     edge = tuple(packed["shape"]) if packed else (0, 0)
     return {"intensity": np.zeros((0, *edge), np.int32), "angles_deg": np.zeros(0)}
+
+
+def _window(centre: int, edge: int, size: int) -> slice:
+    """`edge` voxels around `centre`, moved to lie within the array."""
+    start = max(0, min(centre - edge // 2, size - edge))
+    return slice(start, min(start + edge, size))
 
 
 def _for_screen(image: np.ndarray) -> np.ndarray:

@@ -1,0 +1,41 @@
+"""One thread each (torch, BLAS and numba oversubscribe two cores), the measured scan, and free ports."""
+
+import os
+
+for _library in ("OMP", "MKL", "OPENBLAS", "NUMBA"):
+    os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
+
+import socket
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of measured data beside the project."""
+    path = ROOT.parent / "shared" / "data"
+    if not path.is_dir():
+        pytest.skip("no measured data beside the project (../shared/data)")
+    return path
+
+
+@pytest.fixture(scope="session")
+def s0054(shared: Path) -> Path:
+    """Folder of scan 54, measured at 34-ID-C."""
+    return shared / "34idc_S0054"
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def free_address() -> str:
+    """A loopback address for one 0MQ socket."""
+    return f"tcp://127.0.0.1:{free_port()}"

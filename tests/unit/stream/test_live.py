@@ -1,0 +1,74 @@
+"""What the page is told must be what the frames say."""
+
+import numpy as np
+import pytest
+
+from live_bcdi.geometry import d_spacing_angstrom, two_theta_deg
+from live_bcdi.stream.fakes import MemoryStore, frames_of, plan_of, small_scan
+from live_bcdi.stream.live import LiveRun
+from live_bcdi.types import ScanError
+
+SCAN = small_scan(num=10, shape=(8, 9))
+SCAN.intensity[6, 3, 4] = 5000  # above the saturation limit of 1000
+SCAN.intensity[:, 0, -1] = 99_999  # a hot pixel that is marked as bad must not be taken for the peak
+SCAN.intensity[:, 7, 0] = 0  # a pixel that never counts
+
+
+def live_run(skip=()):
+    ticks = iter(np.arange(1000) * 0.1)
+    live = LiveRun(plan_of(SCAN), lambda: float(next(ticks)))
+    for frame in frames_of(SCAN):
+        if frame.index not in skip:
+            live.add(frame)
+    return live
+
+
+def test_peak_saturation_and_dead_pixels():
+    fields = live_run().update().fields
+    assert fields["peak"] == [6, 3, 4]
+    assert fields["peak_counts"] == 5000
+    assert fields["saturated"] == 2  # the peak, and the hot pixel
+    assert fields["dead"] == 2  # the silent pixel, and the one marked as bad
+    assert fields["bragg_deg"] == pytest.approx(two_theta_deg(SCAN.geometry, 3, 4) / 2)
+    assert fields["d_angstrom"] == pytest.approx(d_spacing_angstrom(SCAN.geometry, 3, 4))
+
+
+def test_rocking_curve_and_rate():
+    update = live_run().update()
+    np.testing.assert_array_equal(update.arrays["totals"], SCAN.intensity.sum(axis=(1, 2)))
+    assert update.fields["rate_hz"] == pytest.approx(10.0)  # the clock ticks every 0.1 s
+    assert update.arrays["image"].shape == (8, 9)
+
+
+def test_what_the_stream_lost_is_counted_and_refilled_with_its_peak():
+    live = live_run(skip=(2, 6))
+    assert live.update().fields["missing"] == 2
+    assert live.update().fields["peak"] != [6, 3, 4]
+    assert live.finish(MemoryStore(SCAN)) == 2
+    fields = live.update().fields
+    assert (fields["missing"], fields["refilled"], fields["peak"]) == (0, 2, [6, 3, 4])
+
+
+def test_a_snapshot_is_a_box_around_the_peak_and_a_copy():
+    live = live_run()
+    box = live.snapshot(4)
+    np.testing.assert_array_equal(box.intensity, SCAN.intensity[4:8, 1:5, 2:6])
+    box.intensity[:] = -1
+    assert live.assembler.frames.min() >= 0
+
+
+def test_a_page_image_keeps_the_peak_of_a_large_detector():
+    scan = small_scan(num=2, shape=(1030, 700))
+    scan.intensity[0, 517, 333] = 70_000
+    live = LiveRun(plan_of(scan), lambda: 0.0)
+    live.add(frames_of(scan)[0])
+    image = live.update().arrays["image"]
+    assert image.shape == (343, 233)
+    assert image.max() == 70_000
+
+
+def test_before_the_first_frame_there_is_nothing_to_see():
+    live = LiveRun(plan_of(SCAN), lambda: 0.0)
+    assert "image" not in live.update().arrays
+    with pytest.raises(ScanError, match="no frame yet"):
+        live.snapshot(4)
