@@ -1,0 +1,116 @@
+"""HDF5 files that are either whole or not there, and errors that say what to do."""
+
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import hdf5plugin
+import numpy as np
+
+from ..types import ScanError
+
+FRAME_FILTER = hdf5plugin.Bitshuffle(cname="lz4")
+
+_RETRY_S = 0.02
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[h5py.File]:
+    """Write a file beside `path` and put it in its place when the block ends; a failure leaves nothing behind.
+
+    Raises ScanError where the disk is full or the folder cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
+    try:
+        with h5py.File(partial, "x") as file:
+            yield file
+        with partial.open("rb") as written:
+            os.fsync(written.fileno())
+        partial.replace(path)
+    except (OSError, RuntimeError) as error:
+        raise ScanError(f"{path} could not be written: {reason(error)}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def open_file(path: Path, *, wait_s: float = 0.0) -> h5py.File:
+    """Open a file for reading, also while another process writes it in SWMR mode.
+
+    Tries for `wait_s` where it is not there yet or still being set up. Raises ScanError after that.
+    """
+    until_s = time.monotonic() + wait_s
+    while True:
+        try:
+            return _opened(path)
+        except OSError as error:
+            if time.monotonic() >= until_s:
+                raise ScanError(f"{path} cannot be read: {reason(error)}") from error
+        time.sleep(_RETRY_S)
+
+
+def _opened(path: Path) -> h5py.File:
+    """Plain first, which notices a truncated file; SWMR where a writer has it open, or died with it open."""
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        if "already open for" not in str(error):
+            raise
+        return h5py.File(path, "r", swmr=True)
+
+
+def reason(error: BaseException) -> str:
+    """What HDF5 or the operating system complains of, in words a user knows."""
+    text = str(error)
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file or folder"
+    if "No space left" in text or "File too large" in text:
+        return "the disk is full; make room and do it again"
+    if "truncated file" in text:
+        return "it is truncated; copy it again"
+    if "signature not found" in text:
+        return "it is not an HDF5 file"
+    return text
+
+
+@contextmanager
+def clear_errors(path: Path, what: str) -> Iterator[None]:
+    """HDF5's errors on a damaged or incomplete file as one ScanError; `what` says what was being read."""
+    try:
+        yield
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+        if isinstance(error, ScanError):
+            raise
+        raise ScanError(
+            f"{path} holds no readable {what}: {reason(error)}; it is damaged, or of another program"
+        ) from error
+
+
+def put(group: h5py.Group, name: str, value: Any, **attributes: Any) -> h5py.Dataset:
+    """A small dataset with attributes, `units` among them."""
+    dataset = group.create_dataset(name, data=value)
+    for key, attribute in attributes.items():
+        dataset.attrs[key] = attribute
+    return dataset
+
+
+def nexus_group(parent: h5py.Group, name: str, nx_class: str, **attributes: Any) -> h5py.Group:
+    """A group with its NeXus class."""
+    group = parent.create_group(name)
+    group.attrs["NX_class"] = nx_class
+    for key, attribute in attributes.items():
+        group.attrs[key] = attribute
+    return group
+
+
+def text(value: Any) -> str:
+    """A scalar string dataset or attribute."""
+    if isinstance(value, h5py.Dataset):
+        value = value[()]
+    if isinstance(value, np.ndarray) and value.size == 1:
+        value = value.ravel()[0]
+    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
