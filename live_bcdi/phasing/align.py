@@ -1,0 +1,102 @@
+"""The ambiguities of phase retrieval, removed: shift, twin, global phase. None of them changes a modulus."""
+
+import numpy as np
+from scipy import fft, ndimage
+
+from ..types import BoolArray, FloatArray
+from .kernels_numpy import Object
+
+
+def twin(density: Object) -> Object:
+    """conj(S(-r)) about n//2: the other object with the same moduli."""
+    flipped = np.conj(density[::-1, ::-1, ::-1])
+    # reversing an even axis sends n//2 to n//2 - 1
+    return np.roll(flipped, [1 - n % 2 for n in density.shape], axis=(0, 1, 2))
+
+
+def rolled_to_centre(density: Object, support: BoolArray) -> tuple[Object, BoolArray]:
+    """The object rolled by whole voxels to have the centre of mass of |S|^2 at n//2.
+
+    The object's array is periodic, and so is the centre of mass taken here: the angle of the first harmonic.
+    """
+    power = np.abs(density) ** 2
+    shift = []
+    for axis, n in enumerate(density.shape):
+        profile = power.sum(axis=tuple(k for k in range(3) if k != axis), dtype=np.float64)
+        angle = np.angle(np.sum(profile * np.exp(2j * np.pi * np.arange(n) / n)))
+        shift.append(int(np.rint(n // 2 - angle * n / (2 * np.pi))))
+    rolled = np.roll(density, shift, axis=(0, 1, 2)), np.roll(support, shift, axis=(0, 1, 2))
+    return rolled[0], rolled[1]
+
+
+def canonical(density: Object, support: BoolArray) -> tuple[Object, BoolArray]:
+    """Centred, of the two twins always the same one, and with zero mean phase.
+
+    A scan cannot tell the twins apart. The choice is the one whose phase, less its mean and slope, has a
+    non-negative third moment: an odd function of the object, so exactly one of two different twins has it.
+    """
+    density, support = rolled_to_centre(density, support)
+    if _phase_skewness(density) < 0:
+        density, support = rolled_to_centre(twin(density), _reversed(support))
+    mean = np.sum(density * np.abs(density), dtype=np.complex128)
+    return np.asarray(density * np.exp(-1j * np.angle(mean)), np.complex64), support
+
+
+def _reversed(support: BoolArray) -> BoolArray:
+    return np.roll(support[::-1, ::-1, ::-1], [1 - n % 2 for n in support.shape], axis=(0, 1, 2))
+
+
+def phase_slopes(density: Object) -> tuple[float, float, float]:
+    """Mean phase gradient, radians a voxel along each axis, weighted by |S|^2; nothing is unwrapped."""
+    slopes = [
+        float(np.angle(np.sum(np.roll(density, -1, axis) * np.conj(density), dtype=np.complex128)))
+        for axis in range(3)
+    ]
+    return slopes[0], slopes[1], slopes[2]
+
+
+def without_ramp(density: Object) -> tuple[Object, tuple[float, float, float]]:
+    """The object with its mean phase gradient taken out about n//2, and that gradient (radians a voxel)."""
+    slopes = phase_slopes(density)
+    return with_ramp(density, (-slopes[0], -slopes[1], -slopes[2])), slopes
+
+
+def with_ramp(density: Object, slopes: tuple[float, float, float]) -> Object:
+    """The object times a phase of `slopes` radians a voxel about n//2: its pattern moves by slope * n / 2 pi."""
+    axes = [np.exp(1j * slope * (np.arange(n) - n // 2)) for slope, n in zip(slopes, density.shape)]
+    return np.asarray(density * axes[0][:, None, None] * axes[1][:, None] * axes[2], np.complex64)
+
+
+def _phase_skewness(density: Object) -> float:
+    flat, _ = without_ramp(density)
+    weight = np.abs(flat).astype(np.float64)
+    phase = np.angle(flat * np.exp(-1j * np.angle(np.sum(flat * weight))))
+    return float(np.sum(weight * phase**3))
+
+
+def aligned_to(reference: Object, density: Object) -> Object:
+    """`density`, or its twin if that matches better, moved (to a tenth of a voxel) and turned in phase onto
+    `reference`: the transform is multiplied by a linear phase, so the moduli stay."""
+    target = fft.fftn(reference)
+    candidates = [_shifted_onto(target, fft.fftn(each)) for each in (density, twin(density))]
+    best = max(candidates, key=lambda each: abs(np.vdot(reference, each)))
+    return np.asarray(best * np.exp(-1j * np.angle(np.vdot(reference, best))), np.complex64)
+
+
+def _shifted_onto(target: Object, transform: Object) -> Object:
+    """Inverse of `transform` after the shift at which its correlation with `target` peaks."""
+    correlation = np.abs(fft.ifftn(target * np.conj(transform)))
+    peak = np.unravel_index(np.argmax(correlation), correlation.shape)
+    shift = [float(k) + _vertex(correlation, peak, axis) for axis, k in enumerate(peak)]
+    return np.asarray(fft.ifftn(ndimage.fourier_shift(transform, shift)), np.complex64)
+
+
+def _vertex(correlation: FloatArray, peak: tuple[np.intp, ...], axis: int) -> float:
+    """Offset of the parabola's top through the peak and its two neighbours."""
+    line = np.take(
+        correlation[tuple(slice(None) if k == axis else p for k, p in enumerate(peak))],
+        [peak[axis] - 1, peak[axis], peak[axis] + 1],
+        mode="wrap",
+    )
+    curvature = float(line[0] - 2 * line[1] + line[2])
+    return float(np.clip(0.5 * (line[0] - line[2]) / curvature, -0.5, 0.5)) if curvature < 0 else 0.0

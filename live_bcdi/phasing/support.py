@@ -1,0 +1,37 @@
+"""Where the object is: the first guess from the pattern, and its tightening."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft, ndimage
+
+from ..types import BoolArray, FloatArray
+
+# A support beyond these fractions of the volume constrains nothing, or nothing is left: keep the last one.
+_SMALLEST, _LARGEST = 1e-5, 0.5
+
+
+def autocorrelation_support(
+    intensity: FloatArray, mask: BoolArray, *, threshold: float = 0.04, margin: float = 1.3
+) -> BoolArray:
+    """First support of a centred pattern, centred: half the autocorrelation's extent, times `margin`.
+
+    The autocorrelation of an object is twice as wide as the object (for a convex one, exactly its difference
+    body), so the voxels r with |autocorrelation(2 r / margin)| above `threshold` of its peak hold the object.
+    Strain lowers the tail of the autocorrelation, hence the margin.
+    """
+    known = np.where(mask, 0, intensity).astype(np.float32)
+    correlation = np.fft.fftshift(np.abs(fft.ifftn(np.fft.ifftshift(known))))
+    above = correlation > threshold * correlation.max()
+    labels, _ = ndimage.label(above)
+    centre = tuple(n // 2 for n in intensity.shape)
+    hull = labels == labels[centre]
+    scale = 2.0 / margin
+    offset = [c - scale * c for c in centre]
+    half = ndimage.affine_transform(hull.astype(np.uint8), [scale] * 3, offset, order=0, cval=0)
+    return np.asarray(ndimage.binary_dilation(half > 0))
+
+
+def shrinkwrap(smoothed: NDArray[np.float32], threshold: float, previous: BoolArray) -> BoolArray:
+    """Voxels above `threshold` times the maximum; `previous` where that is nearly nothing or nearly all."""
+    support = smoothed > np.float32(threshold) * smoothed.max()
+    return support if _SMALLEST < np.count_nonzero(support) / support.size < _LARGEST else previous

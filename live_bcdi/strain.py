@@ -1,0 +1,133 @@
+"""From the object on the detector's conjugate grid to displacement and strain in the lab frame.
+
+The object is complex all the way: a wrapped phase is never interpolated or differentiated, so dislocations
+survive. Signs (Sun & Singer, Eq. 1): S = s exp(i phi), phi = -h.u, so u_h = -phi / |h| along +h.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from skimage.restoration import unwrap_phase
+
+from .geometry import direct_basis_nm
+from .types import BoolArray, ComplexArray, DiffractionVolume, FloatArray, LabImage, ScanError
+
+Object = ComplexArray
+_MARGIN_VOXELS = 4
+_LONGEST = 512
+
+
+def orthogonalise(
+    density: Object, basis_nm: NDArray[np.float64], *, voxel_nm: float | None = None, threshold: float = 0.05
+) -> tuple[NDArray[np.complex64], float]:
+    """The object (rocking, row, column) on cubic voxels along lab x, y, z; returns it and the voxel in nm.
+
+    `basis_nm` has the lab vector of one voxel step in each column. The box holds every voxel above
+    `threshold` of the maximum, its |S|^2 centre of mass at n//2. Interpolation is linear in the complex value.
+    The voxel defaults to the shortest of the basis. Raises ScanError where the object fills no box.
+    """
+    modulus = np.abs(density)
+    inside = np.argwhere(modulus > threshold * modulus.max())
+    if not len(inside):
+        raise ScanError("the object is zero everywhere; there is nothing to orthogonalise")
+    middle = np.array([n // 2 for n in density.shape])
+    power = modulus[tuple(inside.T)].astype(np.float64) ** 2
+    lab = (inside - middle) @ basis_nm.T
+    centre = np.average(lab, axis=0, weights=power)
+    step = float(np.linalg.norm(basis_nm, axis=0).min()) if voxel_nm is None else voxel_nm
+    half = np.ceil(np.abs(lab - centre).max(axis=0) / step).astype(int) + _MARGIN_VOXELS
+    if 2 * half.max() > _LONGEST:
+        raise ScanError(f"the object spans {2 * half.max()} voxels of {step:.3g} nm; give a larger voxel")
+    grid = np.stack(np.meshgrid(*[np.arange(-h, h) * step for h in half], indexing="ij"))
+    to_index = np.linalg.inv(basis_nm)
+    where = np.tensordot(to_index, grid + centre[:, None, None, None], axes=1) + middle[:, None, None, None]
+    return np.asarray(ndimage.map_coordinates(density, where, order=1, cval=0), np.complex64), step
+
+
+def crystal_support(density: Object, threshold: float = 0.3) -> BoolArray:
+    """The largest connected piece above `threshold` of the maximum modulus."""
+    modulus = np.abs(density)
+    labels, count = ndimage.label(modulus > threshold * modulus.max())
+    sizes = np.bincount(labels.ravel())
+    return np.asarray(labels == 1 + np.argmax(sizes[1:])) if count else np.zeros(density.shape, bool)
+
+
+def phase_gradient(density: Object, support: BoolArray) -> NDArray[np.float64]:
+    """Gradient of the phase, (3, ...) in radians a voxel, without unwrapping: the angle of S(r+1) S*(r), of
+    both sides of a voxel where both are in the support, else of the one that is (0 where none is)."""
+    inside = np.where(support, density, 0).astype(np.complex128)
+    gradient = []
+    for axis in range(density.ndim):
+        link = np.zeros_like(inside)
+        low = [slice(None)] * density.ndim
+        high = [slice(None)] * density.ndim
+        low[axis], high[axis] = slice(None, -1), slice(1, None)
+        product = inside[tuple(high)] * np.conj(inside[tuple(low)])
+        # equal weights for both sides, so that the difference is central whatever the amplitudes
+        product = np.divide(product, np.abs(product), out=np.zeros_like(product), where=product != 0)
+        link[tuple(low)] += product
+        link[tuple(high)] += product
+        gradient.append(np.angle(link))
+    return np.stack(gradient)
+
+
+def displacement_angstrom(density: Object, support: BoolArray, q_length_invA: float) -> NDArray[np.float32]:
+    """u_h = -phi / |Q| (Å, positive along +h), unwrapped inside the support, zero-mean, NaN outside."""
+    phase = np.ma.masked_array(np.angle(density).astype(np.float64), ~support)
+    unwrapped = np.ma.filled(unwrap_phase(phase, rng=0), np.nan)  # type: ignore[no-untyped-call]
+    result = np.where(support, -unwrapped / q_length_invA, np.nan)
+    return np.asarray(result - np.nanmean(result), np.float32)
+
+
+def strain_along(density: Object, support: BoolArray, q_invA: FloatArray, voxel_nm: float) -> NDArray[np.float32]:
+    """d u_h / d x_h from the complex gradient, in the frame that `q_invA` (3,) and the array share; NaN
+    outside the support. Its mean is the zero of strain, as `displacement_angstrom` has no slope of its own."""
+    length = float(np.linalg.norm(q_invA))
+    slope = np.tensordot(np.asarray(q_invA) / length, phase_gradient(density, support), axes=1)
+    strain = np.where(support, -slope / (length * voxel_nm * 10), np.nan)
+    return np.asarray(strain - np.nanmean(strain), np.float32)
+
+
+def lab_image(
+    density: Object,
+    slopes: tuple[float, float, float],
+    volume: DiffractionVolume,
+    *,
+    voxel_nm: float | None = None,
+    threshold: float = 0.3,
+) -> LabImage:
+    """The crystal in the lab frame from an object whose phase ramp `slopes` (radians a voxel) was taken out.
+
+    The ramp is a difference between the voxel n//2 and the mean lattice: it goes into `q_centre_invA`.
+    """
+    shape = (density.shape[0], density.shape[1], density.shape[2])
+    cubic, step = orthogonalise(density, direct_basis_nm(volume.q_steps_invA, shape), voxel_nm=voxel_nm)
+    support = crystal_support(cubic, threshold)
+    cubic, support = _recentred(cubic, support)
+    q_centre = volume.q_centre_invA + volume.q_steps_invA @ (np.asarray(slopes) * np.asarray(shape) / (2 * np.pi))
+    return LabImage(
+        density=cubic,
+        support=support,
+        displacement_angstrom=displacement_angstrom(cubic, support, float(np.linalg.norm(q_centre))),
+        strain=strain_along(cubic, support, q_centre, step),
+        voxel_nm=step,
+        q_centre_invA=q_centre,
+    )
+
+
+def _recentred(density: NDArray[np.complex64], support: BoolArray) -> tuple[NDArray[np.complex64], BoolArray]:
+    """Padded with zeros (never rolled) to have the support's centre of mass within half a voxel of n//2."""
+    centre = [round(c) for c in ndimage.center_of_mass(support)]
+    pads = []
+    for n, c in zip(support.shape, centre):
+        # a box of even length with c at its middle: as many voxels below it as from it upwards
+        half = max(c, n - c)
+        pads.append((half - c, half - (n - c)))
+    return np.pad(density, pads), np.pad(support, pads)
+
+
+def extent_nm(support: BoolArray, voxel_nm: float) -> tuple[float, float, float]:
+    """Edges of the support's bounding box along lab x, y, z."""
+    found = np.argwhere(support)
+    size = (np.ptp(found, axis=0) + 1) * voxel_nm
+    return float(size[0]), float(size[1]), float(size[2])
