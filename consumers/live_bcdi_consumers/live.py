@@ -12,9 +12,9 @@ from typing import Any
 
 import zmq
 
+from live_bcdi.estimate import LiveEstimate, live_estimate
 from live_bcdi.jobs import JobPool
 from live_bcdi.log import about_run
-from live_bcdi.pipeline import LiveEstimate, live_estimate
 from live_bcdi.stream import journal
 from live_bcdi.stream.live import LiveRun
 from live_bcdi.stream.run import is_rocking_run, run_plan
@@ -155,6 +155,7 @@ class Watch:
             live_estimate,
             scan,
             previous=current.previous,
+            edge=settings.edge_voxels,
             iterations=settings.iterations,
         )
         self._future = (current, job)

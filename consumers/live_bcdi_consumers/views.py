@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from live_bcdi.pipeline import LiveEstimate
+from live_bcdi.estimate import LiveEstimate
 from live_bcdi.stream.updates import Update
 from live_bcdi.types import Reconstruction
 
