@@ -1,0 +1,128 @@
+"""How near a reconstruction is to the crystal it should show."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from skimage.registration import phase_cross_correlation
+
+from ..types import LabImage, Reconstruction, ScanError
+from .crystals import Floats, Truth
+
+_MARGIN_VOXELS = 4
+_SUBPOINTS = 3  # an edge of a voxel: the truth is its mean density there, as in an image of that voxel size
+_UPSAMPLING = 20  # of the cross-correlation; the shift is then known to 1/20 voxel
+_RAMP_PADDING = 2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Match:
+    """The truth where it fits best: `truth` on the image's voxels, `rest` = image with ramp and phase removed."""
+
+    truth: NDArray[np.complex128]
+    phase: Floats
+    rest: NDArray[np.complex128]
+    score: float
+
+
+def compare_with_truth(reconstruction: Reconstruction, truth: Truth) -> dict[str, Any]:
+    """Compare `reconstruction.lab` with the truth, each as it is and as its twin; the better is reported.
+
+    What no diffraction pattern fixes is aligned first: position (to 1/20 voxel), phase offset, phase ramp, and
+    twin (conjugate and inverted). Then, with the truth averaged over each voxel:
+
+    - `amplitude_correlation`: sum |a||b| / sqrt(sum |a|^2 sum |b|^2) over the union of both supports (1 is equal);
+    - `phase_correlation`: Pearson correlation of the phases where the truth fills more than half a voxel, the
+      image's phase taken as the truth's plus the wrapped difference (NaN for an unstrained truth);
+    - `phase_rms_rad`: root mean square of that difference;
+    - `twin`: whether the twin was the better.
+
+    Raises ScanError where the reconstruction has no lab image.
+    """
+    if reconstruction.lab is None:
+        raise ScanError("the reconstruction has no lab image to compare: its geometry is not known")
+    image, support, points_nm = _cropped(reconstruction.lab)
+    matches = [_match(image, points_nm, reconstruction.lab.voxel_nm, truth, sign) for sign in (1, -1)]
+    twin = matches[1].score > matches[0].score
+    return {**_figures(matches[int(twin)], support), "twin": bool(twin)}
+
+
+def _cropped(lab: LabImage) -> tuple[NDArray[np.complex128], NDArray[np.bool_], Floats]:
+    """The image around its support, and its voxels' positions (..., 3) in nm from n//2."""
+    where = np.argwhere(lab.support)
+    if not len(where):
+        raise ScanError("the reconstruction has an empty support")
+    low = np.maximum(where.min(axis=0) - _MARGIN_VOXELS, 0)
+    high = np.minimum(where.max(axis=0) + 1 + _MARGIN_VOXELS, lab.support.shape)
+    box = tuple(slice(int(start), int(stop)) for start, stop in zip(low, high))
+    axes = [
+        (np.arange(start, stop) - count // 2) * lab.voxel_nm
+        for start, stop, count in zip(low, high, lab.support.shape)
+    ]
+    points_nm = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+    return lab.density[box].astype(np.complex128), lab.support[box], points_nm
+
+
+def _match(image: NDArray[np.complex128], points_nm: Floats, voxel_nm: float, truth: Truth, sign: int) -> _Match:
+    """Shift the truth (or for sign -1 its twin) onto the image, then take ramp and phase from the image."""
+    shift_nm = np.zeros(3)
+    for _ in range(2):  # the second pass mends what a shift by half a crystal cut off
+        here = _sampled(truth, sign * (points_nm - shift_nm), voxel_nm)
+        moved, _, _ = phase_cross_correlation(  # type: ignore[no-untyped-call]
+            np.abs(image), np.abs(here), upsample_factor=_UPSAMPLING, normalization=None
+        )
+        shift_nm = shift_nm + np.asarray(moved) * voxel_nm
+    where_nm = sign * (points_nm - shift_nm)
+    expected = _sampled(truth, where_nm, voxel_nm)
+    phase = sign * truth.phase_at(where_nm)
+    expected = expected if sign == 1 else expected.conj()
+    ramp = _ramp(image * expected.conj(), points_nm, voxel_nm)
+    rest = image * np.exp(-1j * points_nm @ ramp)
+    overlap = np.vdot(expected, rest)
+    score = float(abs(overlap) / (np.linalg.norm(expected) * np.linalg.norm(rest)))
+    return _Match(truth=expected, phase=phase, rest=rest * np.exp(-1j * np.angle(overlap)), score=score)
+
+
+def _sampled(truth: Truth, points_nm: Floats, voxel_nm: float) -> NDArray[np.complex128]:
+    """Mean density of the truth in cubes of edge `voxel_nm` about the points."""
+    offsets = ((np.arange(_SUBPOINTS) + 0.5) / _SUBPOINTS - 0.5) * voxel_nm
+    total = np.zeros(points_nm.shape[:-1], np.complex128)
+    for shift in np.stack(np.meshgrid(offsets, offsets, offsets), axis=-1).reshape(-1, 3):
+        total += truth.density_at(points_nm + shift)
+    return total / _SUBPOINTS**3
+
+
+def _ramp(product: NDArray[np.complex128], points_nm: Floats, voxel_nm: float) -> Floats:
+    """The wave vector k (3,) in 1/nm that maximises |sum product exp(-i k.r)|: FFT peak, then refined."""
+    shape = tuple(_RAMP_PADDING * count for count in product.shape)
+    spectrum = np.abs(np.fft.fftn(product, shape))
+    peak = np.unravel_index(int(np.argmax(spectrum)), shape)
+    start = np.array([2 * np.pi * np.fft.fftfreq(n)[i] / voxel_nm for n, i in zip(shape, peak)])
+    filled = product != 0
+    weights, places = product[filled], points_nm[filled]
+    size_nm = float(np.ptp(places, axis=0).max())
+
+    def loss(scaled: Floats) -> float:
+        return -float(abs(np.sum(weights * np.exp(-1j * places @ (scaled / size_nm)))))
+
+    found = minimize(loss, start * size_nm, method="Nelder-Mead", options={"xatol": 1e-5, "fatol": 0.0})
+    return np.asarray(found.x / size_nm)
+
+
+def _figures(match: _Match, support: NDArray[np.bool_]) -> dict[str, float]:
+    there = np.abs(match.truth)
+    union = support | (there > 0.5)
+    found = np.where(union, np.abs(match.rest), 0.0)
+    there = np.where(union, there, 0.0)
+    core = np.abs(match.truth) > 0.5
+    difference = np.angle(match.rest[core] * np.exp(-1j * match.phase[core]))
+    expected = match.phase[core]
+    strained = np.ptp(expected) > 1e-9
+    correlation = np.corrcoef(expected, expected + difference)[0, 1] if strained else np.nan
+    return {
+        "amplitude_correlation": float((found * there).sum() / np.sqrt((found**2).sum() * (there**2).sum())),
+        "phase_correlation": float(correlation),
+        "phase_rms_rad": float(np.sqrt(np.mean(difference**2))),
+    }
