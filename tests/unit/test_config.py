@@ -1,0 +1,111 @@
+"""Every beamline file loads, and a wrong one is refused in words that name the key."""
+
+import copy
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from live_bcdi.config import direction, load_config, parse_config
+from live_bcdi.types import ScanError
+
+BEAMLINES = sorted((Path(__file__).resolve().parents[2] / "config").glob("*.toml"))
+
+
+@pytest.fixture
+def table() -> dict:
+    path = next(path for path in BEAMLINES if path.name == "34idc.toml")
+    return copy.deepcopy(tomllib.loads(path.read_text()))
+
+
+def test_there_are_beamlines():
+    assert BEAMLINES
+
+
+@pytest.mark.parametrize("path", BEAMLINES, ids=lambda path: path.stem)
+def test_every_beamline_gives_a_geometry(path):
+    config = load_config(path)
+    circles = [circle.motor for circle in (*config.diffractometer.sample, *config.diffractometer.arm)]
+    geometry = config.geometry({motor: 1.0 for motor in circles}, energy_kev=9.0, distance_m=0.5)
+    assert [circle.motor for circle in (*geometry.sample, *geometry.arm)] == circles
+    if config.spec is not None:
+        assert set(circles) <= set(config.spec.motors)
+
+
+def test_34idc_is_what_its_file_says(table):
+    config = parse_config(table)
+    geometry = config.geometry(
+        {"theta": 1.0, "chi": 2.0, "phi": 3.0, "delta": 4.0, "gamma": 5.0, "more": 6.0},
+        energy_kev=9.0,
+        distance_m=0.5,
+    )
+    assert [circle.angle_deg for circle in (*geometry.sample, *geometry.arm)] == [1.0, 2.0, 3.0, 4.0, 5.0]
+    assert [circle.axis for circle in geometry.arm] == [(0, 1, 0), (-1, 0, 0)]
+    assert geometry.sample[1].axis == (0, 0, -1)
+    assert (geometry.row_direction, geometry.column_direction) == ((0, -1, 0), (1, 0, 0))
+    assert geometry.rocking == "theta"
+
+
+@pytest.mark.parametrize("place", ["", "detector", "diffractometer", "spec", "stream", "page", "live"])
+def test_unknown_key(table, place):
+    target = table.setdefault(place, {}) if place else table
+    target["pixels_um"] = 1
+    key = f"{place}.pixels_um" if place else "pixels_um"
+    with pytest.raises(ScanError, match=f"unknown key '{key}'"):
+        parse_config(table)
+
+
+def test_all_problems_are_said_at_once(table):
+    del table["detector"]["pixel_um"]
+    table["detector"]["rows"] = "down"
+    table["page"] = {"port": 70000}
+    with pytest.raises(ScanError) as raised:
+        parse_config(table, "my.toml")
+    for part in ("my.toml", "missing key 'detector.pixel_um'", "'down' is not a direction", "page.port"):
+        assert part in str(raised.value)
+
+
+def test_rocking_motor_must_be_a_sample_circle(table):
+    table["diffractometer"]["rocking"] = "delta"
+    with pytest.raises(ScanError, match="'delta' is not one of the sample circles"):
+        parse_config(table)
+
+
+def test_missing_motor_is_named(table):
+    with pytest.raises(ScanError, match=r"no position for motor chi, gamma of beamline 34-ID-C"):
+        parse_config(table).geometry({"theta": 0, "phi": 0, "delta": 0}, energy_kev=9.0, distance_m=0.5)
+
+
+def test_distance_from_the_configuration_or_the_scan(table):
+    positions = dict.fromkeys(("theta", "chi", "phi", "delta", "gamma"), 0.0)
+    with pytest.raises(ScanError, match="no detector distance"):
+        parse_config(table).geometry(positions, energy_kev=9.0)
+    table["detector"]["distance_m"] = 2.0
+    config = parse_config(table)
+    assert config.geometry(positions, energy_kev=9.0).distance_m == 2.0
+    assert config.geometry(positions, energy_kev=9.0, distance_m=1.5).distance_m == 1.5
+
+
+@pytest.mark.parametrize(
+    ("text", "vector"), [("x+", (1, 0, 0)), ("y-", (0, -1, 0)), ("z+", (0, 0, 1)), ("z-", (0, 0, -1))]
+)
+def test_direction(text, vector):
+    assert direction(text) == vector
+
+
+@pytest.mark.parametrize("text", ["", "x", "w+", "x*", "+x", "x++"])
+def test_not_a_direction(text):
+    with pytest.raises(ValueError, match="is not a direction"):
+        direction(text)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "no configuration file"), (b"[detector", "is not TOML"), (b"\xff\xfe", "is not TOML")],
+)
+def test_unreadable_file(tmp_path, content, message):
+    path = tmp_path / "b.toml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ScanError, match=message):
+        load_config(path)
