@@ -40,10 +40,13 @@ def run(service: Service) -> None:
     try:
         while not service.stopping.is_set():
             poller.poll(50)
-            for name, doc in documents.receive(0):
-                watch.document(name, doc)
             for frame in frames.receive(0):
                 watch.frame(frame)
+            for name, doc in documents.receive(0):
+                if name == "stop":  # its frames were sent before it, on another socket
+                    for frame in frames.receive(0):
+                        watch.frame(frame)
+                watch.document(name, doc)
             watch.tell()
             service.beat(detail=watch.detail)
     finally:

@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+from tiled.client.container import Container
 
 from live_bcdi.config import PhasingConfig
 from live_bcdi.jobs import JobPool
@@ -25,7 +26,7 @@ from live_bcdi.stream.updates import Update
 from live_bcdi.transport.hdf5 import FrameFile, read_result, write_result
 from live_bcdi.transport.tiled import connect, store_result
 from live_bcdi.transport.zmq import DocumentSubscriber
-from live_bcdi.types import RockingScan, ScanError
+from live_bcdi.types import Reconstruction, RockingScan, ScanError
 
 from .files import frame_file_of
 from .service import Service
@@ -108,6 +109,7 @@ class Refiner:
         self._open: dict[str, dict[str, Any]] = {}
         self._job: tuple[Path, Future[dict[str, Any]]] | None = None
         self._next_delivery_s = 0.0
+        self._refusal = ""
         self.detail = ""
 
     @property
@@ -175,9 +177,18 @@ class Refiner:
             self._service.notice("warning", f"refinement was interrupted ({error}); it starts again", run)
 
     def _publish(self, summary: dict[str, Any]) -> None:
-        result = read_result(Path(summary["file"]))
-        self._service.updates.send(refined_update(summary, result))
-        self._service.updates.send(Update(topic="result", run=summary["run"], fields=summary))
+        result = self._read(summary)
+        if result is not None:
+            self._service.updates.send(refined_update(summary, result))
+            self._service.updates.send(Update(topic="result", run=summary["run"], fields=summary))
+
+    def _read(self, summary: dict[str, Any]) -> Reconstruction | None:
+        """The result file; None, and said so, where someone damaged or moved it."""
+        try:
+            return read_result(Path(summary["file"]))
+        except ScanError as error:
+            self._service.notice("error", str(error), summary["run"])
+            return None
 
     def _failed(self, run: str, ticket: Mapping[str, Any], reason: str) -> None:
         name = str(ticket["start"].get("live_bcdi", {}).get("scan", {}).get("name", ""))
@@ -187,22 +198,30 @@ class Refiner:
     def _deliver(self) -> None:
         waiting = sorted(self._outbox.glob("*.json"))
         if not waiting:
+            self._refusal = ""
             return
         try:
             root = connect(self._service.config)
             for path in waiting:
-                summary = _read_json(path)
-                result = read_result(Path(summary["file"]))
-                tiled = store_result(root, summary["run"], result, _metadata(summary, result))
-                path.unlink()
-                self._service.updates.send(
-                    Update(topic="result", run=summary["run"], fields={**summary, "tiled": tiled})
-                )
+                self._deliver_one(root, path)
         except (ScanError, httpx.HTTPError, OSError, ValueError, KeyError) as error:
-            self._service.notice("warning", f"{len(waiting)} result(s) wait on disk for Tiled: {error}")
+            message = f"results wait on disk for Tiled: {error}"
+            if message != self._refusal:  # once, not every few seconds
+                self._service.notice("warning", message)
+            self._refusal = message
+
+    def _deliver_one(self, root: Container, path: Path) -> None:
+        summary = _read_json(path)
+        result = self._read(summary)
+        if result is None:
+            path.rename(path.with_suffix(".unreadable"))
+            return
+        tiled = store_result(root, summary["run"], result, _metadata(summary, result))
+        path.unlink()
+        self._service.updates.send(Update(topic="result", run=summary["run"], fields={**summary, "tiled": tiled}))
 
 
-def _metadata(summary: Mapping[str, Any], result: Any) -> dict[str, Any]:
+def _metadata(summary: Mapping[str, Any], result: Reconstruction) -> dict[str, Any]:
     lab = result.lab
     return {
         **summary,

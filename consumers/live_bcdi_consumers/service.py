@@ -73,5 +73,5 @@ def start_service(name: str, config_path: Path, *, supervised: bool) -> Service:
 
 def _end_with_stdin() -> None:
     """The supervisor holds the other end; when it is gone, however it went, nobody is left to serve."""
-    sys.stdin.buffer.read()
+    os.read(sys.stdin.fileno(), 1)  # not sys.stdin.read(): its lock would be held when the interpreter ends
     os.kill(os.getpid(), signal.SIGTERM)

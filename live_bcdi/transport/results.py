@@ -70,7 +70,7 @@ def read_result(path: Path) -> Reconstruction:
             support=file[_IMAGE]["support"][()],
             chi=float(process["chi"][()]),
             chi_starts=tuple(float(chi) for chi in process["chi_starts"][()]),
-            metrics={name: float(value) for name, value in process["metrics"].attrs.items()},
+            metrics={name: float(value) for name, value in process["metrics"].attrs.items() if name != "NX_class"},
             recipe=text(process["recipe"]),
             seed=int(process["seed"][()]),
             outcome=Outcome[text(process["outcome"])],
