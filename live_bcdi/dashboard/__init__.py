@@ -1,0 +1,6 @@
+"""The live page: what the services say, in a browser."""
+
+from .hub import Hub
+from .server import create_app, page_server
+
+__all__ = ["Hub", "create_app", "page_server"]

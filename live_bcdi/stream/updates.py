@@ -5,14 +5,18 @@
 | health | service, pid, state, detail, time_s | |
 | run | state (started, stopped), name, sample, hkl, num, start_deg, stop_deg, exit_status | |
 | live | count, num, index, angle_deg, rate_hz, total, peak, bragg_deg, d_angstrom, q_invA, | image, |
-| | saturated, dead, refilled, missing | angles_deg, totals, have |
+| | peak_counts, saturated, saturation_counts, image_bin, dead, refilled, missing | angles_deg, totals, have |
 | estimate | kind (live, refined), frames, num, chi, seconds, voxel_nm, axes, | amplitude_0..2, |
 | | resolution_nm | phase_0..2 |
 | result | name, chi, resolution_nm, seconds, file, tiled, frames, num, error | |
 | notice | service, level (info, warning, error), message | |
 
-`amplitude_0` is the central slice normal to axis 0, (axis 1, axis 2), and so on; phase is NaN outside the
-support. Times are seconds since the epoch. `voxel_nm` has one edge an axis; `axes` names them.
+`peak` is (rocking, row, column) in the detector's own pixels; `image_bin` is how many of them, an edge, one
+pixel of `image` stands for (1 where it is absent). `health` is a heartbeat: a service that is not heard for 5 s
+is shown as silent. The `stopped` update of a run need not repeat what `started` said.
+`amplitude_0` is the central slice normal to axis 0, (axis 1, axis 2), and so on, relative to the maximum of the
+volume; phase is NaN outside the support. Times are seconds since the epoch. `voxel_nm` has one edge an axis, and
+is None without a geometry; `axes` names them.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,0 +1,159 @@
+"""Pictures of the live page in headless Chromium, and its delay from `publish` to the screen.
+
+    python benchmarks/page_shots.py OUT [--measured FOLDER_OF_TIFFS] [--only during] [--latency]
+
+Each scene is fed to a real server (uvicorn, websocket) and photographed on a desk and on a phone, dark and light.
+"""
+
+import argparse
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from live_bcdi.dashboard import Hub, fake_feed, page_server
+from live_bcdi.dashboard.fake_feed import FakeScan
+
+SIZES = {"desk": (1600, 1000), "phone": (400, 800)}
+SCHEMES = ("dark", "light")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+
+
+def measured_scan(folder: Path) -> FakeScan:
+    """The frames of a folder of TIFFs; the crystal shown with them stays the invented one."""
+    frames = np.stack([tifffile.imread(path) for path in sorted(folder.glob("*.tif"))])
+    angles_deg = -0.279996 + 0.22 + 0.0050024 * np.arange(len(frames))
+    return FakeScan(frames=frames.astype(np.int32), angles_deg=angles_deg, voxel_nm=(15.1, 5.0, 5.0))
+
+
+@contextmanager
+def served(hub: Hub) -> Iterator[str]:
+    """The page on a free port, in a thread; its address."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    server = page_server(hub, title="34-ID-C", port=port)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.02)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def during(hub: Hub, scan: FakeScan) -> None:
+    middle = len(scan.frames) // 2
+    _publish(hub, fake_feed.heartbeats())
+    hub.publish(fake_feed.notice("live", "info", "volume grows", run=scan.run))
+    hub.publish(fake_feed.run_started(scan))
+    for index in range(0, middle + 1, 4):
+        hub.publish(fake_feed.live(scan, index))
+    hub.publish(fake_feed.live(scan, middle, missing=(10, 11, 18)))
+    hub.publish(fake_feed.live_estimate(scan, middle + 1))
+
+
+def refined(hub: Hub, scan: FakeScan) -> None:
+    during(hub, scan)
+    hub.publish(fake_feed.live(scan, len(scan.frames) - 1))
+    hub.publish(fake_feed.run_stopped(scan))
+    hub.publish(fake_feed.refined_estimate(scan))
+    hub.publish(fake_feed.result(scan))
+    hub.publish(fake_feed.notice("refine", "info", "result written", run=scan.run))
+
+
+def dead(hub: Hub, scan: FakeScan) -> None:
+    during(hub, scan)
+    _publish(hub, fake_feed.heartbeats(failed="live", busy="refine"))
+    message = "live ended with status -9; starting it again in 0.5 s"
+    hub.publish(fake_feed.notice("supervisor", "error", message))
+    hub.publish(fake_feed.notice("refine", "warning", "2 result(s) wait on disk for Tiled: no route"))
+    time.sleep(3.5)
+
+
+def empty(hub: Hub, scan: FakeScan) -> None:
+    _publish(hub, fake_feed.heartbeats())
+
+
+SCENES: dict[str, Callable[[Hub, FakeScan], None]] = {
+    "empty": empty,
+    "during": during,
+    "refined": refined,
+    "dead": dead,
+}
+
+
+def _publish(hub: Hub, updates: Iterator[fake_feed.Update]) -> None:
+    for update in updates:
+        hub.publish(update)
+
+
+def photograph(browser: Browser, scan: FakeScan, out: Path, scenes: list[str]) -> None:
+    for scene in scenes:
+        hub = Hub()
+        with served(hub) as address:
+            SCENES[scene](hub, scan)
+            for device, (width, height) in SIZES.items():
+                for scheme in SCHEMES:
+                    page = browser.new_page(
+                        viewport={"width": width, "height": height},
+                        color_scheme=scheme,  # type: ignore[arg-type]
+                        device_scale_factor=2 if device == "phone" else 1,
+                    )
+                    _open(page, address)
+                    page.screenshot(path=out / f"{scene}_{device}_{scheme}.png", full_page=True)
+                    page.close()
+
+
+def _open(page: Page, address: str) -> None:
+    page.on("console", lambda message: print(f"console: {message.text}"))
+    page.on("pageerror", lambda error: print(f"error: {error}"))
+    page.goto(address)
+    page.wait_for_selector("body:not(.lost)")
+    page.wait_for_timeout(600)
+
+
+def measure_delay(browser: Browser, scan: FakeScan, *, rate_hz: float, seconds: float) -> None:
+    hub = Hub()
+    with served(hub) as address:
+        page = browser.new_page(viewport={"width": 1600, "height": 1000})
+        hub.publish(fake_feed.run_started(scan))
+        _open(page, address)
+        for number in range(int(rate_hz * seconds)):
+            index = number % len(scan.frames)
+            hub.publish(fake_feed.live(scan, index))
+            if number % 10 == 0:
+                hub.publish(fake_feed.live_estimate(scan, index + 1))
+            page.wait_for_timeout(1000 / rate_hz)
+        shown = page.locator("#delay").evaluate("node => ({...node.dataset})")
+        print(f"{rate_hz:g} Hz, {scan.frames.shape[1:]} frames: {shown}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--measured", type=Path, help="folder of TIFF frames")
+    parser.add_argument("--only", choices=list(SCENES), action="append")
+    parser.add_argument("--latency", action="store_true")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    scan = measured_scan(options.measured) if options.measured else fake_feed.simulated_scan()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        if options.latency:
+            measure_delay(browser, scan, rate_hz=10, seconds=20)
+        else:
+            photograph(browser, scan, options.out, options.only or list(SCENES))
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()

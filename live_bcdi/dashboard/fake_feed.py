@@ -1,0 +1,181 @@
+"""A scan that never was, told as the services tell one: for tests, screenshots, and work on the page.
+
+The crystal is a truncated octahedron with a smooth strain field and one dislocation-free phase; its frames are
+slices of |FFT|^2 with Poisson noise. Nothing here is a model of an experiment: `live_bcdi.sim` is.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..stream.updates import Update
+from ..types import ComplexArray, FloatArray
+
+DETECTOR_AXES = ("rocking", "row", "column")
+LAB_AXES = ("x", "y", "z")
+LIVE_EDGE = 64
+LAB_EDGE = 96
+LAB_VOXEL_NM = 5.0
+SERVICES = ("broker", "tiled_server", "archiver", "live", "refine", "page")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FakeScan:
+    """`frames` (rocking, row, column) counts, `angles_deg` one a frame, `voxel_nm` of their inverse grid."""
+
+    frames: NDArray[np.int32]
+    angles_deg: FloatArray
+    voxel_nm: tuple[float, float, float]
+    run: str = "5f0c1de2-0000-4000-8000-000000000054"
+    name: str = "S0054"
+    saturation_counts: float = 236_200.0
+
+
+def crystal(shape: tuple[int, int, int], voxel_nm: tuple[float, float, float], size_nm: float) -> ComplexArray:
+    """A faceted, strained grain of about `size_nm`, on a grid with its centre at n//2."""
+    axes = [(np.arange(n) - n // 2) * edge for n, edge in zip(shape, voxel_nm)]
+    x, y, z = (axis * 2 / size_nm for axis in np.meshgrid(*axes, indexing="ij"))
+    turned = (0.9 * x + 0.44 * y, 0.9 * y - 0.44 * x, z)
+    octahedron = sum(np.abs(axis) for axis in turned) < 1.45
+    inside = octahedron & np.logical_and.reduce([np.abs(axis) < 0.92 for axis in turned])
+    phase = 1.3 * x * y + 0.9 * np.sin(2.2 * z) - 1.1 * np.exp(-((x - 0.5) ** 2 + (y + 0.4) ** 2 + z**2) / 0.08)
+    return np.asarray(inside * (1 - 0.12 * (x**2 + y**2 + z**2)) * np.exp(1j * phase))
+
+
+def simulated_scan(*, num: int = 61, edge: int = 128, seed: int = 0) -> FakeScan:
+    """Frames of `crystal`, brightest pixel near 1e5 counts."""
+    voxel_nm = (9.0, 5.0, 5.0)
+    density = crystal((num, edge, edge), voxel_nm, 0.45 * edge * 5.0)
+    intensity = np.abs(np.fft.fftshift(np.fft.fftn(np.fft.ifftshift(density)))) ** 2
+    counts = np.random.default_rng(seed).poisson(intensity * (1e5 / intensity.max()))
+    angles_deg = 0.2 + 0.005 * (np.arange(num) - num // 2)
+    return FakeScan(frames=counts.astype(np.int32), angles_deg=angles_deg, voxel_nm=voxel_nm)
+
+
+def run_started(scan: FakeScan) -> Update:
+    fields = {
+        "state": "started",
+        "name": scan.name,
+        "sample": "gold nanocrystal",
+        "hkl": [1.0, 1.0, 1.0],
+        "num": len(scan.frames),
+        "start_deg": float(scan.angles_deg[0]),
+        "stop_deg": float(scan.angles_deg[-1]),
+    }
+    return Update(topic="run", run=scan.run, fields=fields)
+
+
+def run_stopped(scan: FakeScan) -> Update:
+    fields = {"state": "stopped", "name": scan.name, "exit_status": "success"}
+    return Update(topic="run", run=scan.run, fields=fields)
+
+
+def live(scan: FakeScan, index: int, *, rate_hz: float = 20.0, missing: tuple[int, ...] = ()) -> Update:
+    """What the live consumer says after frame `index`, where the frames `missing` never came."""
+    have = np.arange(len(scan.frames)) <= index
+    have[list(missing)] = False
+    seen = scan.frames[: index + 1]
+    totals = np.zeros(len(scan.frames))
+    totals[: index + 1] = seen.sum(axis=(1, 2))
+    totals[~have] = 0
+    peak = np.unravel_index(int(np.argmax(seen)), seen.shape)
+    fields = {
+        "count": int(have.sum()),
+        "num": len(scan.frames),
+        "index": index,
+        "angle_deg": float(scan.angles_deg[index]),
+        "rate_hz": rate_hz,
+        "total": float(totals.sum()),
+        "peak": [int(value) for value in peak],
+        "peak_counts": float(seen.max()),
+        "bragg_deg": 17.1577,
+        "d_angstrom": 2.33489,
+        "q_invA": 2.69099,
+        "saturated": int((seen.max(axis=0) >= scan.saturation_counts).sum()),
+        "saturation_counts": scan.saturation_counts,
+        "dead": int((seen.max(axis=0) <= 0).sum()),
+        "refilled": 0,
+        "missing": int((~have).sum()),
+    }
+    image = np.asarray(scan.frames[index], np.float32)
+    arrays = {"image": image, "angles_deg": scan.angles_deg, "totals": totals, "have": have}
+    return Update(topic="live", run=scan.run, fields=fields, arrays=arrays)
+
+
+def live_estimate(scan: FakeScan, frames: int, *, seed: int = 0) -> Update:
+    """An estimate that gets better with `frames`."""
+    done = frames / len(scan.frames)
+    density = crystal((LIVE_EDGE,) * 3, scan.voxel_nm, 300.0)
+    noise = np.random.default_rng([seed, frames]).normal(size=(2, *density.shape))
+    for axis in (1, 2, 3):  # an estimate from few frames is blurred and blotchy, not grainy
+        noise = sum(np.roll(noise, shift, axis) for shift in range(-3, 4)) / np.sqrt(7)
+    density = density * (1 + 0.4 * (1 - done) * noise[0]) * np.exp(1j * (1 - done) * 0.5 * noise[1])
+    density[np.abs(density) < 0.3] *= 0.4
+    fields = {
+        "kind": "live",
+        "frames": frames,
+        "num": len(scan.frames),
+        "chi": 0.02 + 0.3 * (1 - done) ** 2,
+        "seconds": 0.42,
+        "voxel_nm": list(scan.voxel_nm),
+        "axes": list(DETECTOR_AXES),
+    }
+    return Update(topic="estimate", run=scan.run, fields=fields, arrays=central_slices(density))
+
+
+def refined_estimate(scan: FakeScan) -> Update:
+    density = crystal((LAB_EDGE,) * 3, (LAB_VOXEL_NM,) * 3, 300.0)
+    fields = {
+        "kind": "refined",
+        "frames": len(scan.frames),
+        "num": len(scan.frames),
+        "chi": 0.01176,
+        "seconds": 61.8,
+        "voxel_nm": [LAB_VOXEL_NM] * 3,
+        "axes": list(LAB_AXES),
+        "resolution_nm": 19.4,
+    }
+    return Update(topic="estimate", run=scan.run, fields=fields, arrays=central_slices(density))
+
+
+def result(scan: FakeScan) -> Update:
+    fields = {
+        "name": scan.name,
+        "chi": 0.01176,
+        "resolution_nm": 19.4,
+        "seconds": 61.8,
+        "file": f"runs/results/{scan.name}_{scan.run[:8]}_1.cxi",
+        "tiled": f"refined/{scan.run}_1",
+        "frames": len(scan.frames),
+        "num": len(scan.frames),
+    }
+    return Update(topic="result", run=scan.run, fields=fields)
+
+
+def central_slices(density: ComplexArray) -> dict[str, NDArray[Any]]:
+    """amplitude_0..2 and phase_0..2 through n//2, phase NaN where the amplitude is below 0.3 of its maximum."""
+    amplitude = np.abs(density) / np.abs(density).max()
+    phase = np.where(amplitude > 0.3, np.angle(density), np.nan)
+    arrays = {}
+    for axis, edge in enumerate(density.shape):
+        arrays[f"amplitude_{axis}"] = amplitude.take(edge // 2, axis).astype(np.float32)
+        arrays[f"phase_{axis}"] = phase.take(edge // 2, axis).astype(np.float32)
+    return arrays
+
+
+def heartbeats(*, failed: str | None = None, busy: str | None = None) -> Iterator[Update]:
+    """A word from every service."""
+    for number, name in enumerate(SERVICES):
+        state = "failed" if name == failed else "busy" if name == busy else "ready"
+        detail = f"{name} ended with status -9; starting it again in 0.5 s" if name == failed else ""
+        pid = None if name == failed else 4100 + number
+        fields = {"service": name, "pid": pid, "state": state, "detail": detail, "time_s": time.time()}
+        yield Update(topic="health", fields=fields)
+
+
+def notice(service: str, level: str, message: str, *, run: str = "") -> Update:
+    return Update(topic="notice", run=run, fields={"service": service, "level": level, "message": message})

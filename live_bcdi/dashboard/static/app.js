@@ -1,0 +1,93 @@
+// Wires the connection to the panels.
+
+import { Connection } from "./connection.js";
+import { FramePanel } from "./frame.js";
+import { RockingPanel } from "./rocking.js";
+import { SlicesPanel } from "./slices.js";
+import { showConnection, showEstimate, showNotices, showResult, showServices, showStatus } from "./status.js";
+import { Store } from "./store.js";
+
+const CLOCK_MS = 250;
+const DELAYS = 200;
+
+const store = new Store();
+const panels = {
+  frame: new FramePanel("frame-panel"),
+  rocking: new RockingPanel("rocking-panel"),
+  slices: new SlicesPanel("crystal-panel"),
+};
+const choices = [...document.querySelectorAll("[data-choice]")];
+let wanted = null; // the estimate that a person asked for, until the next run
+let delays = [];
+
+function showCrystal() {
+  if (wanted !== null && !store.estimates.has(wanted)) wanted = null;
+  const estimate = store.estimate(wanted);
+  panels.slices.show(estimate);
+  showEstimate(store, estimate);
+  for (const button of choices) {
+    button.disabled = !store.estimates.has(button.dataset.choice);
+    button.setAttribute("aria-pressed", String(button.dataset.choice === estimate?.fields.kind));
+  }
+}
+
+function showScan() {
+  panels.frame.show(store.currentLive);
+  panels.rocking.show(store.currentLive, store.run, store.missing());
+  showStatus(store, connection.now());
+}
+
+function receive(message) {
+  const before = store.run?.run;
+  store.take(message);
+  const { topic } = message;
+  if (topic === "run" && store.run?.run !== before) wanted = null;
+  if (topic === "run" || topic === "live") showScan();
+  if (topic === "run" || topic === "estimate") showCrystal();
+  if (topic === "run" || topic === "result") showResult(store);
+  if (topic === "health") showServices(store, connection.now());
+  if (topic === "run" || topic === "notice") showNotices(store);
+  if (topic === "estimate" || topic === "result") showStatus(store, connection.now());
+}
+
+function changed(reopened) {
+  if (reopened) store.reset();
+  if (connection.title) document.title = `${store.run ? store.nameOf(store.run.run) + " \u2013 " : ""}${connection.title}`;
+  document.getElementById("title").textContent = connection.title || "live_bcdi";
+  showConnection(connection);
+}
+
+function tick() {
+  const now = connection.now();
+  showConnection(connection);
+  showStatus(store, now);
+  showServices(store, now);
+}
+
+// From the moment the server had the frame to the moment its pixels are handed to the screen.
+panels.frame.onDrawn = () => {
+  const live = store.currentLive;
+  if (live === null || live.measured || !(live.published_s > connection.openedAt)) return;
+  live.measured = true;
+  delays = [...delays, 1000 * (connection.now() - live.published_s)].slice(-DELAYS);
+  const sorted = [...delays].sort((a, b) => a - b);
+  const at = (share) => Math.round(sorted[Math.floor(share * (sorted.length - 1))]);
+  const delay = document.getElementById("delay");
+  delay.textContent = `${at(0.5)} ms`;
+  delay.title = `median of the last ${delays.length} frames, from the page's server to the screen; 95 % within ${at(0.95)} ms`;
+  Object.assign(delay.dataset, { p50: at(0.5), p95: at(0.95), frames: delays.length });
+};
+
+for (const button of choices) {
+  button.addEventListener("click", () => {
+    wanted = button.dataset.choice;
+    showCrystal();
+  });
+}
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+  for (const panel of Object.values(panels)) panel.invalidate();
+});
+
+const connection = new Connection(receive, changed);
+setInterval(tick, CLOCK_MS);
+tick();

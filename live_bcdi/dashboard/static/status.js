@@ -1,0 +1,166 @@
+// Everything on the page that is text: the status line, the figures, services, notices.
+
+import { duration, fixed, short, significant } from "./plot.js";
+
+const GLYPHS = { ok: "\u2713", busy: "\u25cf", warn: "\u25b2", bad: "\u2715", idle: "\u25cb" };
+const LEVELS = { info: "idle", warning: "warn", error: "bad" };
+
+const element = (id) => document.getElementById(id);
+
+/** Only what differs is written: an unchanged node costs no layout and no screen reader a word. */
+function put(id, string) {
+  const node = element(id);
+  if (node.textContent !== string) node.textContent = string;
+}
+
+function mark(id, kind) {
+  const node = element(id);
+  if (node.dataset.kind !== kind) node.dataset.kind = kind;
+}
+
+const hklText = (hkl) => (hkl ? `(${hkl.map((index) => significant(index)).join(" ")})` : "");
+
+export function showStatus(store, now) {
+  const { run, currentLive: live } = store;
+  const fields = { ...run?.fields, ...live?.fields };
+  put("run-name", run ? store.nameOf(run.run) : "no scan yet");
+  put("run-about", [run?.fields.sample, hklText(run?.fields.hkl)].filter(Boolean).join("  "));
+  const state = store.state(now);
+  mark("state", state.kind);
+  put("state-glyph", GLYPHS[state.kind]);
+  put("state-label", state.label);
+  put("state-detail", state.detail);
+  showProgress(run, live, fields);
+  showReadings(store, fields, live);
+  put("age", live ? ageText(now - live.published_s) : "\u2013");
+}
+
+function ageText(seconds) {
+  return seconds < 100 ? `${fixed(Math.max(0, seconds), seconds < 10 ? 1 : 0)} s ago` : `${duration(seconds)} ago`;
+}
+
+function showProgress(run, live, fields) {
+  const [count, num] = [fields.count ?? 0, fields.num];
+  put("count", run ? String(count) : "\u2013");
+  put("num", Number.isFinite(num) ? `/ ${num}` : "");
+  const share = num ? Math.min(1, count / num) : 0;
+  element("progress-fill").style.transform = `scaleX(${share})`;
+  const bar = element("progress");
+  bar.setAttribute("aria-valuemax", String(num ?? 0));
+  bar.setAttribute("aria-valuenow", String(count));
+  const running = run?.fields.state !== "stopped" && live !== null;
+  const left = running && fields.rate_hz > 0 ? (num - count) / fields.rate_hz : NaN;
+  put("rate", significant(fields.rate_hz ?? NaN));
+  put("left", Number.isFinite(left) ? `${duration(left)} left` : live ? "mean of the run" : "");
+}
+
+function showReadings(store, fields, live) {
+  put("angle", fixed(fields.angle_deg ?? NaN, 4));
+  put("bragg", fixed(fields.bragg_deg ?? NaN, 3));
+  put("spacing", fixed(fields.d_angstrom ?? NaN, 4));
+  put("q", fixed(fields.q_invA ?? NaN, 4));
+  put("total", short(fields.total ?? NaN));
+  put("peak", fields.peak ? fields.peak.join(", ") : "\u2013");
+  put("peak-counts", short(fields.peak_counts ?? NaN));
+  put("saturated", live ? String(fields.saturated ?? 0) : "\u2013");
+  put("dead", live ? String(fields.dead ?? 0) : "\u2013");
+  put("missing", live ? String(store.missing().length) : "\u2013");
+  put("refilled", fields.refilled > 0 ? `, ${fields.refilled} refilled` : "");
+  mark("saturated", fields.saturated > 0 ? "bad" : "");
+  mark("missing", store.missing().length > 0 ? "bad" : "");
+}
+
+/** The badge and figures of the estimate that is shown. */
+export function showEstimate(store, estimate) {
+  const fields = estimate?.fields ?? {};
+  const current = estimate !== null && estimate.run === store.run?.run;
+  const refined = fields.kind === "refined";
+  const name = refined ? "refined" : `live estimate (${fields.frames} of ${fields.num} frames)`;
+  const whose = estimate === null || current ? "" : `, of ${store.nameOf(estimate.run)}`;
+  put("estimate-label", estimate === null ? "none yet" : name + whose);
+  mark("estimate-label", estimate === null ? "idle" : current ? (refined ? "ok" : "busy") : "warn");
+  put("chi", significant(fields.chi ?? NaN));
+  put("chi-of", estimate === null ? "" : refined ? "refined" : "live estimate");
+  put("resolution", Number.isFinite(fields.resolution_nm) ? significant(fields.resolution_nm) : "\u2013");
+  put("resolution-of", estimate === null ? "" : refined ? "refined, PRTF 1/e" : "after refinement");
+  const voxel = fields.voxel_nm?.map((edge) => significant(edge)).join(" \u00d7 ");
+  const lab = fields.axes?.join() === "x,y,z";
+  const frame = lab ? "lab frame" : "detector frame, axes not quite orthogonal";
+  const took = Number.isFinite(fields.seconds) ? `, computed in ${significant(fields.seconds, 2)} s` : "";
+  put("estimate-about", estimate === null ? "" : `${frame}${voxel ? `, voxel ${voxel} nm` : ""}${took}`);
+}
+
+/** Where the newest result went, or why there is none. */
+export function showResult(store) {
+  const result = store.result;
+  element("result").hidden = result === null;
+  if (result === null) return;
+  const { name, error, chi, resolution_nm: resolution, seconds, frames, num, file, tiled } = result.fields;
+  mark("result", error ? "bad" : "ok");
+  put("result-name", name || store.nameOf(result.run));
+  const facts = [
+    `\u03c7 ${significant(chi ?? NaN)}`,
+    Number.isFinite(resolution) ? `resolution ${significant(resolution)} nm` : "",
+    Number.isFinite(frames) ? `${frames} of ${num} frames` : "",
+    Number.isFinite(seconds) ? `${significant(seconds)} s` : "",
+  ];
+  put("result-facts", error ? `none: ${error}` : facts.filter(Boolean).join(", "));
+  put("result-where", error ? "" : [tiled && `in Tiled as ${tiled}`, file && `in ${file}`].filter(Boolean).join(", "));
+  element("result").title = element("result").textContent.replace(/\s+/g, " ");
+}
+
+export function showServices(store, now) {
+  const list = element("services");
+  const shown = new Map([...list.children].map((item) => [item.dataset.service, item]));
+  for (const [name, message] of store.services) {
+    const { kind, state, age } = store.service(message, now);
+    const item = shown.get(name) ?? list.appendChild(newService(name));
+    shown.delete(name);
+    const { pid, detail } = message.fields;
+    const tip = [pid ? `pid ${pid}` : "no process", detail, `heard ${fixed(Math.max(0, age), 0)} s ago`];
+    item.dataset.kind = kind;
+    const label = `${GLYPHS[kind]} ${name.replaceAll("_", " ")} ${state}`;
+    if (item.firstChild.textContent !== label) item.firstChild.textContent = label;
+    item.lastChild.textContent = tip.filter(Boolean).join(", ");
+  }
+  for (const item of shown.values()) item.remove();
+  element("no-services").hidden = store.services.size > 0;
+}
+
+function newService(name) {
+  const item = document.createElement("li");
+  item.dataset.service = name;
+  item.tabIndex = 0;
+  item.append(document.createElement("span"), document.createElement("span"));
+  item.lastChild.className = "tip";
+  return item;
+}
+
+export function showNotices(store) {
+  const rows = store.notices.toReversed().map((notice) => {
+    const { level, service, message } = notice.fields;
+    const kind = LEVELS[level] ?? "idle";
+    const row = document.createElement("li");
+    row.dataset.kind = kind;
+    const time = new Date(1000 * notice.published_s).toLocaleTimeString([], { hour12: false });
+    const about = notice.run ? `${store.nameOf(notice.run)}: ` : "";
+    for (const [name, string] of [["time", time], ["who", `${GLYPHS[kind]} ${service}`], ["what", about + message]]) {
+      const part = document.createElement("span");
+      part.className = name;
+      part.textContent = string;
+      row.append(part);
+    }
+    return row;
+  });
+  element("notices").replaceChildren(...rows);
+  element("no-notices").hidden = rows.length > 0;
+}
+
+export function showConnection(connection) {
+  document.body.classList.toggle("lost", !connection.open);
+  const banner = element("lost");
+  banner.hidden = connection.open;
+  if (connection.open) return;
+  const since = duration(connection.lostFor());
+  put("lost", `No connection to the server for ${since}. What is shown is old. Trying again.`);
+}

@@ -1,0 +1,114 @@
+// What is known: the newest of everything, and what follows from it. No drawing here.
+
+const STALE_S = 3;
+const STALE_FRAMES = 2.5; // a slow scan is not stale between two frames
+const FIRST_FRAME_S = 10;
+const SILENT_S = 5; // services speak once a second
+
+export class Store {
+  constructor() {
+    this.runs = new Map();
+    this.live = null;
+    this.result = null;
+    this.estimates = new Map();
+    this.services = new Map();
+    this.notices = [];
+  }
+
+  /** Forget what a server tells again when it is connected again. */
+  reset() {
+    this.services.clear();
+    this.notices = [];
+  }
+
+  take(message) {
+    const { topic, fields } = message;
+    if (topic === "run") this.runs.set(message.run, message);
+    else if (topic === "live") this.live = message;
+    else if (topic === "result") this.result = message;
+    else if (topic === "estimate") this.estimates.set(fields.kind, message);
+    else if (topic === "health") this.services.set(fields.service, message);
+    else if (topic === "notice") this.notices = [...this.notices, message].slice(-50);
+  }
+
+  /** The newest run's message, or null. */
+  get run() {
+    let newest = null;
+    for (const run of this.runs.values()) {
+      if (newest === null || run.fields.seen_s > newest.fields.seen_s) newest = run;
+    }
+    return newest;
+  }
+
+  nameOf(uid) {
+    return this.runs.get(uid)?.fields.name || uid.slice(0, 8) || "unnamed";
+  }
+
+  /** The live message of the newest run, or null. */
+  get currentLive() {
+    return this.live !== null && this.live.run === this.run?.run ? this.live : null;
+  }
+
+  get currentResult() {
+    return this.result !== null && this.result.run === this.run?.run ? this.result : null;
+  }
+
+  /** The estimate to show: of the newest run, refined before live; else what came last of any run. */
+  estimate(wanted = null) {
+    if (wanted !== null && this.estimates.has(wanted)) return this.estimates.get(wanted);
+    const [refined, live] = [this.estimates.get("refined"), this.estimates.get("live")];
+    const current = [refined, live].find((one) => one && one.run === this.run?.run);
+    if (current) return current;
+    return [refined, live].filter(Boolean).sort((a, b) => b.published_s - a.published_s)[0] ?? null;
+  }
+
+  /** {kind, label, detail} of the newest run at server time `now`; kind is ok, busy, warn, bad or idle. */
+  state(now) {
+    const run = this.run;
+    if (run === null) return { kind: "idle", label: "Waiting for a scan", detail: "" };
+    if (run.fields.state === "stopped") return this._ended(run);
+    const live = this.currentLive;
+    if (live === null) {
+      const waited = now - run.published_s;
+      const kind = waited > FIRST_FRAME_S ? "warn" : "busy";
+      return { kind, label: "Scanning", detail: `no frame for ${Math.floor(Math.max(0, waited))} s` };
+    }
+    const age = now - live.published_s;
+    const rate = live.fields.rate_hz;
+    if (age > Math.max(STALE_S, rate > 0 ? STALE_FRAMES / rate : 0)) {
+      return { kind: "warn", label: "Stale", detail: `no frame for ${Math.floor(age)} s` };
+    }
+    return { kind: "busy", label: "Scanning", detail: "" };
+  }
+
+  _ended(run) {
+    const status = run.fields.exit_status;
+    if (status && status !== "success") return { kind: "bad", label: `Scan ${status}`, detail: "" };
+    const result = this.currentResult;
+    if (result?.fields.error) return { kind: "bad", label: "No result", detail: result.fields.error };
+    if (result) return { kind: "ok", label: "Refined", detail: "" };
+    if (this.estimates.get("refined")?.run === run.run) return { kind: "ok", label: "Refined", detail: "" };
+    return { kind: "busy", label: "Scan done", detail: "refining" };
+  }
+
+  /** {kind, state, silent (s or 0)} of a service's message at server time `now`. */
+  service(message, now) {
+    const state = String(message.fields.state);
+    const age = now - message.published_s;
+    if (["failed", "dead", "stopped", "error"].includes(state)) return { kind: "bad", state, age };
+    if (age > SILENT_S) return { kind: "bad", state: `silent ${Math.floor(age)} s`, age };
+    if (["ready", "running", "ok"].includes(state)) return { kind: "ok", state, age };
+    return { kind: state === "busy" ? "busy" : "warn", state, age };
+  }
+
+  /** Indices of frames that should have come and did not: gaps during a scan, all that lack after it. */
+  missing() {
+    const live = this.currentLive;
+    if (live === null || !live.arrays.have) return [];
+    const have = live.arrays.have.data;
+    const end = this.run.fields.state === "stopped" ? have.length : live.fields.index ?? 0;
+    const indices = [];
+    for (let index = 0; index < end; index++) if (!have[index]) indices.push(index);
+    return indices;
+  }
+}
