@@ -28,6 +28,14 @@ class _PackedMask:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class _PackedFlat:
+    """A (row, column) flat field in steps of 1e-4: its uint16, row by row, deflated, in base64."""
+
+    shape: tuple[int, int]
+    deflated_1e4: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class _ScanTable:
     """The table of `scan_metadata`; what has a default may be absent."""
 
@@ -38,6 +46,7 @@ class _ScanTable:
     exposure_s: float | None = None
     saturation_counts: float | None = None
     bad_pixels: _PackedMask | None = None
+    flatfield: _PackedFlat | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
@@ -64,6 +73,7 @@ def scan_metadata(scan: RockingScan) -> dict[str, object]:
         "exposure_s": _float_or_none(scan.exposure_s),
         "saturation_counts": _float_or_none(scan.saturation_counts),
         "bad_pixels": None if scan.bad_pixels is None else _packed(scan.bad_pixels),
+        "flatfield": None if scan.flatfield is None else _packed_flat(scan.flatfield),
         "metadata": _json_plain(scan.metadata, scan.name),
     }
 
@@ -91,6 +101,7 @@ def scan_from_metadata(
         timestamps_s=timestamps_s,
         have=have,
         bad_pixels=None if known.bad_pixels is None else _unpacked(known.bad_pixels),
+        flatfield=None if known.flatfield is None else _unpacked_flat(known.flatfield),
         saturation_counts=known.saturation_counts,
         exposure_s=known.exposure_s,
         hkl=known.hkl,
@@ -124,12 +135,12 @@ def _problem(error: dict[str, Any]) -> str:
 
 
 def _listed(value: Any) -> Any:
-    """Tuples as lists, as JSON and msgpack give them back."""
+    """Tuples as lists and numpy scalars as plain ones, as JSON and msgpack give them back."""
     if isinstance(value, dict):
         return {key: _listed(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_listed(item) for item in value]
-    return float(value) if isinstance(value, np.floating) else value
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _json_plain(metadata: Mapping[str, Any], name: str) -> dict[str, object]:
@@ -159,3 +170,18 @@ def _unpacked(packed: _PackedMask) -> BoolArray:
         return np.unpackbits(np.frombuffer(raw, np.uint8))[:count].astype(bool).reshape(packed.shape)
     except (ValueError, zlib.error) as error:
         raise ScanError(f"scan metadata: bad_pixels cannot be unpacked: {error}") from None
+
+
+def _packed_flat(flatfield: FloatArray) -> dict[str, object]:
+    steps = np.rint(np.clip(np.asarray(flatfield, np.float64), 0, 6.5535) * 1e4).astype("<u2")
+    text = base64.b64encode(zlib.compress(steps.tobytes())).decode("ascii")
+    return {"shape": list(flatfield.shape), "deflated_1e4": text}
+
+
+def _unpacked_flat(packed: _PackedFlat) -> FloatArray:
+    try:
+        raw = zlib.decompress(base64.b64decode(packed.deflated_1e4, validate=True))
+        steps = np.frombuffer(raw, "<u2").reshape(packed.shape)
+    except (ValueError, zlib.error) as error:
+        raise ScanError(f"scan metadata: flatfield cannot be unpacked: {error}") from None
+    return np.asarray(steps / 1e4, np.float32)

@@ -17,6 +17,8 @@ Shape = tuple[int, int, int]
 _DEAD_EXPECTED = 14.0
 # A hot pixel counts in most frames what its neighbours do not in any: this many times their median.
 _HOT_FACTOR, _HOT_COUNTS = 10.0, 10.0
+# A pixel that sees less than this share of the median pixel is not corrected but masked.
+_NO_RESPONSE = 0.1
 # Below this share of the median monitor there was no beam worth the name.
 _BEAM_LOST = 0.1
 # Lengths whose transforms FFTW does well without measuring, and that halve at least four times.
@@ -140,6 +142,8 @@ def scan_mask(scan: RockingScan, have: BoolArray) -> BoolArray:
     pixels = dead_pixels(intensity) | hot_pixels(intensity, have)
     if scan.bad_pixels is not None:
         pixels = pixels | scan.bad_pixels
+    if scan.flatfield is not None:
+        pixels = pixels | ~(scan.flatfield > _NO_RESPONSE)
     mask = np.broadcast_to(pixels, intensity.shape) | ~have[:, None, None] | (intensity < 0)
     if scan.saturation_counts is not None:
         mask = mask | (intensity >= scan.saturation_counts)
@@ -162,7 +166,8 @@ def diffraction_volume(
     if scan.monitor is not None:
         scale, have = monitor_scale(scan.monitor, have)
     mask = scan_mask(scan, have)
-    intensity = np.where(mask, 0, scan.intensity * scale[:, None, None]).astype(np.float32)
+    response = 1.0 if scan.flatfield is None else np.where(scan.flatfield > _NO_RESPONSE, scan.flatfield, 1.0)
+    intensity = np.where(mask, 0, scan.intensity * scale[:, None, None] / response).astype(np.float32)
     centre = find_centre(intensity, mask)
     middle = (round(centre[0]), round(centre[1]), round(centre[2]))
     factors = binning or (1, 1, 1)

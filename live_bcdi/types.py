@@ -61,9 +61,7 @@ class Geometry:
                 raise ScanError(f"geometry: motor {circle.motor!r} has no finite position")
         if self.rocking not in [circle.motor for circle in self.sample]:
             names = ", ".join(circle.motor for circle in self.sample)
-            raise ScanError(
-                f"geometry: rocking motor {self.rocking!r} is not a sample circle; they are {names}"
-            )
+            raise ScanError(f"geometry: rocking motor {self.rocking!r} is not a sample circle; they are {names}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,6 +82,7 @@ class RockingScan:
 
     `have` is False for frames that never came (their intensity is zero); `bad_pixels` (row, column) is True
     for pixels that must not be used; `saturation_counts` is the highest trustworthy count of one frame.
+    `flatfield` (row, column) is each pixel's response relative to the median pixel: counts are divided by it.
     """
 
     name: str
@@ -94,6 +93,7 @@ class RockingScan:
     timestamps_s: FloatArray | None = None
     have: BoolArray | None = None
     bad_pixels: BoolArray | None = None
+    flatfield: FloatArray | None = None
     saturation_counts: float | None = None
     exposure_s: float | None = None
     hkl: Vector | None = None
@@ -108,10 +108,10 @@ class RockingScan:
             values = getattr(self, name)
             if values is not None and np.shape(values) != (count,):
                 raise ScanError(f"{self.name}: {count} frames but {name} has shape {np.shape(values)}")
-        if self.bad_pixels is not None and self.bad_pixels.shape != self.intensity.shape[1:]:
-            raise ScanError(
-                f"{self.name}: bad_pixels is {self.bad_pixels.shape}, frames are {self.intensity.shape[1:]}"
-            )
+        for name in ("bad_pixels", "flatfield"):
+            values = getattr(self, name)
+            if values is not None and values.shape != self.intensity.shape[1:]:
+                raise ScanError(f"{self.name}: {name} is {values.shape}, frames are {self.intensity.shape[1:]}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

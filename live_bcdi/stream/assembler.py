@@ -140,6 +140,7 @@ def _cropped(scan: RockingScan, rows: slice, columns: slice) -> RockingScan:
         scan,
         intensity=scan.intensity[:, rows, columns].copy(),
         bad_pixels=None if scan.bad_pixels is None else scan.bad_pixels[rows, columns],
+        flatfield=None if scan.flatfield is None else scan.flatfield[rows, columns],
         geometry=replace(scan.geometry, arm_pixel=arm_pixel),
     )
 

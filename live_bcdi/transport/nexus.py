@@ -101,6 +101,8 @@ def _detector(detector: h5py.Group, scan: RockingScan) -> None:
     if scan.bad_pixels is not None:
         put(detector, "pixel_mask", scan.bad_pixels.astype(np.uint32) * _NEXUS_USER_MASK)
         put(detector, "mask", scan.bad_pixels.astype(np.uint32) * _CXI_INVALID)
+    if scan.flatfield is not None:
+        put(detector, "flatfield", scan.flatfield)
 
 
 def _sample(entry: h5py.Group, scan: RockingScan) -> None:

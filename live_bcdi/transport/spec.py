@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from silx.io.specfile import Scan, SfErrColNotFound, SfErrFileOpen, SfErrMotorNotFound, SpecFile
 
 from ..config import Config, SpecConfig
-from ..types import BoolArray, FrameArray, RockingScan, ScanError, Vector
+from ..types import BoolArray, FloatArray, FrameArray, RockingScan, ScanError, Vector
 
 log = logging.getLogger(__name__)
 
@@ -34,9 +34,9 @@ def read_spec_scan(
     """Read scan number `scan` of the one SPEC file in `folder`, with its frames `*_S0054_*.tif` below it.
 
     Counts stay as they are on disk. `bad_pixels` are those marked in `dark.tif` and those that count nothing in
-    `whitefield.tif`, where these lie in `folder`; no flat field is applied. `metadata` keeps the SPEC command,
-    `frame_totals` (the counter of every frame's sum) and `frame_total_mismatches`. Where a scan number comes
-    twice, the last is read. Raises ScanError that names the file, motor, counter or frame that is at fault.
+    `whitefield.tif`, where these lie in `folder`; the latter is also the `flatfield`. `metadata` keeps the SPEC
+    command, `frame_totals` (the counter of every frame's sum) and `frame_total_mismatches`. Where a scan number
+    comes twice, the last is read. Raises ScanError that names the file, motor, counter or frame that is at fault.
     """
     if config.spec is None:
         raise ScanError(f"the configuration of {config.beamline} has no [spec] table, so SPEC files mean nothing")
@@ -61,6 +61,7 @@ def read_spec_scan(
         monitor=points.counter("monitor"),
         timestamps_s=points.timestamps_s(),
         bad_pixels=_bad_pixels(folder, frames.shape[1:]),
+        flatfield=_flatfield(folder, frames.shape[1:]),
         saturation_counts=None if limit is None else limit * names.acquisitions_per_frame,
         exposure_s=None if count_time_s is None else count_time_s * names.acquisitions_per_frame,
         hkl=hkl or config.sample.hkl,
@@ -219,6 +220,14 @@ def _bad_pixels(folder: Path, shape: tuple[int, ...]) -> BoolArray | None:
         white = _corner(path, shape)
         masks.append(~(white >= _DEAD_BELOW * np.median(white)))
     return np.logical_or.reduce(masks) if masks else None
+
+
+def _flatfield(folder: Path, shape: tuple[int, ...]) -> FloatArray | None:
+    """Response relative to the median pixel, in steps of 1e-4 (as it travels; the field's own noise is 1e-2)."""
+    if not (path := folder / "whitefield.tif").exists():
+        return None
+    white = np.asarray(_corner(path, shape), np.float64)
+    return np.asarray(np.round(np.clip(white / np.median(white), 0, 6.5), 4), np.float32)
 
 
 def _corner(path: Path, shape: tuple[int, ...]) -> NDArray[Any]:
