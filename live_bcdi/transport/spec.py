@@ -87,7 +87,29 @@ def _open_scan(folder: Path, number: int) -> tuple[Path, Scan]:
         raise ScanError(f"{paths[0]} has no scan {number}; it has {_ranges(sorted(set(numbers)))}")
     if times > 1:
         log.warning("%s has scan %d %d times; the last is read", paths[0].name, number, times)
+    _check_numbers(paths[0], number, times)
     return paths[0], file[f"{number}.{times}"]
+
+
+def _check_numbers(path: Path, number: int, occurrence: int) -> None:
+    """Refuse positions and points of the scan that are not all numbers: silx reads `nan` and words as 0."""
+    seen, current = 0, False
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for at, line in enumerate(lines, start=1):
+            if line.startswith("#S"):
+                ours = line.split()[1:2] == [str(number)]
+                seen += ours
+                current = ours and seen == occurrence
+            elif current and (line.startswith("#P") or line[0] not in "#@\n") and not _is_numbers(line):
+                raise ScanError(f"{path}, line {at}, is not all numbers; mend it: {line.strip()[:60]}")
+
+
+def _is_numbers(line: str) -> bool:
+    words = [word for word in line.split() if not word.startswith("#P") and word != "\\"]  # MCA lines go on
+    try:
+        return bool(np.isfinite([float(word) for word in words]).all())
+    except ValueError:
+        return False
 
 
 class _Points:
@@ -100,14 +122,11 @@ class _Points:
 
     def motor(self, label: str, key: str) -> float:
         try:
-            value = float(self._table.motor_position_by_name(label))
-        except (SfErrMotorNotFound, IndexError):
+            return float(self._table.motor_position_by_name(label))
+        except (SfErrMotorNotFound, SfErrColNotFound):
             raise ScanError(
                 f"{self._where} has no position of {label!r} in its #O and #P lines; check [spec] {key}"
             ) from None
-        if not np.isfinite(value):
-            raise ScanError(f"{self._where}: the position of {label!r} is {value} ([spec] {key})")
-        return value
 
     def motors(self) -> dict[str, float]:
         return {motor: self.motor(label, f"motors.{motor}") for motor, label in self._names.motors.items()}
@@ -121,11 +140,6 @@ class _Points:
             values = np.empty(0)
         if not len(values):
             raise ScanError(f"{self._where} has no points: it was stopped before the first")
-        wrong = np.flatnonzero(~np.isfinite(values))
-        if len(wrong):
-            raise ScanError(
-                f"{self._where}: column {label!r} is {values[wrong[0]]} at point {wrong[0]}; mend the SPEC file"
-            )
         return values
 
     def angles_deg(self, rocking: str) -> Floats:
@@ -179,9 +193,7 @@ def _frame_paths(folder: Path, scan: int, points: int) -> list[Path]:
     if len(numbered) != points:
         first = min(numbered)
         gone = sorted(set(range(first, first + points)) - set(numbered))
-        hint = (
-            f"; there is no frame {_ranges(gone)}" if gone else "; SPEC lines that are not numbers are no points"
-        )
+        hint = f"; there is no frame {_ranges(gone)}" if gone else "; a SPEC line with too few numbers is no point"
         raise ScanError(f"scan {scan} has {points} SPEC points but {len(numbered)} frames{hint}")
     return [numbered[number] for number in sorted(numbered)]
 
