@@ -1,7 +1,9 @@
 """HDF5 files that are either whole or not there, and errors that say what to do."""
 
+import errno
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,26 +18,44 @@ from ..types import ScanError
 
 FRAME_FILTER = hdf5plugin.Bitshuffle(cname="lz4")
 
+# A growing file is closed while there is still room for all that HDF5 holds back.
+RESERVE_BYTES = 16 * 2**20
+
 _RETRY_S = 0.02
 
 
 @contextmanager
 def new_file(path: Path) -> Iterator[h5py.File]:
-    """Write a file beside `path` and put it in its place when the block ends; a failure leaves nothing behind.
+    """A file that is put at `path` when the block ends, whole; a failure leaves nothing behind.
 
+    HDF5 builds it in memory: the library crashes the process at exit when the disk fills up under it.
     Raises ScanError where the disk is full or the folder cannot be written.
     """
+    with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
+        yield file
+        file.flush()
+        image = file.id.get_file_image()
     partial = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
     try:
-        with h5py.File(partial, "x") as file:
-            yield file
-        with partial.open("rb") as written:
+        with partial.open("xb") as written:
+            written.write(image)
+            written.flush()
             os.fsync(written.fileno())
         partial.replace(path)
-    except (OSError, RuntimeError) as error:
+    except OSError as error:
         raise ScanError(f"{path} could not be written: {reason(error)}") from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def require_space(path: Path, needed_bytes: int) -> None:
+    """Raise ScanError where writing `needed_bytes` to a growing file would fill its disk (see `new_file`)."""
+    free_bytes = shutil.disk_usage(path.parent).free
+    if free_bytes < needed_bytes + RESERVE_BYTES:
+        raise ScanError(
+            f"{path}: the disk is full ({free_bytes / 1e6:.0f} MB left, {RESERVE_BYTES / 1e6:.0f} MB are kept"
+            " to close the file); make room and do it again"
+        )
 
 
 def open_file(path: Path, *, wait_s: float = 0.0) -> h5py.File:
@@ -68,7 +88,7 @@ def reason(error: BaseException) -> str:
     text = str(error)
     if isinstance(error, FileNotFoundError):
         return "there is no such file or folder"
-    if "No space left" in text or "File too large" in text:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return "the disk is full; make room and do it again"
     if "truncated file" in text:
         return "it is truncated; copy it again"

@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from ..types import BoolArray, Geometry, RockingScan, Rotation, ScanError, Vector
+from ..types import BoolArray, FloatArray, Geometry, RockingScan, Rotation, ScanError, Vector
 from .files import text
 from .nexus import JOULE_A_KEV
 
@@ -39,6 +39,7 @@ def foreign_scan(file: h5py.File, name: str) -> RockingScan:
         geometry=geometry,
         monitor=fields.a_frame("monitor/data", len(frames)),
         bad_pixels=fields.mask(frames.shape[1:]),
+        flatfield=fields.flatfield(frames.shape[1:]),
         saturation_counts=fields.scalar("saturation_value"),
         exposure_s=fields.scalar("count_time"),
         hkl=fields.hkl(),
@@ -183,6 +184,10 @@ class _Fields:
         if cxi is not None and cxi.shape == shape:
             return np.asarray(np.not_equal(np.asarray(cxi[()], np.int64) & _CXI_MASK_BITS, 0))
         return None
+
+    def flatfield(self, shape: tuple[int, ...]) -> FloatArray | None:
+        found = self._find(f"{place}/flatfield" for place in _DETECTORS[:2])
+        return None if found is None or found.shape != shape else np.asarray(found[()], np.float32)
 
     def hkl(self) -> Vector | None:
         found = self._find(("sample_1/hkl", "sample/hkl"))

@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from ..metadata import scan_from_metadata, scan_metadata
 from ..types import RockingScan, ScanError
-from .files import FRAME_FILTER, clear_errors, new_file, open_file, put, reason, text
+from .files import FRAME_FILTER, clear_errors, new_file, open_file, put, reason, require_space, text
 from .foreign import foreign_scan
 from .nexus import (
     ANGLE_PATH,
@@ -178,6 +178,7 @@ class FrameWriter:
                 f"the file is for {self._shape} {self._frames.dtype}"
             )
         index = self._count
+        require_space(self._path, image.nbytes)
         try:
             for path, value in ((ANGLE_PATH, angle_deg), (MONITOR_PATH, monitor), (TIMESTAMP_PATH, timestamp_s)):
                 _append(self._scalars[path], index, value)
