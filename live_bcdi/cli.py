@@ -56,7 +56,7 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except ScanError as error:
-        errors.print(f"[bold red]live-bcdi:[/] {error}", highlight=False, soft_wrap=True)
+        errors.print(f"live-bcdi: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)
 
 

@@ -33,7 +33,7 @@ from .service import Service
 from .views import refined_update
 
 RETRY_S = 3.0
-MAX_TRIES = 2  # a job that kills its worker twice will do so again
+MAX_TRIES = 3  # a job that ends its worker three times will do so again
 
 
 def run(service: Service) -> None:
