@@ -91,10 +91,10 @@ def _write_process(entry: h5py.Group, result: Reconstruction) -> None:
     put(process, "chi", result.chi)
     put(process, "chi_starts", np.asarray(result.chi_starts, np.float64))
     put(process, "outcome", result.outcome.name, meaning=result.outcome.value)
-    metrics = nexus_group(process, "metrics", "NXcollection")
+    metrics = process.create_group("metrics")
     for name, value in result.metrics.items():
         metrics.attrs[name] = np.float64(value)
-    provenance = nexus_group(process, "provenance", "NXcollection")
+    provenance = process.create_group("provenance")
     for name, word in result.provenance.items():
         provenance.attrs[name] = word
 

@@ -1,0 +1,175 @@
+"""A reconstruction on disk: exact round trip, units and meaning in the file, CXI names, one message a fault."""
+
+from dataclasses import fields, is_dataclass, replace
+
+import h5py
+import numpy as np
+import pytest
+
+from live_bcdi.transport.hdf5 import read_result, write_result, write_scan
+from live_bcdi.types import (
+    DiffractionVolume,
+    LabImage,
+    Outcome,
+    Reconstruction,
+    Resolution,
+    ScanError,
+)
+
+
+def assert_same(left, right):
+    """Every field equal, arrays in dtype and bits (NaN too), dataclasses within."""
+    assert type(left) is type(right)
+    for each in fields(left):
+        a, b = getattr(left, each.name), getattr(right, each.name)
+        if isinstance(a, np.ndarray):
+            assert (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes()), each.name
+        elif is_dataclass(a):
+            assert_same(a, b)
+        elif isinstance(a, float):
+            assert np.float64(a).tobytes() == np.float64(b).tobytes(), each.name
+        else:
+            assert a == b, each.name
+
+
+@pytest.fixture
+def result() -> Reconstruction:
+    random = np.random.default_rng(0)
+
+    def density(shape):
+        return (random.normal(size=shape) + 1j * random.normal(size=shape)).astype(np.complex64)
+
+    support = random.random((7, 7, 7)) < 0.5
+    return Reconstruction(
+        density=density((4, 5, 6)),
+        support=random.random((4, 5, 6)) < 0.5,
+        chi=0.1 + 0.2,
+        chi_starts=(0.30000000000000004, 1 / 3),
+        metrics={"free log-likelihood": -1.5, "sharpness/4": 2.0, "not there": float("nan")},
+        recipe="3*(20*ER + 180*HIO(beta=0.9)) + 20*ER",
+        seed=2**40,
+        outcome=Outcome.BUDGET,
+        volume=DiffractionVolume(
+            intensity=random.random((4, 5, 6)).astype(np.float32),
+            mask=random.random((4, 5, 6)) < 0.1,
+            centre=(1 / 3, 2.5, 3.0),
+            q_centre_invA=random.normal(size=3),
+            q_steps_invA=random.normal(size=(3, 3)) * 1e-3,
+        ),
+        lab=LabImage(
+            density=density((7, 7, 7)),
+            support=support,
+            displacement_angstrom=np.where(support, 0.5, np.nan).astype(np.float32),
+            strain=np.where(support, 1e-4, np.nan).astype(np.float32),
+            voxel_nm=5.1,
+            q_centre_invA=random.normal(size=3),
+        ),
+        resolution=Resolution(q_invA=np.arange(4.0), prtf=random.random(4), resolution_nm=float("nan")),
+        provenance={"command": "live-bcdi phase s.h5", "numpy": "2.4", "input sha256": "ab12", "note": "°C"},
+    )
+
+
+def write(path, result, **where):
+    write_result(path, result, **({"scan_name": "S0054", "run": "uid", "links": {}} | where))
+
+
+def test_round_trip(tmp_path, result):
+    write(tmp_path / "r.cxi", result)
+    back = read_result(tmp_path / "r.cxi")
+    nan_metric = back.metrics["not there"]
+    assert np.isnan(nan_metric)
+    metrics = {name: value for name, value in result.metrics.items() if name != "not there"}
+    assert {name: back.metrics[name] for name in metrics} == metrics
+    assert_same(replace(back, metrics={}), replace(result, metrics={}))
+
+
+def test_round_trip_without_geometry(tmp_path, result):
+    bare = replace(result, volume=None, lab=None, resolution=None, metrics={}, provenance={}, chi_starts=())
+    write(tmp_path / "r.cxi", bare)
+    assert_same(read_result(tmp_path / "r.cxi"), bare)
+
+
+@pytest.mark.parametrize("outcome", list(Outcome))
+def test_every_outcome(tmp_path, result, outcome):
+    write(tmp_path / "r.cxi", replace(result, outcome=outcome))
+    assert read_result(tmp_path / "r.cxi").outcome is outcome
+
+
+def test_what_a_reader_of_the_file_needs_is_in_it(tmp_path, result):
+    write(tmp_path / "r.cxi", result)
+    with h5py.File(tmp_path / "r.cxi") as file:
+        lab = file["entry_1/image_2"]
+        assert lab["displacement"].attrs["units"] == "angstrom"
+        assert "+h" in lab["displacement"].attrs["direction"]
+        assert lab["strain"].attrs["definition"].startswith("d u_h / d x_h")
+        for name in ("displacement", "strain"):
+            assert lab[name].attrs["reference"] == "zero mean inside the support, NaN outside"
+        assert (lab["voxel_size"][()], lab["voxel_size"].attrs["units"]) == (5.1, "nm")
+        assert list(lab.attrs["axes"]) == ["x", "y", "z"]
+        assert lab["x"][3] == 0.0  # n//2 is the origin
+        assert np.array_equal(lab["amplitude"], np.abs(result.lab.density))
+        assert np.array_equal(lab["phase"], np.angle(result.lab.density))
+
+
+def test_cxi_names_and_voxels(tmp_path, result):
+    """b_j . g_k = 2 pi delta_jk / N_j, by brute force from the file's own numbers."""
+    write(tmp_path / "r.cxi", result)
+    with h5py.File(tmp_path / "r.cxi") as file:
+        assert file["cxi_version"][()] == 160
+        image = file["entry_1/image_1"]
+        assert np.array_equal(image["data"], result.density)
+        assert np.array_equal(image["support"], image["mask"])
+        assert np.array_equal(file["entry_1/data_1/data"], result.volume.intensity)
+        assert image["process_1/recipe"].asstr()[()] == result.recipe
+        basis = image["voxel_basis"][()]
+        products = 10 * basis.T @ file["entry_1/instrument_1/detector_1/q_steps"][()]
+        assert products == pytest.approx(np.diag(2 * np.pi / np.array([4, 5, 6])), abs=1e-12)
+        lengths = np.linalg.norm(basis, axis=0) * [4, 5, 6] * 1e-9
+        assert image["image_size"][()] == pytest.approx(lengths, rel=1e-12)
+
+
+def test_the_raw_frames_are_linked(tmp_path, result, scan):
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "results").mkdir()
+    write_scan(tmp_path / "raw" / "s.h5", scan)
+    write(tmp_path / "results" / "r.cxi", result, links={"frames": str(tmp_path / "raw" / "s.h5")})
+    moved = tmp_path / "elsewhere"
+    moved.mkdir()
+    for folder in ("raw", "results"):
+        (tmp_path / folder).rename(moved / folder)
+    with h5py.File(moved / "results" / "r.cxi") as file:
+        assert file["entry_1/raw/run"].asstr()[()] == "uid"
+        assert np.array_equal(file["entry_1/raw/data"], scan.intensity)
+
+
+def test_absent(tmp_path):
+    with pytest.raises(ScanError, match="there is no such file"):
+        read_result(tmp_path / "r.cxi")
+
+
+def test_a_scan_is_not_a_result(tmp_path, scan):
+    write_scan(tmp_path / "s.h5", scan)
+    with pytest.raises(ScanError, match=r"s\.h5 is not a result of live_bcdi"):
+        read_result(tmp_path / "s.h5")
+
+
+def test_incomplete(tmp_path, result):
+    write(tmp_path / "r.cxi", result)
+    with h5py.File(tmp_path / "r.cxi", "r+") as file:
+        del file["entry_1/image_2/strain"]
+    with pytest.raises(ScanError, match=r"r\.cxi holds no readable reconstruction.*strain"):
+        read_result(tmp_path / "r.cxi")
+
+
+def test_truncated(tmp_path, result):
+    path = tmp_path / "r.cxi"
+    write(path, result)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ScanError, match="it is truncated"):
+        read_result(path)
+
+
+def test_failure_leaves_nothing(tmp_path, result):
+    with pytest.raises(TypeError):
+        write(tmp_path / "r.cxi", replace(result, recipe=object()))
+    assert list(tmp_path.iterdir()) == []
