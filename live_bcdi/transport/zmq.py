@@ -25,7 +25,18 @@ MAX_DOCUMENT_BYTES = 1 << 26  # documents carry references, not frames
 _KINDS = "biufc"
 PROBE = "probe"  # a message on the document stream that only asks whether the broker passes it on
 DOCUMENT_NAMES = frozenset(
-    "start stop descriptor event event_page resource datum datum_page stream_resource stream_datum".split()
+    [
+        "start",
+        "stop",
+        "descriptor",
+        "event",
+        "event_page",
+        "resource",
+        "datum",
+        "datum_page",
+        "stream_resource",
+        "stream_datum",
+    ]
 )
 
 logger = logging.getLogger(__name__)
