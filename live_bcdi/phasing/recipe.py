@@ -118,7 +118,8 @@ class Repeat(Recipe):
         return self.count * len(self.body)
 
     def __str__(self) -> str:
-        return f"{self.count}*" + (f"({self.body})" if isinstance(self.body, Sequence) else f"{self.body}")
+        body = f"{self.body}" if isinstance(self.body, Operator) else f"({self.body})"
+        return f"{self.count}*{body}"
 
 
 def _recipe_of(step: "Recipe | _Composable") -> Recipe:

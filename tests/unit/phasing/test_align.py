@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from live_bcdi.phasing.align import (
+    aligned_to,
+    canonical,
+    phase_slopes,
+    twin,
+    with_ramp,
+    without_ramp,
+)
+
+
+def moduli(density):
+    return np.abs(np.fft.fftn(density))
+
+
+def test_twin_keeps_every_modulus_and_undoes_itself(known):
+    np.testing.assert_allclose(moduli(twin(known.density)), moduli(known.density), atol=2e-4)
+    np.testing.assert_array_equal(twin(twin(known.density)), known.density)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_ambiguities_do_not_change_the_canonical_object(known, turned):
+    reference, support = canonical(known.density, known.support)
+    other = np.roll(known.density, (3, -2, 7), axis=(0, 1, 2)) * np.exp(0.7j)
+    other = twin(other) if turned else other
+    again, again_support = canonical(other.astype(np.complex64), np.abs(other) > 0)
+    np.testing.assert_allclose(again, reference, atol=1e-5)
+    np.testing.assert_array_equal(again_support, support)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_alignment_undoes_shift_twin_and_phase(known, turned):
+    # band-limited, so that a fraction of a voxel is a well-defined shift
+    smooth = np.fft.ifftn(ndimage.fourier_gaussian(np.fft.fftn(known.density), 1.2)).astype(np.complex64)
+    moved = np.fft.ifftn(ndimage.fourier_shift(np.fft.fftn(smooth), (2.3, -4.6, 1.0))) * np.exp(2j)
+    moved = twin(moved.astype(np.complex64)) if turned else moved.astype(np.complex64)
+    back = aligned_to(smooth, moved)
+    # the parabola finds the peak of the correlation to a few hundredths of a voxel
+    assert np.linalg.norm(back - smooth) < 0.05 * np.linalg.norm(smooth)
+    np.testing.assert_allclose(moduli(back), moduli(moved), atol=1e-3)
+
+
+def test_ramp_is_taken_out_about_the_middle_and_reported(known):
+    flat, _ = without_ramp(known.density)
+    ramped = with_ramp(flat, (0.2, -0.1, 0.05))
+    again, slopes = without_ramp(ramped)
+    np.testing.assert_allclose(slopes, (0.2, -0.1, 0.05), atol=2e-3)
+    np.testing.assert_allclose(phase_slopes(again), 0, atol=1e-5)
+    assert ramped[16, 16, 16] == pytest.approx(flat[16, 16, 16])
+
+
+def test_a_ramp_moves_the_pattern_towards_positive_frequencies(known):
+    n = known.density.shape[0]
+    moved = with_ramp(known.density, (2 * np.pi * 3 / n, 0.0, 0.0))
+    np.testing.assert_allclose(moduli(moved), np.roll(moduli(known.density), 3, axis=0), atol=2e-3)

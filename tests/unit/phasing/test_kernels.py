@@ -1,0 +1,96 @@
+"""The fused kernels against the readable ones, and those against a brute-force transform."""
+
+import numpy as np
+import pytest
+
+from live_bcdi.phasing import kernels_cpu, kernels_numpy
+from live_bcdi.phasing.kernels_numpy import Mix
+
+# Even, odd, prime lengths, and a plane whose size is not a multiple of the SIMD alignment.
+SHAPES = [(8, 8, 8), (5, 6, 7), (16, 20, 23), (12, 16, 10)]
+# complex64 has 6e-8 of relative rounding; a transform of N values adds about log2(N) of them.
+TOLERANCE = 2e-6
+
+
+def problem(shape, seed=0):
+    rng = np.random.default_rng(seed)
+    density = (rng.standard_normal(shape) + 1j * rng.standard_normal(shape)).astype(np.complex64)
+    amplitude = (10 * rng.random(shape)).astype(np.float32)
+    amplitude[rng.random(shape) < 0.1] = -1
+    amplitude[rng.random(shape) < 0.1] = 0
+    return density, amplitude, rng.random(shape) < 0.3
+
+
+def brute_force_projection(density, amplitude):
+    """P by the definition: A(q) = sum S(r) exp(-2 pi i k r / n), summed term by term."""
+    shape = density.shape
+    index = [np.arange(n) - n // 2 for n in shape]  # centred frequencies
+    waves = [np.exp(-2j * np.pi * np.outer(k, np.arange(n)) / n) for k, n in zip(index, shape)]
+    transform = np.einsum("xyz,ax,by,cz->abc", density.astype(complex), *waves, optimize=True)
+    measured = amplitude >= 0
+    error = np.sum((np.abs(transform) - amplitude)[measured] ** 2)
+    transform = np.where(measured, amplitude * np.exp(1j * np.angle(transform)), transform)
+    back = np.einsum("abc,ax,by,cz->xyz", transform, *map(np.conj, waves), optimize=True)
+    return back / density.size, error
+
+
+@pytest.mark.parametrize("module", [kernels_numpy, kernels_cpu])
+def test_projection_is_the_brute_force_one(module):
+    density, amplitude, _ = problem((8, 8, 8))
+    kernels = module.Kernels(amplitude)
+    out = kernels.empty()
+    error = kernels.project(density, out)
+    expected, expected_error = brute_force_projection(density, amplitude)
+    np.testing.assert_allclose(out, expected, atol=TOLERANCE * np.abs(expected).max())
+    assert error == pytest.approx(expected_error, rel=1e-5)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_fused_kernels_equal_the_readable_ones(shape):
+    density, amplitude, support = problem(shape)
+    results = []
+    for module in (kernels_numpy, kernels_cpu):
+        kernels = module.Kernels(amplitude)
+        mixed, projected = kernels.empty(), kernels.empty()
+        mixed[...] = density
+        error = kernels.project(mixed, projected)
+        kernels.mix(mixed, projected, support, Mix(0.9, 0.1, -0.8, 1.1))
+        results.append((projected, mixed, kernels.smooth(mixed, 1.3), error))
+    for readable, fused in zip(*results):
+        np.testing.assert_allclose(fused, readable, atol=TOLERANCE * np.max(np.abs(readable)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_any_number_of_threads_gives_the_same_bits(shape):
+    density, amplitude, support = problem(shape)
+    results = []
+    for threads in (1, 2, 3):
+        kernels = kernels_cpu.Kernels(amplitude, threads)
+        mixed, projected = kernels.empty(), kernels.empty()
+        mixed[...] = density
+        errors = []
+        for _ in range(3):
+            errors.append(kernels.project(mixed, projected))
+            kernels.mix(mixed, projected, support, Mix(1, 0, -0.9, 1))
+        results.append((mixed.tobytes(), projected.tobytes(), kernels.smooth(mixed, 1).tobytes(), errors))
+    assert results[0] == results[1] == results[2]
+
+
+@pytest.mark.parametrize("module", [kernels_numpy, kernels_cpu])
+def test_a_zero_transform_takes_the_measured_modulus(module):
+    _, amplitude, _ = problem((8, 8, 8))
+    kernels = module.Kernels(np.abs(amplitude))
+    zero, out = kernels.empty(), kernels.empty()
+    kernels.project(zero, out)
+    assert np.isfinite(out).all()
+    np.testing.assert_allclose(
+        np.abs(np.fft.fftshift(np.fft.fftn(out))), np.abs(amplitude), atol=TOLERANCE * 10 * amplitude.max()
+    )
+
+
+@pytest.mark.parametrize("module", [kernels_numpy, kernels_cpu])
+def test_a_nan_shows_in_the_error(module):
+    density, amplitude, _ = problem((8, 8, 8))
+    density[1, 2, 3] = np.nan
+    kernels = module.Kernels(amplitude)
+    assert not np.isfinite(kernels.project(density, kernels.empty()))

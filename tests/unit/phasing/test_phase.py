@@ -1,0 +1,58 @@
+"""The front door: many starts, selection, and what the result says of itself."""
+
+import numpy as np
+import pytest
+
+from live_bcdi.phasing import Pattern, Plan, parse, phase, phase_pattern
+from live_bcdi.phasing.align import aligned_to
+from live_bcdi.types import Outcome, ScanError
+
+RECIPE = "10*ER + 3*(20*HIO + 5*ER + ShrinkWrap(sigma=1.5, threshold=0.15)) + 15*ER"
+
+
+def test_default_settings_find_a_known_crystal(known):
+    found = phase(known.intensity, starts=2)
+    image = aligned_to(known.density, found.density)
+    correlation = abs(np.vdot(known.density, image)) / np.linalg.norm(known.density) / np.linalg.norm(image)
+    # 1e7 photons in 32^3 voxels: the truth's own chi is sum(1/4) / 1e7 over the lit voxels, below 1e-3
+    assert correlation > 0.97
+    assert found.chi < 5e-3
+    assert found.outcome is Outcome.DONE
+
+
+def test_the_best_start_is_returned_and_says_how_it_was_made(known):
+    found = phase(known.intensity, recipe=RECIPE, starts=3, seed=4)
+    assert found.chi == min(found.chi_starts)
+    assert len(found.chi_starts) == 3
+    assert (found.recipe, found.seed) == (str(parse(RECIPE)), 4)
+    assert found.metrics["chi"] == pytest.approx(found.chi, rel=1e-3)
+    assert found.support[16, 16, 16]
+
+
+def test_same_seed_same_bits_whatever_the_threads(known):
+    pattern = Pattern(intensity=known.intensity, mask=np.zeros(known.intensity.shape, bool))
+    plans = [Plan(recipe=parse(RECIPE), starts=3, seed=2, threads=threads) for threads in (1, 2, 4)]
+    results = [phase_pattern(pattern, plan)[0] for plan in plans]
+    assert len({each.density.tobytes() for each in results}) == 1
+    assert len({each.chi_starts for each in results}) == 1
+
+
+def test_a_budget_ends_it_with_what_there_is(known):
+    found = phase(known.intensity, recipe="100000*ER", starts=1, budget_s=0.2)
+    assert found.outcome is Outcome.BUDGET
+    assert np.isfinite(found.chi)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"recipe": "20*HOI"}, "no operator"),
+        ({"starts": -1}, "at least one start"),
+        ({"budget_s": 0.0}, "budget"),
+        ({"device": "quantum"}, "no phasing device"),
+        ({"mask": np.zeros((3, 3, 3), bool)}, "mask has shape"),
+    ],
+)
+def test_what_cannot_be_asked_is_said(known, arguments, message):
+    with pytest.raises(ScanError, match=message):
+        phase(known.intensity, **arguments)

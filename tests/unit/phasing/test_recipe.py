@@ -1,0 +1,72 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from live_bcdi.phasing.operators import ER, HIO, RAAR, SF, ShrinkWrap
+from live_bcdi.phasing.recipe import Operator, Recipe, parse
+from live_bcdi.types import ScanError
+
+operators = st.one_of(
+    st.just(ER()),
+    st.just(SF()),
+    st.builds(HIO, beta=st.floats(0.1, 2)),
+    st.builds(RAAR, beta=st.floats(0.1, 2)),
+    st.builds(ShrinkWrap, sigma=st.floats(0.1, 9), threshold=st.floats(1e-3, 0.9)),
+)
+recipes = st.recursive(
+    operators,
+    lambda parts: st.one_of(
+        st.builds(lambda a, b: a + b, parts, parts), st.builds(lambda n, body: n * body, st.integers(1, 9), parts)
+    ),
+    max_leaves=8,
+)
+
+
+@given(recipes)
+def test_text_and_back(recipe: Recipe):
+    assert parse(str(recipe)) == recipe
+
+
+def test_text_is_python():
+    text = "3*(20*ER + 180*HIO(beta=0.8) + ShrinkWrap(sigma=2, threshold=0.2)) + 20*ER"
+    assert parse(text) == 3 * (20 * ER + 180 * HIO(beta=0.8) + ShrinkWrap(sigma=2, threshold=0.2)) + 20 * ER
+    assert str(parse(text)) == text
+
+
+def test_cohere_recipe_runs_in_time_order():
+    steps = list(parse("3*(20*ER+180*HIO)+20*ER"))
+    assert steps == 3 * (20 * [ER()] + 180 * [HIO()]) + 20 * [ER()]
+    assert len(parse("3*(20*ER+180*HIO)+20*ER")) == 620
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("20*HOI", "no operator 'HOI'; there are .*HIO"),
+        ("HIO(gamma=1)", "no argument 'gamma'; it has beta"),
+        ("HIO(beta=-1)", "positive beta"),
+        ("HIO(beta='big')", "positive beta"),
+        ("HIO(beta=ER)", "a number or a quoted word"),
+        ("0*ER", "at least once"),
+        ("2.5*ER", "is not an operator"),
+        ("True*ER", "is not an operator"),
+        ("ER - HIO", "is not an operator"),
+        ("20*ER +", "not understood"),
+        ("", "not understood"),
+        ("__import__('os').system('true')", "is not an operator"),
+    ],
+)
+def test_what_cannot_be_read_is_named(text: str, message: str):
+    with pytest.raises(ScanError, match=message):
+        parse(text)
+
+
+def test_strangers_are_refused():
+    with pytest.raises(TypeError):
+        ER() + 3
+    with pytest.raises(TypeError):
+        1.5 * ER()
+
+
+def test_every_operator_is_known_by_its_name():
+    assert all(Operator.known[name] is kind for name, kind in {"ER": ER, "HIO": HIO, "RAAR": RAAR}.items())
