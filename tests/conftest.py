@@ -6,6 +6,7 @@ for _library in ("OMP", "MKL", "OPENBLAS", "NUMBA"):
     os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
 
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -28,14 +29,19 @@ def s0054(shared: Path) -> Path:
     return shared / "34idc_S0054"
 
 
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    """Ports that were free a moment ago."""
+
+    def find() -> int:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            return int(probe.getsockname()[1])
+
+    return find
 
 
 @pytest.fixture
-def free_address() -> str:
+def free_address(free_port: Callable[[], int]) -> str:
     """A loopback address for one 0MQ socket."""
     return f"tcp://127.0.0.1:{free_port()}"

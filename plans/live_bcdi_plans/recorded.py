@@ -41,6 +41,11 @@ class RecordedAxis(SimMotor):
         self._angles_deg = np.asarray(angles_deg, float)
         super().__init__(name=name, instant=True, initial_value=float(angles_deg[0]), units="deg")
 
+    @property
+    def sweeping(self) -> bool:
+        """Whether it was prepared for a sweep; then it goes where it is sent."""
+        return self._fly_info is not None
+
     @cached_property
     def movable_logic(self) -> MovableLogic[float]:
         return _SettleOnRecorded(self, super().movable_logic, self._angles_deg)
@@ -56,7 +61,7 @@ class _SettleOnRecorded(MovableLogic[float]):
 
     async def move(self, new_position: float, timeout: TimeoutCalculator) -> None:
         await self._motion.move(new_position, timeout)
-        if await self._axis.velocity.get_value() == 0:
+        if not self._axis.sweeping:
             nearest = self._angles_deg[np.argmin(np.abs(self._angles_deg - new_position))]
             self._axis._user_readback_set(float(nearest))
 

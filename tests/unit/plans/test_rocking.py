@@ -1,0 +1,116 @@
+"""The plans, run by a real RunEngine on recorded devices: what they write, emit and send."""
+
+import numpy as np
+import pytest
+from bluesky import RunEngine
+from bluesky.utils import FailedStatus
+from event_model import DocumentNames, schema_validators
+from ophyd_async.core import init_devices
+
+from live_bcdi.metadata import scan_metadata
+from live_bcdi.stream.assembler import Assembler
+from live_bcdi.stream.fakes import small_scan
+from live_bcdi.stream.run import KEY, run_plan
+from live_bcdi.transport.hdf5 import FrameFile, read_scan
+from live_bcdi.transport.zmq import FrameSubscriber
+from live_bcdi.types import ScanError
+from live_bcdi_plans.recorded import RecordedAxis, RecordedDetector
+from live_bcdi_plans.rocking import fly_rocking_scan, rocking_scan
+
+SCAN = small_scan(num=15, shape=(6, 5))
+
+
+@pytest.fixture
+def beamline(tmp_path, free_address):
+    engine = RunEngine({})
+    documents = []
+    engine.subscribe(lambda name, doc: documents.append((name, doc)))
+    with init_devices():
+        axis = RecordedAxis(SCAN.angles_deg, name="theta")
+        detector = RecordedDetector(SCAN, axis, directory=tmp_path, frames_address=free_address, name="det")
+    listener = FrameSubscriber(free_address)
+    assert detector.camera.wait_for_listener(5.0)
+    yield engine, detector, axis, documents, listener
+    detector.camera.close()
+    listener.close()
+
+
+def points(scan=SCAN):
+    return float(scan.angles_deg[0]), float(scan.angles_deg[-1]), len(scan.angles_deg)
+
+
+def received(listener, count):
+    frames = []
+    for _ in range(100):
+        frames += listener.receive(0.1)
+        if len(frames) >= count:
+            return frames
+    pytest.fail(f"{len(frames)} of {count} frames came")
+
+
+@pytest.mark.parametrize(("plan", "exposure"), [(rocking_scan, 0.0), (fly_rocking_scan, 0.005)])
+def test_documents_file_and_stream_agree_with_the_recording(beamline, plan, exposure):
+    engine, detector, axis, documents, listener = beamline
+    engine(plan(detector, axis, *points(), exposure, md={KEY: scan_metadata(SCAN)}))
+
+    start, stop = documents[0][1], documents[-1][1]
+    assert (documents[0][0], documents[-1][0], stop["exit_status"]) == ("start", "stop", "success")
+    for name, doc in documents:
+        schema_validators[DocumentNames[name]].validate(doc)
+    resources = [doc for name, doc in documents if name == "stream_resource"]
+    path = next(doc["uri"] for doc in resources if doc["data_key"] == "det").removeprefix("file://localhost")
+    datum = [doc for name, doc in documents if name == "stream_datum"]
+    of_frames = [doc for doc in datum if doc["stream_resource"] == resources[0]["uid"]]
+    assert sum(doc["indices"]["stop"] - doc["indices"]["start"] for doc in of_frames) == 15
+
+    written = read_scan(path)
+    np.testing.assert_array_equal(written.intensity, SCAN.intensity)
+    np.testing.assert_array_equal(written.angles_deg, SCAN.angles_deg)
+    np.testing.assert_array_equal(written.monitor, SCAN.monitor)
+    assert written.geometry == SCAN.geometry
+
+    assembler = Assembler(run_plan(start))
+    for frame in received(listener, 15):
+        assembler.add(frame)
+    np.testing.assert_array_equal(assembler.scan().intensity, SCAN.intensity)
+    np.testing.assert_array_equal(assembler.scan().angles_deg, SCAN.angles_deg)
+
+
+def test_a_step_scan_records_the_motor(beamline):
+    engine, detector, axis, documents, _ = beamline
+    engine(rocking_scan(detector, axis, *points(), md={KEY: scan_metadata(SCAN)}))
+    angles = [doc["data"]["theta"] for name, doc in documents if name == "event"]
+    np.testing.assert_array_equal(angles, SCAN.angles_deg)
+
+
+def test_missing_metadata_stops_the_plan_before_anything_happens(beamline):
+    engine, detector, axis, documents, _ = beamline
+    table = scan_metadata(SCAN)
+    del table["geometry"]["energy_kev"], table["name"]
+    with pytest.raises(ScanError, match=r"name.*energy_kev|energy_kev.*name"):
+        engine(rocking_scan(detector, axis, *points(), md={KEY: table}))
+    assert documents == []
+
+
+def test_an_aborted_scan_leaves_what_was_measured(beamline):
+    engine, detector, axis, documents, _ = beamline
+    take, seen = detector.camera._take, []
+
+    def fail_at_the_eighth(angle_deg):
+        seen.append(angle_deg)
+        if len(seen) == 8:
+            raise RuntimeError("shutter closed")
+        take(angle_deg)
+
+    detector.camera._take = fail_at_the_eighth
+    with pytest.raises(FailedStatus):
+        engine(rocking_scan(detector, axis, *points(), md={KEY: scan_metadata(SCAN)}))
+    stop = documents[-1][1]
+    assert stop["exit_status"] == "fail"
+    assert "shutter closed" in stop["reason"] or stop["reason"]
+    resource = next(doc for name, doc in documents if name == "stream_resource")
+    assembler = Assembler(run_plan(documents[0][1]))
+    with FrameFile(resource["uri"].removeprefix("file://localhost")) as store:
+        assembler.refill(store)
+    assert assembler.missing == list(range(7, 15))
+    np.testing.assert_array_equal(assembler.scan().intensity, SCAN.intensity[:7])
