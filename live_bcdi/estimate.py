@@ -19,7 +19,7 @@ from .types import BoolArray, DiffractionVolume, Outcome, RockingScan, ScanError
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LiveEstimate:
     """`density` and `support` (rocking, row, column) on the conjugate grid of an `edge`-cubed box of voxels
-    `voxel_nm`; `frames` were measured by then; `place` is where the box stood, for the next warm start."""
+    `voxel_nm`, from `frames` frames within it; `place` is where the box stood, for the next warm start."""
 
     density: NDArray[np.complex64]
     support: BoolArray
@@ -47,7 +47,7 @@ def live_estimate(
         start = Start(initial=_moved(previous, place), support=previous.support)
     polish = max(1, iterations // 4)
     recipe = as_recipe(
-        f"{iterations - polish}*HIO(beta=0.9) + ShrinkWrap(sigma=1.5, threshold=0.12) + {polish}*ER"
+        f"{iterations - polish}*HIO(beta=0.9) + ShrinkWrap(sigma=1.0, threshold=0.15) + {polish}*ER"
     )
     found = retrieve(pattern, recipe, start=start)
     if found.outcome is Outcome.DIVERGED or not found.support.any():
@@ -62,6 +62,12 @@ def live_estimate(
         voxel_nm=(float(lengths[0]), float(lengths[1]), float(lengths[2])),
         place=place,
     )
+
+
+def warm_up() -> None:
+    """Load and compile what an estimate needs, before the first frame asks for it."""
+    pattern = np.random.default_rng(0).poisson(2.0, (16, 16, 16)).astype(np.float32)
+    retrieve(Pattern(intensity=pattern, mask=np.zeros(pattern.shape, bool)), as_recipe("2*HIO + 2*ER"))
 
 
 def _place(scan: RockingScan, volume: DiffractionVolume) -> Vector:

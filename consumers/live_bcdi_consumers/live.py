@@ -12,7 +12,7 @@ from typing import Any
 
 import zmq
 
-from live_bcdi.estimate import LiveEstimate, live_estimate
+from live_bcdi.estimate import LiveEstimate, live_estimate, warm_up
 from live_bcdi.jobs import JobPool
 from live_bcdi.log import about_run
 from live_bcdi.stream import journal
@@ -67,6 +67,7 @@ class Watch:
     def __init__(self, service: Service) -> None:
         self._service = service
         self.estimator = JobPool(workers=1, threads=1)
+        self.estimator.submit(warm_up)
         self._current: _Current | None = None
         self._early: deque[Frame] = deque(maxlen=EARLY_FRAMES)
         self._future: tuple[_Current, Future[LiveEstimate]] | None = None
@@ -176,5 +177,6 @@ class Watch:
             return
         current.previous = job.result()
         if current is self._current:
-            plan = current.live.plan
-            self._service.updates.send(estimate_update(plan.run, plan.num, current.previous))
+            self._service.updates.send(
+                estimate_update(current.live.plan, current.estimated_count, current.previous)
+            )

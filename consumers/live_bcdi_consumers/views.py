@@ -7,22 +7,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from live_bcdi.estimate import LiveEstimate
+from live_bcdi.stream.run import RunPlan
 from live_bcdi.stream.updates import Update
 from live_bcdi.types import Reconstruction
 
 
-def estimate_update(run: str, num: int, estimate: LiveEstimate) -> Update:
-    """The live estimate, on the detector's conjugate grid."""
+def estimate_update(plan: RunPlan, frames: int, estimate: LiveEstimate) -> Update:
+    """The live estimate of the first `frames` frames, on the detector's conjugate grid."""
     fields = {
         "kind": "live",
-        "frames": estimate.frames,
-        "num": num,
+        "frames": frames,
+        "num": plan.num,
         "chi": estimate.chi,
         "seconds": estimate.seconds,
         "voxel_nm": list(estimate.voxel_nm),
         "axes": ["rocking", "row", "column"],
     }
-    return Update(topic="estimate", run=run, fields=fields, arrays=_slices(estimate.density, estimate.support))
+    return Update(
+        topic="estimate", run=plan.run, fields=fields, arrays=_slices(estimate.density, estimate.support)
+    )
 
 
 def refined_update(summary: Mapping[str, Any], result: Reconstruction) -> Update:

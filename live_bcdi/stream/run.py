@@ -60,6 +60,8 @@ def _checked(table: Mapping[str, Any], what: str) -> dict[str, Any]:
         check_scan_metadata(table.get("scan") or {})
     except ScanError as error:
         problems.append(str(error))
+    if (table.get("scan") or {}).get("hkl") is None:
+        problems.append("missing key 'hkl': give it to `live-bcdi import --hkl`, or set [sample] hkl")
     planned = table.get("planned") or {}
     for key in ("num", "start_deg", "stop_deg"):
         value = planned.get(key)

@@ -1,10 +1,13 @@
 """What one wants to know after every frame: where the peak is, and whether the detector can be trusted."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..geometry import d_spacing_angstrom, two_theta_deg
+from ..preprocess import dead_pixels
 from ..types import FrameArray, RockingScan
 
 
@@ -12,8 +15,8 @@ from ..types import FrameArray, RockingScan
 class PeakReport:
     """`peak` is the brightest voxel (rocking, row, column); the angles and lengths are of its pixel.
 
-    `saturated` and `dead` count pixels: above the detector's limit in any frame, and marked as bad or silent
-    in all frames so far.
+    `saturated` and `dead` count pixels: at the detector's limit in any frame, and marked as bad or silent in all
+    frames so far although their neighbours count.
     """
 
     peak: tuple[int, int, int]
@@ -25,6 +28,11 @@ class PeakReport:
     dead: int
 
 
+class _DeadCount(NamedTuple):
+    frames: int
+    pixels: int
+
+
 class PeakWatcher:
     """Running maximum and per-pixel extremes, updated with one pass over each new frame."""
 
@@ -34,6 +42,9 @@ class PeakWatcher:
         self._limit = description.saturation_counts
         self._best = (-1.0, 0, 0, 0)
         self._brightest: FrameArray | None = None
+        self._totals: NDArray[np.float64] | None = None
+        self._frames = 0
+        self._dead = _DeadCount(0, 0)
 
     def add(self, index: int, image: FrameArray) -> None:
         """Take frame `index` (row, column)."""
@@ -42,6 +53,8 @@ class PeakWatcher:
         row, column = divmod(flat, image.shape[1])
         self._best = max(self._best, (float(good.flat[flat]), index, row, column))
         self._brightest = image.copy() if self._brightest is None else np.maximum(self._brightest, image)
+        self._totals = image.astype(np.float64) if self._totals is None else self._totals + image
+        self._frames += 1
 
     def report(self) -> PeakReport | None:
         """None before the first frame."""
@@ -49,8 +62,6 @@ class PeakWatcher:
             return None
         counts, index, row, column = self._best
         spacing = d_spacing_angstrom(self._scan.geometry, row, column)
-        silent = self._brightest <= 0
-        bad = silent if self._scan.bad_pixels is None else silent | self._scan.bad_pixels
         return PeakReport(
             peak=(index, row, column),
             peak_counts=counts,
@@ -58,5 +69,15 @@ class PeakWatcher:
             d_angstrom=spacing,
             q_invA=2 * np.pi / spacing,
             saturated=0 if self._limit is None else int((self._brightest >= self._limit).sum()),
-            dead=int(bad.sum()),
+            dead=self._dead_pixels(),
         )
+
+    def _dead_pixels(self) -> int:
+        """Looked at anew when the frames have grown by a tenth: it costs more than a frame."""
+        assert self._totals is not None, "there is a frame"
+        if self._frames > 1.1 * self._dead.frames:
+            silent = dead_pixels(self._totals[None])
+            known = self._scan.bad_pixels
+            pixels = int((silent if known is None else silent | known).sum())
+            self._dead = _DeadCount(self._frames, pixels)
+        return self._dead.pixels

@@ -27,9 +27,10 @@ def test_every_missing_key_is_named_in_one_error():
     del start[KEY]["scan"]["geometry"]["energy_kev"]
     del start[KEY]["scan"]["geometry"]["distance_m"]
     start[KEY]["planned"]["num"] = None
+    start[KEY]["scan"]["hkl"] = None
     with pytest.raises(ScanError) as error:
         run_plan(start)
-    for name in ("energy_kev", "distance_m", "planned.num"):
+    for name in ("energy_kev", "distance_m", "planned.num", "hkl"):
         assert name in str(error.value)
 
 
