@@ -1,0 +1,146 @@
+"""Known displacement in, known strain out, in the lab frame; sizes in nm along lab x, y, z."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from live_bcdi import strain
+from live_bcdi.geometry import direct_basis_nm
+from live_bcdi.types import DiffractionVolume, ScanError
+
+Q = np.array([1.2, 2.1, -0.9])  # |Q| = 2.58 per ångström, along no axis
+LENGTH = float(np.linalg.norm(Q))
+# A sheared reciprocal grid, as a rocking scan has: columns are rocking, row, column steps.
+STEPS = np.array([[2e-4, 1e-5, 5e-4], [9e-5, -5e-4, 0.0], [-1.2e-4, 1e-4, 6e-5]]) * 10
+SHAPE = (64, 64, 64)
+
+
+def volume(shape=SHAPE):
+    return DiffractionVolume(
+        intensity=np.zeros(shape, np.float32),
+        mask=np.zeros(shape, bool),
+        centre=(0.0, 0.0, 0.0),
+        q_centre_invA=Q,
+        q_steps_invA=STEPS,
+    )
+
+
+def lab_positions(shape=SHAPE):
+    """Lab position in nm of every voxel of the object array, (3, ...)."""
+    index = np.stack(np.meshgrid(*[np.arange(n) - n // 2 for n in shape], indexing="ij"))
+    return np.tensordot(direct_basis_nm(STEPS, shape), index, axes=1)
+
+
+def box(positions, half_nm):
+    return (np.abs(positions) < np.reshape(half_nm, (3, 1, 1, 1))).all(axis=0)
+
+
+def strained(strain_at_nm, half_nm=(60, 40, 50)):
+    """A box with displacement u_h = strain_at_nm * s^2 / 2 along +h, s the position along h in nm, u in ångström:
+    its strain d u_h / d x_h is strain_at_nm * s / 10."""
+    positions = lab_positions()
+    along = np.tensordot(Q / LENGTH, positions, axes=1)
+    displacement = strain_at_nm * along**2 / 2
+    return np.where(box(positions, half_nm), np.exp(-1j * LENGTH * displacement), 0).astype(np.complex64)
+
+
+def along_q(image):
+    """Lab position of every voxel along h, nm, about the box's middle."""
+    index = np.stack(np.meshgrid(*[np.arange(n) - n // 2 for n in image.support.shape], indexing="ij"))
+    return np.tensordot(Q / LENGTH, index, axes=1) * image.voxel_nm
+
+
+def core(image):
+    """The support less one voxel: at the surface the linear interpolation mixes in the vacuum."""
+    return ndimage.binary_erosion(image.support, iterations=1)
+
+
+def test_box_has_its_size_along_the_lab_axes():
+    image = strain.lab_image(strained(0.0), (0.0, 0.0, 0.0), volume())
+    sizes = strain.extent_nm(image.support, image.voxel_nm)
+    # a face is where linear interpolation falls to 0.3, 0.7 of a source voxel beyond the last full one, and the
+    # bounding box counts whole cubic voxels; the edges differ by more than that, so no two axes can be swapped
+    longest = np.linalg.norm(direct_basis_nm(STEPS, SHAPE), axis=0).max()
+    np.testing.assert_allclose(sizes, (120, 80, 100), atol=1.4 * longest + image.voxel_nm)
+
+
+def test_strain_of_1e_4_comes_out_as_1e_4():
+    """A strain that rises by 1e-4 every 40 nm along h: the slope of what is measured is compared, voxel by voxel."""
+    rate = 1e-4 / 40 * 10  # u in ångström, s in nm: strain = rate s / 10
+    image = strain.lab_image(strained(rate), (0.0, 0.0, 0.0), volume())
+    inside = core(image)
+    along = along_q(image)[inside]
+    slope, offset = np.polyfit(along, image.strain[inside], 1)
+    # 2 %: linear interpolation of a phase that bends by 1e-3 rad a voxel is good to that; a wrong unit is a
+    # factor of ten, a wrong |Q| at least two
+    assert slope * 40 == pytest.approx(1e-4, rel=0.02)
+    residual = image.strain[inside] - (slope * along + offset)
+    assert residual.std() < 5e-6
+
+
+def test_displacement_is_positive_along_plus_h():
+    """Both ends pulled towards +h by the same quadratic field: u is larger at the ends than in the middle."""
+    rate = 2e-3
+    image = strain.lab_image(strained(rate), (0.0, 0.0, 0.0), volume())
+    inside = core(image)
+    along = along_q(image)[inside]
+    curvature = np.polyfit(along, image.displacement_angstrom[inside], 2)[0]
+    assert 2 * curvature == pytest.approx(rate, rel=0.02)
+    assert np.nanmean(image.displacement_angstrom[image.support]) == pytest.approx(0, abs=1e-6)
+    assert np.isnan(image.displacement_angstrom[~image.support]).all()
+
+
+def test_displacement_beyond_one_period_is_unwrapped():
+    image = strain.lab_image(strained(8e-3), (0.0, 0.0, 0.0), volume())
+    inside = core(image)
+    along = along_q(image)[inside]
+    fit = np.polyfit(along, image.displacement_angstrom[inside], 2)
+    assert np.ptp(image.displacement_angstrom[inside]) > 2 * np.pi / LENGTH
+    assert 2 * fit[0] == pytest.approx(8e-3, rel=0.03)
+    assert (image.displacement_angstrom[inside] - np.polyval(fit, along)).std() < 0.05
+
+
+def test_the_ramp_taken_out_goes_into_q():
+    slopes = (0.1, -0.05, 0.02)
+    image = strain.lab_image(strained(0.0), slopes, volume())
+    # A(q) of exp(i g.n) peaks at q = g: in voxels of the pattern, g n / 2 pi
+    expected = Q + STEPS @ (np.array(slopes) * 64 / (2 * np.pi))
+    np.testing.assert_allclose(image.q_centre_invA, expected)
+
+
+def test_a_dislocation_survives():
+    """Around a screw-like phase vortex the phase gains 2 pi and nothing jumps: the gradient is that of 1/r."""
+    n = 41
+    x, y, _ = np.meshgrid(*[np.arange(n) - n // 2] * 3, indexing="ij")
+    support = np.hypot(x, y) < 18
+    density = np.where(support, np.exp(1j * np.arctan2(y, x)), 0)
+    gradient = strain.phase_gradient(density, support)
+    ring = (np.hypot(x, y) > 6) & (np.hypot(x, y) < 16)
+    tangential = (-y * gradient[0] + x * gradient[1]) / np.maximum(np.hypot(x, y), 1)
+    # the central difference of arctan over 2 voxels is off by 1/(3 r^2): 1 % at r = 6
+    np.testing.assert_allclose((tangential * np.hypot(x, y))[ring], 1, atol=0.015)
+
+
+def test_gradient_at_the_surface_is_one_sided():
+    density = np.exp(0.3j * np.arange(8))[:, None, None] * np.ones((8, 3, 3))
+    support = np.zeros(density.shape, bool)
+    support[2:6, 1, 1] = True
+    gradient = strain.phase_gradient(density, support)
+    np.testing.assert_allclose(gradient[0][support], 0.3, atol=1e-12)
+    np.testing.assert_allclose(gradient[1:, support], 0, atol=1e-12)
+
+
+def test_crystal_is_the_largest_piece():
+    density = np.zeros((20, 20, 20), complex)
+    density[2:12, 2:12, 2:12] = 1
+    density[15:18, 15:18, 15:18] = 1.1j
+    support = strain.crystal_support(density, 0.3)
+    assert support.sum() == 1000
+    assert not support[15:].any()
+
+
+def test_nothing_and_too_much_are_said():
+    with pytest.raises(ScanError, match="zero everywhere"):
+        strain.orthogonalise(np.zeros(SHAPE, complex), direct_basis_nm(STEPS, SHAPE))
+    with pytest.raises(ScanError, match="larger voxel"):
+        strain.orthogonalise(strained(0.0), direct_basis_nm(STEPS, SHAPE), voxel_nm=0.1)
