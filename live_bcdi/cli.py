@@ -64,9 +64,11 @@ def _print(table: dict[str, Any], as_json: bool, title: str) -> None:
     if as_json:
         screen.print_json(json.dumps(table, default=str))
         return
-    shown = Table(title=title, show_header=False, title_justify="left", box=None)
+    shown = Table("", "", title=title, show_header=False, title_justify="left", box=None)
+    shown.columns[1].overflow = "fold"
     for key, value in table.items():
-        shown.add_row(key, f"{value:.6g}" if isinstance(value, float) else str(value))
+        if value is not None:
+            shown.add_row(key, f"{value:.6g}" if isinstance(value, float) else str(value))
     screen.print(shown)
 
 
