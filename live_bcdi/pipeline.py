@@ -23,7 +23,7 @@ from .phasing import (
 from .phasing.align import with_ramp, without_ramp
 from .phasing.kernels_numpy import Object
 from .phasing.operators import ER, HIO, ShrinkWrap
-from .preprocess import diffraction_volume, good_length
+from .preprocess import diffraction_volume, good_length, rocking_grid_deg
 from .strain import lab_image
 from .types import BoolArray, DiffractionVolume, Outcome, Reconstruction, RockingScan, ScanError, Vector
 
@@ -84,7 +84,8 @@ class LiveEstimate:
     """The crystal as far as a scan shows it: `density` and `support` (rocking, row, column) on the detector's
     conjugate grid, voxel edges in nm along its axes; `frames` it was made of, `seconds` it took.
 
-    `volume` says where in reciprocal space it belongs, for the next estimate to start from.
+    `origin` is where the pattern was centred, in voxels that do not move with the window (rocking angle over
+    step, pixels from the one the arm points at), for the next estimate to start from.
     """
 
     density: Object
@@ -93,7 +94,7 @@ class LiveEstimate:
     frames: int
     seconds: float
     voxel_nm: Vector
-    volume: DiffractionVolume
+    origin: Vector
 
 
 def live_estimate(
@@ -111,9 +112,10 @@ def live_estimate(
     began = perf_counter()
     shape = (good_length(scan.intensity.shape[0]), *map(good_length, scan.intensity.shape[1:]))
     volume = diffraction_volume(scan, shape=(shape[0], shape[1], shape[2]))
+    origin = _origin(scan, volume)
     start = Start(seed=seed)
     if previous is not None and previous.density.shape == volume.intensity.shape:
-        start = Start(initial=_moved(previous, volume), support=previous.support)
+        start = Start(initial=_moved(previous, origin), support=previous.support)
     finish = max(iterations // 4, 1)
     recipe = max(iterations - finish, 1) * HIO + ShrinkWrap(sigma=1.5, threshold=0.15) + finish * ER
     found = retrieve(Pattern(intensity=volume.intensity, mask=volume.mask), recipe, start=start, threads=threads)
@@ -127,12 +129,18 @@ def live_estimate(
         frames=len(scan.intensity) if scan.have is None else int(np.count_nonzero(scan.have)),
         seconds=perf_counter() - began,
         voxel_nm=(float(edges[0]), float(edges[1]), float(edges[2])),
-        volume=volume,
+        origin=origin,
     )
 
 
-def _moved(previous: LiveEstimate, volume: DiffractionVolume) -> Object:
+def _origin(scan: RockingScan, volume: DiffractionVolume) -> Vector:
+    have = np.ones(len(scan.intensity), bool) if scan.have is None else scan.have
+    first, step = rocking_grid_deg(scan.angles_deg, have)
+    row, column = scan.geometry.arm_pixel
+    return (first / step + volume.centre[0], volume.centre[1] - row, volume.centre[2] - column)
+
+
+def _moved(previous: LiveEstimate, origin: Vector) -> Object:
     """The previous object with the phase ramp that moves its pattern to the new centre of the volume."""
-    apart = volume.q_centre_invA - previous.volume.q_centre_invA
-    slopes = -2 * np.pi * np.linalg.solve(volume.q_steps_invA, apart) / previous.density.shape
-    return with_ramp(previous.density, (float(slopes[0]), float(slopes[1]), float(slopes[2])))
+    slopes = [-2 * np.pi * (new - old) / n for new, old, n in zip(origin, previous.origin, previous.density.shape)]
+    return with_ramp(previous.density, (slopes[0], slopes[1], slopes[2]))

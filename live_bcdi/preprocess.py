@@ -116,8 +116,11 @@ def bin_volume(
     return np.where(free, np.float32(0), summed), np.asarray(free)
 
 
-def rocking_step_deg(angles_deg: FloatArray, have: BoolArray) -> float:
-    """Mean step of the scan. Raises ScanError where the frames are not on an even, monotonic grid of angles."""
+def rocking_grid_deg(angles_deg: FloatArray, have: BoolArray) -> tuple[float, float]:
+    """Angle of frame 0 and mean step of the scan, from the frames there are.
+
+    Raises ScanError where they are not on an even, monotonic grid of angles.
+    """
     index = np.flatnonzero(have)
     if len(index) < 3:
         raise ScanError(f"a rocking scan needs at least 3 frames; there are {len(index)}")
@@ -133,7 +136,7 @@ def rocking_step_deg(angles_deg: FloatArray, have: BoolArray) -> float:
             f"the rocking angles are off an even grid by {worst:.2g} deg at a step of {abs(step):.2g} deg; "
             "interpolate the frames onto even angles first"
         )
-    return float(step)
+    return float(start), float(step)
 
 
 def scan_mask(scan: RockingScan, have: BoolArray) -> BoolArray:
@@ -159,7 +162,7 @@ def diffraction_volume(
     Raises ScanError for uneven angles, NaN counts, a scan without counts.
     """
     have = np.ones(len(scan.intensity), bool) if scan.have is None else np.asarray(scan.have, bool)
-    step = rocking_step_deg(scan.angles_deg, have)
+    grid_deg = rocking_grid_deg(scan.angles_deg, have)
     if not np.isfinite(scan.intensity).all():
         raise ScanError(f"{scan.name}: frames hold NaN or infinite counts; set them to 0 and mark bad_pixels")
     scale = np.ones(len(have))
@@ -174,23 +177,21 @@ def diffraction_volume(
     size = shape or default_shape(scan.intensity.shape, middle, factors)
     whole = (size[0] * factors[0], size[1] * factors[1], size[2] * factors[2])
     volume, free = bin_volume(*crop_centred(intensity, mask, middle, whole), factors)
-    return _placed(scan, volume, free, (middle, factors, step))
+    return _placed(scan, volume, free, (middle, factors), grid_deg)
 
 
 def _placed(
     scan: RockingScan,
     volume: NDArray[np.float32],
     free: BoolArray,
-    grid: tuple[tuple[int, int, int], Shape, float],
+    box: tuple[tuple[int, int, int], Shape],
+    grid_deg: tuple[float, float],
 ) -> DiffractionVolume:
-    middle, factors, step = grid
     # with even factors the centre of voxel n//2 is half a raw voxel beyond the middle
-    raw = [m + (f - 1) / 2 for m, f in zip(middle, factors)]
-    have = np.ones(len(scan.angles_deg), bool) if scan.have is None else scan.have
-    index = np.flatnonzero(have)
-    offset = float(np.mean(np.asarray(scan.angles_deg, np.float64)[index] - step * index))
-    at_centre = geometry.with_rocking_angle(scan.geometry, offset + step * raw[0])
-    steps = geometry.q_steps_invA(at_centre, step, raw[1], raw[2]) * np.asarray(factors, np.float64)
+    raw = [middle + (factor - 1) / 2 for middle, factor in zip(*box)]
+    first, step = grid_deg
+    at_centre = geometry.with_rocking_angle(scan.geometry, first + step * raw[0])
+    steps = geometry.q_steps_invA(at_centre, step, raw[1], raw[2]) * np.asarray(box[1], np.float64)
     return DiffractionVolume(
         intensity=volume,
         mask=free,

@@ -3,7 +3,7 @@ import pytest
 
 from live_bcdi import preprocess
 from live_bcdi.geometry import q_lab_invA, with_rocking_angle
-from live_bcdi.types import Geometry, Rotation, RockingScan, ScanError
+from live_bcdi.types import Geometry, RockingScan, Rotation, ScanError
 
 GEOMETRY = Geometry(
     energy_kev=9.0,
@@ -131,8 +131,8 @@ def test_binning_makes_the_steps_larger_and_the_place_stays():
     whole = preprocess.diffraction_volume(scan(), shape=(32, 32, 32))
     binned = preprocess.diffraction_volume(scan(), shape=(16, 16, 32), binning=(2, 2, 1))
     np.testing.assert_allclose(binned.q_steps_invA, whole.q_steps_invA * [2, 2, 1], atol=1e-7)
-    # the centre of a block of two is half a voxel further
-    half = whole.q_steps_invA @ [0.5, 0.5, 0]
+    # the centre of a block of two is half a voxel further; half a rocking step turns the frame of q along
+    half = whole.q_steps_invA @ [0, 0.5, 0]
     np.testing.assert_allclose(binned.q_centre_invA, whole.q_centre_invA + half, atol=2e-6)
     assert binned.intensity.sum() == pytest.approx(whole.intensity.sum())
 

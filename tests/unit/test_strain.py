@@ -65,7 +65,7 @@ def test_box_has_its_size_along_the_lab_axes():
 
 
 def test_strain_of_1e_4_comes_out_as_1e_4():
-    """A strain that rises by 1e-4 every 40 nm along h: the slope of what is measured is compared, voxel by voxel."""
+    """A strain that rises by 1e-4 every 40 nm along h: the slope of what is measured is compared."""
     rate = 1e-4 / 40 * 10  # u in ångström, s in nm: strain = rate s / 10
     image = strain.lab_image(strained(rate), (0.0, 0.0, 0.0), volume())
     inside = core(image)
