@@ -43,19 +43,20 @@ def compare_with_truth(reconstruction: Reconstruction, truth: Truth) -> dict[str
     """
     if reconstruction.lab is None:
         raise ScanError("the reconstruction has no lab image to compare: its geometry is not known")
-    image, support, points_nm = _cropped(reconstruction.lab)
+    image, support, points_nm = _cropped(reconstruction.lab, truth)
     matches = [_match(image, points_nm, reconstruction.lab.voxel_nm, truth, sign) for sign in (1, -1)]
     twin = matches[1].score > matches[0].score
     return {**_figures(matches[int(twin)], support), "twin": bool(twin)}
 
 
-def _cropped(lab: LabImage) -> tuple[NDArray[np.complex128], NDArray[np.bool_], Floats]:
-    """The image around its support, and its voxels' positions (..., 3) in nm from n//2."""
+def _cropped(lab: LabImage, truth: Truth) -> tuple[NDArray[np.complex128], NDArray[np.bool_], Floats]:
+    """The image about its support, with room for the truth where it overlaps, and positions (..., 3) in nm."""
     where = np.argwhere(lab.support)
     if not len(where):
         raise ScanError("the reconstruction has an empty support")
-    low = np.maximum(where.min(axis=0) - _MARGIN_VOXELS, 0)
-    high = np.minimum(where.max(axis=0) + 1 + _MARGIN_VOXELS, lab.support.shape)
+    margin = int(np.ceil(np.ptp(truth.vertices_nm(), axis=0).max() / 2 / lab.voxel_nm)) + _MARGIN_VOXELS
+    low = np.maximum(where.min(axis=0) - margin, 0)
+    high = np.minimum(where.max(axis=0) + 1 + margin, lab.support.shape)
     box = tuple(slice(int(start), int(stop)) for start, stop in zip(low, high))
     axes = [
         (np.arange(start, stop) - count // 2) * lab.voxel_nm
@@ -86,18 +87,19 @@ def _match(image: NDArray[np.complex128], points_nm: Floats, voxel_nm: float, tr
 
 
 def _sampled(truth: Truth, points_nm: Floats, voxel_nm: float) -> NDArray[np.complex128]:
-    """Mean density of the truth in cubes of edge `voxel_nm` about the points."""
+    """Mean density of the truth in cubes of edge `voxel_nm` about the points; only the surface needs the mean."""
+    density = truth.density_at(points_nm)
+    surface = np.abs(truth.depth_nm(points_nm)) < voxel_nm * np.sqrt(3) / 2
     offsets = ((np.arange(_SUBPOINTS) + 0.5) / _SUBPOINTS - 0.5) * voxel_nm
-    total = np.zeros(points_nm.shape[:-1], np.complex128)
-    for shift in np.stack(np.meshgrid(offsets, offsets, offsets), axis=-1).reshape(-1, 3):
-        total += truth.density_at(points_nm + shift)
-    return total / _SUBPOINTS**3
+    shifts = np.stack(np.meshgrid(offsets, offsets, offsets), axis=-1).reshape(-1, 3)
+    density[surface] = sum(truth.density_at(points_nm[surface] + shift) for shift in shifts) / len(shifts)
+    return density
 
 
 def _ramp(product: NDArray[np.complex128], points_nm: Floats, voxel_nm: float) -> Floats:
     """The wave vector k (3,) in 1/nm that maximises |sum product exp(-i k.r)|: FFT peak, then refined."""
     shape = tuple(_RAMP_PADDING * count for count in product.shape)
-    spectrum = np.abs(np.fft.fftn(product, shape))
+    spectrum = np.abs(np.fft.fftn(product, shape, axes=(0, 1, 2)))
     peak = np.unravel_index(int(np.argmax(spectrum)), shape)
     start = np.array([2 * np.pi * np.fft.fftfreq(n)[i] / voxel_nm for n, i in zip(shape, peak)])
     filled = product != 0

@@ -51,12 +51,16 @@ class Truth:
     offset_angstrom: float = 0.0
     gradient_angstrom_per_nm: Vector = (0.0, 0.0, 0.0)
 
+    def depth_nm(self, points_nm: Floats) -> Floats:
+        """Distance of points (..., 3) from the nearest facet plane: positive inside, negative outside, (...)."""
+        depth = np.full(points_nm.shape[:-1], np.inf)
+        for facet in self.facets:
+            np.minimum(depth, facet.offset_nm - points_nm @ np.asarray(facet.normal), out=depth)
+        return depth
+
     def inside(self, points_nm: Floats) -> NDArray[np.bool_]:
         """Whether points (..., 3) are in the crystal, (...)."""
-        result = np.ones(points_nm.shape[:-1], bool)
-        for facet in self.facets:
-            result &= points_nm @ np.asarray(facet.normal) <= facet.offset_nm
-        return result
+        return self.depth_nm(points_nm) >= 0
 
     def displacement_at(self, points_nm: Floats) -> Floats:
         """u_h in ångström at points (..., 3); smooth, and defined outside the crystal too."""
@@ -112,7 +116,7 @@ def random_truth(h_invA: Floats, reciprocal: Floats, *, strain: str, oversamplin
     rough = _centred(Truth(facets=_wulff_facets(h_invA, random), h_invA=_vector(h_invA)))
     widths = np.ptp(rough.vertices_nm() @ reciprocal, axis=0) * 10 / (2 * np.pi)
     scale = 1 / (widths.max() * oversampling)
-    facets = tuple(Facet(normal=facet.normal, offset_nm=facet.offset_nm * scale) for facet in rough.facets)
+    facets = tuple(Facet(normal=facet.normal, offset_nm=float(facet.offset_nm * scale)) for facet in rough.facets)
     return _strained(Truth(facets=facets, h_invA=rough.h_invA), STRAINS[strain], random)
 
 
