@@ -1,0 +1,43 @@
+"""A record on disk is one JSON object that says when, who, which run and what."""
+
+import json
+import logging
+
+import pytest
+
+from live_bcdi import log
+
+
+@pytest.fixture(autouse=True)
+def restore_logging():
+    root = logging.getLogger()
+    before, level = list(root.handlers), root.level
+    yield
+    for handler in root.handlers:
+        handler.close()
+    root.handlers[:] = before
+    root.setLevel(level)
+
+
+def records(folder):
+    return [json.loads(line) for line in (folder / "log" / "live.jsonl").read_text().splitlines()]
+
+
+def test_a_record_carries_service_and_run(tmp_path):
+    log.configure("live", tmp_path, stderr=False)
+    log.about_run("live", "uid-1").info("stop: %d frames", 201)
+    logging.getLogger("live").warning("no run here")
+    first, second = records(tmp_path)
+    assert (first["service"], first["run"], first["message"]) == ("live", "uid-1", "stop: 201 frames")
+    assert first["level"] == "INFO"
+    assert "run" not in second
+
+
+def test_an_exception_is_kept_on_one_line(tmp_path):
+    log.configure("live", tmp_path, stderr=False)
+    try:
+        raise ValueError("two\nlines")
+    except ValueError:
+        logging.getLogger("live").exception("failed")
+    (record,) = records(tmp_path)
+    assert "ValueError: two\nlines" in record["exception"]
