@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from live_bcdi import preprocess
 from live_bcdi.config import load_config
 from live_bcdi.geometry import d_spacing_angstrom, two_theta_deg
 from live_bcdi.pipeline import live_estimate, reconstruct
@@ -97,20 +98,17 @@ def test_live_estimates_grow_with_the_scan(simulated):
     assert estimate.seconds < 5
 
 
-def test_a_moved_window_moves_the_live_object_with_it(simulated):
-    """The same frames, cropped two pixels on: the object is the last one's, so one ER finds it as good."""
+def test_a_moved_centre_moves_the_live_object_with_it(simulated, monkeypatch):
+    """The same frames, centred two frames and a row on: the object is the last one's but for a ramp, so two
+    iterations keep it; without the ramp, or with its opposite, they find a chi several times larger."""
     scan, _ = simulated
     first = None
     for _ in range(5):
         first = live_estimate(scan, previous=first, iterations=40)
-    row, column = scan.geometry.arm_pixel
-    shifted = replace(
-        scan,
-        intensity=np.pad(scan.intensity, ((0, 0), (2, 0), (0, 0)))[:, :48],
-        geometry=replace(scan.geometry, arm_pixel=(row + 2, column)),
-    )
-    # the peak's own voxel may be one off the middle: what counts is that q says where
-    second = live_estimate(shifted, previous=first, iterations=2)
+    rocking, row, column = preprocess.diffraction_volume(scan).centre
+    monkeypatch.setattr(preprocess, "find_centre", lambda *_: (rocking + 2, row + 1, column))
+    second = live_estimate(scan, previous=first, iterations=2)
+    np.testing.assert_allclose(np.subtract(second.origin, first.origin), (2, 1, 0), atol=1e-9)
     assert second.chi < 1.3 * first.chi
 
 
