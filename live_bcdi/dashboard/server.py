@@ -77,6 +77,7 @@ def page_server(hub: Hub, *, title: str, host: str = "127.0.0.1", port: int = 55
             create_app(hub, title=title, hosts=hosts),
             host=host,
             port=port,
+            log_config=None,  # its loggers go where the service sends all others
             log_level="warning",
             ws_per_message_deflate=False,
             ws_max_size=4096,  # browsers have nothing to tell us

@@ -39,6 +39,7 @@ function showScan() {
 
 function receive(message) {
   const before = store.run?.run;
+  message.fresh = connection.settled; // what is told again on connecting, or comes soon after, measures nothing
   store.take(message);
   const { topic } = message;
   if (topic === "run" && store.run?.run !== before) wanted = null;
@@ -61,15 +62,15 @@ function tick() {
   const now = connection.now();
   showConnection(connection);
   showStatus(store, now);
-  showServices(store, now);
+  if (connection.open) showServices(store, now); // else their silence would be ours
 }
 
 // From the moment the server had the frame to the moment its pixels are handed to the screen.
 panels.frame.onDrawn = () => {
   const live = store.currentLive;
-  if (live === null || live.measured || !(live.published_s > connection.openedAt)) return;
-  live.measured = true;
-  delays = [...delays, 1000 * (connection.now() - live.published_s)].slice(-DELAYS);
+  if (live === null || !live.fresh) return;
+  live.fresh = false;
+  delays = [...delays, Math.max(0, 1000 * (connection.now() - live.published_s))].slice(-DELAYS);
   const sorted = [...delays].sort((a, b) => a - b);
   const at = (share) => Math.round(sorted[Math.floor(share * (sorted.length - 1))]);
   const delay = document.getElementById("delay");

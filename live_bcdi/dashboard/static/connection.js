@@ -6,6 +6,7 @@ const SILENT_S = 3; // the server ticks once a second
 const FIRST_PAUSE_S = 0.5;
 const LONGEST_PAUSE_S = 5;
 const CLOCK_SAMPLES = 10;
+const SETTLED_SAMPLES = 3;
 
 const localTime = () => (performance.timeOrigin + performance.now()) / 1000;
 
@@ -13,7 +14,6 @@ export class Connection {
   /** `onMessage(message)` for every message but ticks; `onChange()` when `open` or `title` changed. */
   constructor(onMessage, onChange) {
     this.open = false;
-    this.openedAt = Infinity; // by the server's clock; what is older was published before we listened
     this.title = "";
     this.lostSince = localTime();
     this._onMessage = onMessage;
@@ -28,6 +28,11 @@ export class Connection {
   /** The server's clock in seconds since the epoch: the tick that travelled fastest tells it best. */
   now() {
     return localTime() + (this._offsets.length ? Math.max(...this._offsets) : 0);
+  }
+
+  /** Whether enough ticks came that one of them travelled fast, and `now` can be trusted to milliseconds. */
+  get settled() {
+    return this._offsets.length >= SETTLED_SAMPLES;
   }
 
   lostFor() {
@@ -55,7 +60,6 @@ export class Connection {
     this._pause = FIRST_PAUSE_S;
     const changed = !this.open || this.title !== message.fields.title;
     const reopened = !this.open;
-    if (reopened) this.openedAt = message.fields.time_s;
     this.open = true;
     this.title = message.fields.title;
     if (changed) this._onChange(reopened);

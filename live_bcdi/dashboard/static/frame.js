@@ -3,11 +3,12 @@
 
 import { inferno } from "./colour.js";
 import { Panel } from "./panel.js";
-import { bottomAxis, colourBar, font, imageCanvas, leftAxis, linearTicks, short, text } from "./plot.js";
+import { bottomAxis, colourBar, font, imageCanvas, leftAxis, linearTicks, short, text, textSize } from "./plot.js";
 
 const SATURATED = [0, 229, 255]; // cyan is no colour of inferno, nor near one for any kind of colour vision
 const SATURATED_CSS = `rgb(${SATURATED.join(" ")})`;
 const SATURATED_PIXEL = new Uint32Array(new Uint8ClampedArray([...SATURATED, 255]).buffer)[0];
+const OUTLINE = "#62c4ff";
 const CLOSE_SHARE = 4; // the close view shows a quarter of the frame's edge
 
 export class FramePanel extends Panel {
@@ -44,7 +45,7 @@ export class FramePanel extends Panel {
   }
 
   draw(ctx, w, h, colours) {
-    const size = w < 420 ? 12 : 14;
+    const size = textSize(w);
     this._views = [];
     if (this._live === null) {
       font(ctx, size + 2);
@@ -59,7 +60,7 @@ export class FramePanel extends Panel {
     const close = this._closeWindow(rows, columns);
     const [beside, below] = [w > 1.45 * h, h > 1.45 * w];
     const shown = close && (beside || below) ? [whole, close] : [whole];
-    const bar = 74 + size;
+    const bar = 16 + 5.3 * size;
     const cell = {
       w: (w - bar) / (beside ? shown.length : 1),
       h: h / (below ? shown.length : 1),
@@ -68,7 +69,7 @@ export class FramePanel extends Panel {
       const box = { x: beside ? number * cell.w : 0, y: below ? number * cell.h : 0, ...cell };
       this._drawView(ctx, box, part, { named: number === 0 || below, colours, size });
     });
-    if (shown.length > 1) this._outline(ctx, this._views[0], close, colours);
+    if (shown.length > 1) this._outline(ctx, this._views[0], close);
     const last = this._views[beside ? shown.length - 1 : 0].box;
     this._colourBar(ctx, last, colours, size);
     const binned = this._bin > 1 ? `, brightest of ${this._bin}\u00d7${this._bin} pixels` : "";
@@ -90,7 +91,7 @@ export class FramePanel extends Panel {
   }
 
   _drawView(ctx, cell, part, { named, colours, size }) {
-    const margin = { left: (named ? 38 : 28) + size, right: 6, top: 6, bottom: 18 + 2 * size };
+    const margin = { left: (named ? 3.9 : 2.9) * size, right: 6, top: 6, bottom: 18 + 2 * size };
     const room = { w: cell.w - margin.left - margin.right, h: cell.h - margin.top - margin.bottom };
     const scale = Math.min(room.w / part.columns, room.h / part.rows);
     const box = { w: part.columns * scale, h: part.rows * scale };
@@ -113,8 +114,8 @@ export class FramePanel extends Panel {
     leftAxis(ctx, box, ticks(part.row, part.rows, box.y), named ? "row (pixel)" : "", colours, size);
   }
 
-  _outline(ctx, { box, scale }, close, colours) {
-    ctx.strokeStyle = colours.accent;
+  _outline(ctx, { box, scale }, close) {
+    ctx.strokeStyle = OUTLINE;
     ctx.lineWidth = 1.5;
     const [x, y] = [box.x + close.column * scale, box.y + close.row * scale];
     ctx.strokeRect(x, y, close.columns * scale, close.rows * scale);

@@ -57,7 +57,7 @@ export class Panel {
     const colours = theme();
     try {
       this.draw(ctx, w, h, colours);
-      this._drawCursor(ctx, colours);
+      this._drawCursor(ctx);
       this.canvas.setAttribute("aria-label", this.describe());
       this.onDrawn();
     } catch (error) {
@@ -66,12 +66,12 @@ export class Panel {
     }
   }
 
-  _drawCursor(ctx, colours) {
+  _drawCursor(ctx) {
     const found = this._cursor && this.pick(this._cursor.x, this._cursor.y);
     this.readout.textContent = found ? found.label : "";
     if (!found) return;
-    const { x, y } = this._cursor;
-    for (const [colour, width] of [["rgb(0 0 0 / 0.7)", 3], [colours.accent, 1]]) {
+    const [x, y] = [this._cursor.x, this._cursor.y].map((at) => Math.floor(at) + 0.5);
+    for (const [colour, width] of [["rgb(0 0 0 / 0.7)", 3], ["#ffffff", 1]]) {
       line(ctx, x - 9, y, x + 9, y, colour, width);
       line(ctx, x, y - 9, x, y + 9, colour, width);
     }

@@ -66,6 +66,11 @@ export function theme() {
   return Object.fromEntries(names.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
 }
 
+/** Of the text of a plot `width` wide: larger where it fills a screen. */
+export function textSize(width) {
+  return width < 450 ? 12 : width < 1200 ? 14 : 19;
+}
+
 export function font(ctx, size, weight = 400) {
   ctx.font = `${weight} ${size}px system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif`;
 }
@@ -167,7 +172,8 @@ export function scaleBar(ctx, x, y, { width, scale, unit, colour, size }) {
   ctx.shadowBlur = 3;
   ctx.fillStyle = colour;
   ctx.fillRect(x - pixels, y - 4, pixels, 4);
-  text(ctx, label, x - pixels / 2, y - 8, { colour, align: "center", baseline: "bottom" });
+  const middle = x - Math.max(pixels, ctx.measureText(label).width) / 2;
+  text(ctx, label, Math.min(middle, x - pixels / 2), y - 8, { colour, align: "center", baseline: "bottom" });
   ctx.restore();
 }
 

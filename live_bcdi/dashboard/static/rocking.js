@@ -2,7 +2,7 @@
 
 import { Panel } from "./panel.js";
 import {
-  bottomAxis, decadeTicks, fixed, font, leftAxis, line, linearTicks, short, text, tickDecimals,
+  bottomAxis, decadeTicks, fixed, font, leftAxis, line, linearTicks, short, text, textSize, tickDecimals,
 } from "./plot.js";
 
 export class RockingPanel extends Panel {
@@ -50,7 +50,7 @@ export class RockingPanel extends Panel {
   }
 
   draw(ctx, w, h, colours) {
-    const size = w < 420 ? 12 : 14;
+    const size = textSize(w);
     const points = this._points();
     const range = this._range(points);
     if (range === null) {
@@ -60,7 +60,8 @@ export class RockingPanel extends Panel {
       this.setNote("");
       return;
     }
-    const box = { x: 58 + size, y: 12, w: w - 76 - size, h: h - 34 - 2 * size };
+    const left = 5.2 * size;
+    const box = { x: left, y: 12, w: w - left - 18, h: h - 34 - 2 * size };
     const scale = this._makeScale(points, range, box);
     this._scale = { ...scale, box, points };
     this._planned(ctx, box, range, scale, colours);

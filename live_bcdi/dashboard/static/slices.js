@@ -2,14 +2,14 @@
 
 import { cyclic, viridis } from "./colour.js";
 import { Panel } from "./panel.js";
-import { colourBar, colourWheel, fixed, font, imageCanvas, line, scaleBar, significant, text, upright } from "./plot.js";
+import { colourBar, colourWheel, fixed, font, imageCanvas, line, scaleBar, significant, text, textSize, upright } from "./plot.js";
 
 // Which axis runs across and which one along the height, by the axis that the cut is normal to. In the lab frame
 // the vertical one points up; on the detector rows run down, as in its frames.
 const LAB = { x: ["z", "y"], y: ["z", "x"], z: ["x", "y"] };
 const DETECTOR = { rocking: ["column", "row"], row: ["column", "rocking"], column: ["rocking", "row"] };
 
-const LEGEND = 122; // pixels that colour bar and wheel take at the right
+const LEGEND = 8.7; // what colour bar and wheel take at the right, in heights of the text
 
 /** The three cuts of an estimate's message, each with its own axes, data and edges. */
 export function cutsOf(estimate) {
@@ -120,7 +120,7 @@ export class SlicesPanel extends Panel {
   }
 
   draw(ctx, w, h, colours) {
-    const size = w < 520 ? 12 : 14;
+    const size = textSize(w);
     this._cells = [];
     if (this._estimate === null) {
       font(ctx, size + 2);
@@ -132,7 +132,7 @@ export class SlicesPanel extends Panel {
     this.setNote("");
     const upside = w < 0.95 * h; // a phone: cuts below each other, amplitude left, phase right
     const [columns, rows] = upside ? [2, 3] : [3, 2];
-    const legend = upside ? 0 : LEGEND;
+    const legend = upside ? 0 : LEGEND * size;
     const top = size + 12;
     const [gap, left] = [10, upside ? 4 : size + 12];
     const foot = upside ? 6 * size : 0;
@@ -234,14 +234,14 @@ export class SlicesPanel extends Panel {
       text(ctx, "rad", x + 24, y, { colour: colours.muted, baseline: "middle" });
       return;
     }
-    const x = w - LEGEND + 18;
+    const x = w - LEGEND * size + 18;
     colourBar(ctx, { x, y: top + 6, w: 16, h: cell.h - 12 }, viridis, ticks, colours, size);
     const middle = (row) => top + row * (cell.h + gap) + cell.h / 2;
     const label = { colour: colours.muted, align: "center", baseline: "middle" };
     font(ctx, size, 600);
     upright(ctx, "amplitude / maximum", size / 2 + 2, middle(0), label);
     upright(ctx, "phase (rad)", size / 2 + 2, middle(1), label);
-    colourWheel(ctx, w - LEGEND / 2 + 6, middle(1), 26, cyclic, colours, size);
+    colourWheel(ctx, w - (LEGEND * size) / 2 + 6, middle(1), 1.9 * size, cyclic, colours, size);
   }
 
   describe() {

@@ -80,9 +80,10 @@ export function showEstimate(store, estimate) {
   put("estimate-label", estimate === null ? "none yet" : name + whose);
   mark("estimate-label", estimate === null ? "idle" : current ? (refined ? "ok" : "busy") : "warn");
   put("chi", significant(fields.chi ?? NaN));
-  put("chi-of", estimate === null ? "" : refined ? "refined" : "live estimate");
+  put("chi-of", estimate === null ? "" : (refined ? "refined" : "live estimate") + whose);
   put("resolution", Number.isFinite(fields.resolution_nm) ? significant(fields.resolution_nm) : "\u2013");
-  put("resolution-of", estimate === null ? "" : refined ? "refined, PRTF 1/e" : "after refinement");
+  put("resolution-of", estimate === null ? "" : refined ? "PRTF 1/e" + whose : "after refinement");
+  for (const id of ["chi-of", "resolution-of"]) mark(id, whose ? "warn" : "");
   const voxel = fields.voxel_nm?.map((edge) => significant(edge)).join(" \u00d7 ");
   const lab = fields.axes?.join() === "x,y,z";
   const frame = lab ? "lab frame" : "detector frame, axes not quite orthogonal";

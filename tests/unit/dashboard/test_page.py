@@ -1,0 +1,383 @@
+"""The page in headless Chromium: what is shown equals what was fed, and it says so when something is wrong."""
+
+import base64
+import io
+import re
+import shutil
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from live_bcdi.dashboard import Hub, fake_feed
+from live_bcdi.stream.updates import Update
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+]
+SCAN = fake_feed.simulated_scan(num=31, edge=64)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if CHROMIUM is None:
+        pytest.skip("no chromium on this machine")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+class Clock:
+    """The server's clock, which a test may put forward."""
+
+    def __init__(self) -> None:
+        self.ahead_s = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self.ahead_s
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def hub(clock: Clock) -> Hub:
+    return Hub(clock)
+
+
+@pytest.fixture
+def page(browser, address) -> Iterator:
+    """The page, connected; at the end it must have asked no other host and have had no error."""
+    page = browser.new_page(viewport={"width": 1600, "height": 1000})
+    asked, errors = [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto("http://{}:{}".format(*address))
+    page.wait_for_selector("body:not(.lost)")
+    yield page
+    page.close()
+    assert errors == []
+    assert all(url.startswith("http://{}:{}/".format(*address)) for url in asked)
+
+
+def expect_text(page, **texts: str) -> None:
+    """Wait until the elements of these ids read so; underscores stand for hyphens."""
+    for name, text in texts.items():
+        playwright.expect(page.locator(f"#{name.replace('_', '-')}")).to_have_text(text, timeout=5000)
+
+
+def show_run(hub: Hub, index: int = 20, **options) -> Update:
+    hub.publish(fake_feed.run_started(SCAN))
+    live = fake_feed.live(SCAN, index, **options)
+    hub.publish(live)
+    return live
+
+
+def pixels(page, panel: str) -> np.ndarray:
+    """What a panel's canvas shows, (height, width, RGBA)."""
+    address = page.locator(f"#{panel} canvas").evaluate("canvas => canvas.toDataURL()")
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(address.split(",")[1]))).convert("RGBA"))
+
+
+def test_numbers_are_those_that_were_fed(hub, page):
+    live = show_run(hub, missing=(3, 4))
+    estimate = fake_feed.live_estimate(SCAN, 19)
+    hub.publish(estimate)
+    for beat in fake_feed.heartbeats(busy="refine"):
+        hub.publish(beat)
+    fields = live.fields
+    expect_text(
+        page,
+        title="test beamline",
+        run_name="S0054",
+        run_about="gold nanocrystal (1 1 1)",
+        state_label="Scanning",
+        count="19",
+        num="/ 31",
+        rate="20",
+        left="0:01 left",
+        angle=f"{fields['angle_deg']:.4f}",
+        bragg="17.158",
+        spacing="2.3349",
+        q="2.6910",
+        peak=", ".join(str(value) for value in fields["peak"]),
+        saturated="0",
+        dead=str(fields["dead"]),
+        missing="2",
+        chi=f"{estimate.fields['chi']:.3g}",
+        resolution="–",
+        estimate_label="live estimate (19 of 31 frames)",
+    )
+    assert page.locator("#rocking-panel .note").inner_text() == "✕ 2 frames missing: 3, 4"
+    assert page.locator("#services li[data-service=refine]").inner_text() == "● refine busy"
+    assert page.locator("#progress").get_attribute("aria-valuenow") == "19"
+    for panel in ("frame-panel", "rocking-panel", "crystal-panel"):
+        colours = np.unique(pixels(page, panel).reshape(-1, 4), axis=0)
+        assert len(colours) > 50, f"{panel} is blank"  # text alone gives a handful of grey levels and edges
+        assert page.locator(f"#{panel} canvas").get_attribute("aria-label")
+
+
+def test_refined_result_is_shown_and_the_live_one_can_be_had_back(hub, page):
+    show_run(hub)
+    hub.publish(fake_feed.live_estimate(SCAN, 21))
+    expect_text(page, estimate_label="live estimate (21 of 31 frames)")
+    hub.publish(fake_feed.run_stopped(SCAN))
+    expect_text(page, state_label="Scan done")
+    hub.publish(fake_feed.refined_estimate(SCAN))
+    hub.publish(fake_feed.result(SCAN))
+    expect_text(page, state_label="Refined", estimate_label="refined", chi="0.0118", resolution="19.4")
+    assert "in Tiled as refined/" in page.locator("#result").inner_text()
+    page.get_by_role("button", name="live", exact=True).click()
+    expect_text(page, estimate_label="live estimate (21 of 31 frames)")
+
+
+def test_what_is_of_an_earlier_run_says_so(hub, page):
+    show_run(hub)
+    hub.publish(fake_feed.refined_estimate(SCAN))
+    hub.publish(Update(topic="run", run="next", fields={"state": "started", "name": "S0055", "num": 9}))
+    expect_text(page, run_name="S0055", count="0", num="/ 9", estimate_label="refined, of S0054")
+
+
+def test_a_page_opened_late_shows_the_state(hub, address, browser):
+    show_run(hub)
+    hub.publish(fake_feed.live_estimate(SCAN, 21))
+    page = browser.new_page()
+    page.goto("http://{}:{}".format(*address))
+    expect_text(page, run_name="S0054", count="21", estimate_label="live estimate (21 of 31 frames)")
+    page.close()
+
+
+def test_silence_and_death_are_shown(hub, page, clock):
+    show_run(hub)
+    for beat in fake_feed.heartbeats():
+        hub.publish(beat)
+    expect_text(page, state_label="Scanning")
+    clock.ahead_s = 7.0
+    for beat in fake_feed.heartbeats(failed="live"):
+        if beat.fields["service"] != "refine":
+            hub.publish(beat)
+    expect_text(page, state_label="Stale")
+    assert "no frame for" in page.locator("#state-detail").inner_text()
+    assert page.locator("#services li[data-service=live] > span:first-child").inner_text() == "✕ live failed"
+    assert "✕ refine silent" in page.locator("#services li[data-service=refine]").inner_text()
+    assert "✓ archiver ready" in page.locator("#services li[data-service=archiver]").inner_text()
+
+
+def test_a_slow_scan_is_not_stale_between_two_frames(hub, page, clock):
+    """34-ID-C took 5.5 s a frame: three seconds of silence mean nothing there."""
+    show_run(hub, rate_hz=0.18)
+    expect_text(page, state_label="Scanning")
+    clock.ahead_s = 8.0
+    playwright.expect(page.locator("#age")).to_have_text(re.compile(r"^([89]\.|1[0-2] )"), timeout=5000)
+    expect_text(page, state_label="Scanning")
+    clock.ahead_s = 20.0
+    expect_text(page, state_label="Stale")
+
+
+def test_a_lost_server_is_shown_and_found_again(browser, serve):
+    hub = Hub()
+    with serve(hub) as address:
+        page = browser.new_page()
+        page.goto("http://{}:{}".format(*address))
+        page.wait_for_selector("body:not(.lost)")
+        assert not page.locator("#lost").is_visible()
+    playwright.expect(page.locator("#lost")).to_contain_text("No connection", timeout=10_000)
+    show_run(hub)
+    with serve(hub, port=address[1]):
+        playwright.expect(page.locator("#lost")).to_be_hidden(timeout=10_000)
+        expect_text(page, count="21")
+    page.close()
+
+
+def test_failed_refinement_and_aborted_scan(hub, page):
+    show_run(hub)
+    hub.publish(fake_feed.run_stopped(SCAN))
+    hub.publish(Update(topic="result", run=SCAN.run, fields={"name": "S0054", "error": "no counts"}))
+    expect_text(page, state_label="No result", state_detail="no counts", result_facts="none: no counts")
+    hub.publish(Update(topic="run", run="x", fields={"state": "stopped", "exit_status": "abort"}))
+    expect_text(page, state_label="Scan abort")
+
+
+def test_nothing_known_is_a_dash_and_no_error(hub, page):
+    """NaN and None travel as null; a result without geometry has no voxel size."""
+    hub.publish(Update(topic="run", run="x", fields={"state": "started", "name": "S1", "num": 5}))
+    image = np.zeros((8, 8), np.float32)
+    fields = {"count": 1, "num": 5, "index": 0, "rate_hz": 0.0, "bragg_deg": np.nan, "peak": None}
+    hub.publish(Update(topic="live", run="x", fields=fields, arrays={"image": image}))
+    estimate = fake_feed.refined_estimate(SCAN)
+    without = {**estimate.fields, "voxel_nm": None, "axes": list(fake_feed.DETECTOR_AXES), "chi": np.nan}
+    hub.publish(Update(topic="estimate", run="x", fields=without, arrays=estimate.arrays))
+    expect_text(page, count="1", bragg="–", peak="–", chi="–", estimate_label="refined")
+    expect_text(page, estimate_about="detector frame, axes not quite orthogonal, computed in 62 s")
+    assert "cannot be drawn" not in page.locator("main").inner_text()
+
+
+def test_one_broken_picture_leaves_the_others(hub, page):
+    estimate = fake_feed.refined_estimate(SCAN)
+    broken = {name: array for name, array in estimate.arrays.items() if name != "phase_1"}
+    hub.publish(Update(topic="estimate", run=SCAN.run, fields=estimate.fields, arrays=broken))
+    show_run(hub)
+    playwright.expect(page.locator("#crystal-panel .note")).to_contain_text("cannot be drawn", timeout=5000)
+    expect_text(page, count="21")
+    assert len(np.unique(pixels(page, "frame-panel").reshape(-1, 4), axis=0)) > 50
+
+
+def test_frame_is_drawn_row_down_column_right_and_read_out(hub, page):
+    """One bright pixel in a dark frame is found where the readout says it is, by pointer and by keys."""
+    image = np.zeros((40, 50), np.float32)
+    image[8, 35] = 1000.0
+    fields = {"count": 1, "num": 9, "index": 0, "peak": [0, 8, 35], "peak_counts": 1000.0, "image_bin": 2}
+    fields |= {"rate_hz": 1.0, "peak": [0, 16, 70]}
+    hub.publish(Update(topic="live", run="x", fields=fields, arrays={"image": image}))
+    expect_text(page, peak="0, 16, 70")
+    page.locator("#frame-panel .enlarge").click()
+    page.wait_for_timeout(200)
+    shown = pixels(page, "frame-panel")[..., :3].astype(int)
+    rows, columns = np.nonzero(np.abs(shown - (252, 255, 164)).sum(axis=2) < 12)
+    canvas = page.locator("#frame-panel canvas")
+    # the median lies in the pixel, which is larger than the colour bar's end
+    canvas.hover(position={"x": float(np.median(columns)), "y": float(np.median(rows))})
+    readout = page.locator("#frame-panel .readout")
+    playwright.expect(readout).to_have_text("row 16, column 70: 1k counts")
+    canvas.focus()
+    page.keyboard.press("ArrowRight")
+    playwright.expect(readout).to_have_text("row 16, column 72: 0 counts")
+    page.keyboard.press("ArrowDown")
+    playwright.expect(readout).to_have_text("row 18, column 72: 0 counts")
+    page.keyboard.press("Escape")
+    assert page.locator(".panel.large").count() == 0
+
+
+def test_saturated_pixels_have_a_colour_of_their_own(hub, page):
+    image = np.full((20, 20), 50.0, np.float32)
+    image[5:9, 5:9] = 900.0
+    fields = {"count": 1, "num": 9, "index": 0, "saturation_counts": 900.0, "saturated": 16, "rate_hz": 1.0}
+    hub.publish(Update(topic="live", run="x", fields=fields, arrays={"image": image}))
+    expect_text(page, saturated="16")
+    page.wait_for_timeout(200)
+    cyan = (pixels(page, "frame-panel")[..., :3] == (0, 229, 255)).all(axis=2)
+    shown_edge = 4 / 20 * (pixels(page, "frame-panel").shape[0] - 52)  # of the frame, whose axes take 52 pixels
+    legend = 16 * 14
+    assert abs(cyan.sum() - legend - shown_edge**2) < 0.1 * shown_edge**2
+
+
+@pytest.mark.parametrize(
+    ("axes", "cut", "right", "down"),
+    [
+        # what is at large x, y, z: lab cuts are drawn with their vertical axis up, detector cuts with rows down
+        (fake_feed.LAB_AXES, 0, True, False),
+        (fake_feed.LAB_AXES, 1, True, False),
+        (fake_feed.LAB_AXES, 2, True, False),
+        (fake_feed.DETECTOR_AXES, 0, True, True),
+        (fake_feed.DETECTOR_AXES, 1, True, True),
+        (fake_feed.DETECTOR_AXES, 2, True, True),
+    ],
+)
+def test_slices_are_drawn_the_right_way_round(hub, page, axes, cut, right, down):
+    """A crystal that is bright at the far end of every axis shows where the arrows say."""
+    edges = (20, 24, 28)
+    grid = np.meshgrid(*[np.arange(edge) for edge in edges], indexing="ij")
+    bright = np.logical_and.reduce([axis >= 0.75 * edge for axis, edge in zip(grid, edges)])
+    amplitude = np.where(bright, 1.0, 0.2)
+    slices = fake_feed.central_slices(amplitude.astype(complex))
+    for axis in range(3):  # the cut through the bright end, so that it shows
+        slices[f"amplitude_{axis}"] = amplitude.take(-1, axis).astype(np.float32)
+        slices[f"phase_{axis}"] = np.zeros_like(slices[f"amplitude_{axis}"])
+    fields = {"kind": "live", "frames": 5, "num": 9, "voxel_nm": [10.0, 5.0, 4.0], "axes": list(axes)}
+    hub.publish(Update(topic="estimate", run="x", fields=fields, arrays=slices))
+    expect_text(page, estimate_label="live estimate (5 of 9 frames), of x")
+    page.wait_for_timeout(200)
+    shown = pixels(page, "crystal-panel")
+    third = (shown.shape[1] - 122) // 3  # the colour bar takes 122 pixels
+    cell = shown[: shown.shape[0] // 2, cut * third : (cut + 1) * third, :3].astype(int)
+    rows, columns = np.nonzero(np.abs(cell - (253, 231, 37)).sum(axis=2) < 6)
+    dim_rows, dim_columns = np.nonzero(np.abs(cell - cell[cell.shape[0] // 2, cell.shape[1] // 2]).sum(axis=2) < 6)
+    assert len(rows) > 50
+    assert (columns.mean() > dim_columns.mean()) == right
+    assert (rows.mean() > dim_rows.mean()) == down
+    # Equal aspect in nm: the bright quarter of each axis, drawn with one scale.
+    across, along = {0: (2, 1), 1: (2, 0), 2: (0, 1)}[cut]
+    length = np.array(edges) / 4 * (10.0, 5.0, 4.0)
+    assert np.ptp(columns) / np.ptp(rows) == pytest.approx(length[across] / length[along], rel=0.1)
+
+
+def test_colour_maps(page):
+    """viridis and inferno are matplotlib's; the cyclic map closes, and its steps look alike all around."""
+    colours = pytest.importorskip("matplotlib", reason="matplotlib is not installed").colormaps
+    tables = page.evaluate(
+        """async () => {
+            const maps = await import("./colour.js");
+            return Object.fromEntries(Object.entries(maps).map(([name, map]) => [name, Array.from(map._bytes)]));
+        }"""
+    )
+    shown = {name: np.reshape(table, (256, 4))[:, :3] for name, table in tables.items()}
+    for name in ("viridis", "inferno"):  # 17 points and straight lines are within 7 of 255 levels of the original
+        assert np.abs(shown[name] - 255 * np.array(colours[name].colors)).max() < 7
+    ring = oklab(shown["cyclic"] / 255)
+    steps = np.linalg.norm(np.roll(ring, -1, axis=0) - ring, axis=1)
+    assert steps[-1] < 2 * np.median(steps)  # from +pi to -pi is a step like any other
+    smooth = np.convolve(np.r_[steps, steps[:16]], np.ones(16) / 16, "valid")
+    assert smooth.max() < 2 * smooth.min()
+    # Without the red-green axis, angles a quarter turn apart still differ by more than 0.1 (a just visible
+    # difference in OKLab is about 0.02).
+    blind = ring[:, [0, 2]]
+    assert np.linalg.norm(blind - np.roll(blind, 64, axis=0), axis=1).min() > 0.1
+
+
+def oklab(rgb: np.ndarray) -> np.ndarray:
+    """sRGB in 0..1 to OKLab (Ottosson, 2020)."""
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    lms = np.cbrt(
+        linear
+        @ np.array(
+            [
+                [0.4122214708, 0.5363325363, 0.0514459929],
+                [0.2119034982, 0.6806995451, 0.1073969566],
+                [0.0883024619, 0.2817188376, 0.6299787005],
+            ]
+        ).T
+    )
+    to_lab = [
+        [0.2104542553, 0.7936177850, -0.0040720468],
+        [1.9779984951, -2.4285922050, 0.4505937099],
+        [0.0259040371, 0.7827717662, -0.8086757660],
+    ]
+    return lms @ np.array(to_lab).T
+
+
+@pytest.mark.parametrize("width", [360, 400, 800, 1280, 2560])
+def test_nothing_sticks_out_sideways(hub, page, width):
+    show_run(hub, missing=(1, 2, 3, 5, 6, 7, 9))
+    hub.publish(fake_feed.refined_estimate(SCAN))
+    hub.publish(fake_feed.result(SCAN))
+    hub.publish(fake_feed.notice("refine", "error", "a" * 300))
+    expect_text(page, estimate_label="refined")
+    page.set_viewport_size({"width": width, "height": 800})
+    page.wait_for_timeout(150)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_everything_is_reached_by_tab(hub, page):
+    show_run(hub)
+    hub.publish(fake_feed.live_estimate(SCAN, 21))
+    expect_text(page, estimate_label="live estimate (21 of 31 frames)")
+    reached = set()
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        reached.add(
+            page.evaluate("(() => { const at = document.activeElement; return at.ariaLabel ?? at.innerText; })()")
+        )
+    names = ["Enlarge the detector frame", "Logarithmic counts", "Enlarge the crystal", "live"]
+    assert set(names) <= reached
+    assert {name.split()[0] for name in reached if name} >= {"Detector", "Rocking", "Crystal,"}  # the canvases
+    page.get_by_role("button", name="Logarithmic counts").focus()
+    page.keyboard.press("Enter")
+    assert page.get_by_role("button", name="Logarithmic counts").get_attribute("aria-pressed") == "true"
