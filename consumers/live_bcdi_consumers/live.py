@@ -119,7 +119,8 @@ class Watch:
             "stop: %d of %d frames, %d refilled, %d duplicates, missing %s",
             *(seen.count, current.live.plan.num, seen.refilled, seen.duplicates, seen.missing),
         )
-        self._service.updates.send(current.live.update())
+        current.told_count = seen.count
+        self._service.updates.send(current.live.update(at_peak=True))
         fields = {"state": "stopped", "name": current.live.plan.name, "exit_status": doc.get("exit_status")}
         self._service.updates.send(Update(topic="run", run=run, fields=fields))
 

@@ -4,7 +4,7 @@ import threading
 
 import uvicorn
 
-from live_bcdi.dashboard import Hub, create_app
+from live_bcdi.dashboard import Hub, page_server
 from live_bcdi.transport.zmq import UpdateSubscriber
 
 from .service import BEAT_S, Service
@@ -13,10 +13,7 @@ from .service import BEAT_S, Service
 def run(service: Service) -> None:
     page = service.config.page
     hub = Hub()
-    app = create_app(hub, title=service.config.beamline)
-    server = uvicorn.Server(
-        uvicorn.Config(app, host=page.host, port=page.port, log_level="warning", ws_per_message_deflate=False)
-    )
+    server = page_server(hub, title=service.config.beamline, host=page.host, port=page.port)
     feed = threading.Thread(target=_feed, args=(service, hub, server), daemon=True)
     feed.start()
     server.run()

@@ -58,14 +58,15 @@ class LiveRun:
             return 0.0
         return (self.assembler.count - 1) / (self._last_s - self._first_s)
 
-    def update(self) -> Update:
-        """Topic `live`, with the newest frame and the rocking curve so far."""
+    def update(self, *, at_peak: bool = False) -> Update:
+        """Topic `live`: the rocking curve so far and the newest frame, or the one of the peak."""
         seen = self.assembler
         report = self._watcher.report()
+        shown = report.peak[0] if at_peak and report is not None else seen.newest
         fields = {
             "count": seen.count,
             "num": self.plan.num,
-            "index": seen.newest,
+            "index": shown,
             "rate_hz": self.rate_hz(),
             "total": float(seen.totals.sum()),
             "duplicates": seen.duplicates,
@@ -76,7 +77,7 @@ class LiveRun:
         arrays = {"angles_deg": seen.angles_deg, "totals": seen.totals, "have": seen.have}
         if report is not None:
             fields |= {
-                "angle_deg": float(seen.angles_deg[seen.newest]),
+                "angle_deg": float(seen.angles_deg[shown]),
                 "peak": list(report.peak),
                 "peak_counts": report.peak_counts,
                 "bragg_deg": report.bragg_deg,
@@ -85,7 +86,7 @@ class LiveRun:
                 "saturated": report.saturated,
                 "dead": report.dead,
             }
-            arrays["image"] = _for_screen(seen.frames[seen.newest])
+            arrays["image"], fields["image_bin"] = _for_screen(seen.frames[shown])
         return Update(topic="live", run=self.plan.run, fields=fields, arrays=arrays)
 
 
@@ -106,9 +107,9 @@ def _window(centre: int, edge: int, size: int) -> slice:
     return slice(start, min(start + edge, size))
 
 
-def _for_screen(image: np.ndarray) -> np.ndarray:
-    """At most 512 pixels an edge, by the maximum of blocks so that no peak is lost; float32."""
+def _for_screen(image: np.ndarray) -> tuple[np.ndarray, int]:
+    """At most 512 pixels an edge, float32, each the maximum of a block so that no peak is lost; the block's edge."""
     block = max(1, -(-max(image.shape) // 512))
-    rows, columns = (edge // block * block for edge in image.shape)
-    blocks = image[:rows, :columns].reshape(rows // block, block, columns // block, block)
-    return np.asarray(blocks.max(axis=(1, 3)), np.float32)
+    whole = np.pad(image, [(0, -edge % block) for edge in image.shape])
+    blocks = whole.reshape(whole.shape[0] // block, block, whole.shape[1] // block, block)
+    return np.asarray(blocks.max(axis=(1, 3)), np.float32), block

@@ -62,9 +62,16 @@ def test_a_page_image_keeps_the_peak_of_a_large_detector():
     scan.intensity[0, 517, 333] = 70_000
     live = LiveRun(plan_of(scan), lambda: 0.0)
     live.add(frames_of(scan)[0])
-    image = live.update().arrays["image"]
-    assert image.shape == (343, 233)
-    assert image.max() == 70_000
+    update = live.update()
+    block = update.fields["image_bin"]
+    assert update.arrays["image"].shape == (344, 234)  # the last row and column of blocks are not full
+    assert update.arrays["image"][517 // block, 333 // block] == 70_000
+
+
+def test_in_the_end_the_frame_of_the_peak_is_shown():
+    update = live_run().update(at_peak=True)
+    np.testing.assert_array_equal(update.arrays["image"], SCAN.intensity[6])
+    assert (update.fields["index"], update.fields["angle_deg"]) == (6, SCAN.angles_deg[6])
 
 
 def test_before_the_first_frame_there_is_nothing_to_see():
