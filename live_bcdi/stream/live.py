@@ -108,7 +108,7 @@ def _window(centre: int, edge: int, size: int) -> slice:
 
 
 def _for_screen(image: np.ndarray) -> tuple[np.ndarray, int]:
-    """At most 512 pixels an edge, float32, each the maximum of a block so that no peak is lost; the block's edge."""
+    """At most 512 pixels an edge, float32, each the maximum of a block so that no peak is lost; its edge."""
     block = max(1, -(-max(image.shape) // 512))
     whole = np.pad(image, [(0, -edge % block) for edge in image.shape])
     blocks = whole.reshape(whole.shape[0] // block, block, whole.shape[1] // block, block)
