@@ -45,7 +45,8 @@ def _slices(density: NDArray[np.complexfloating[Any, Any]], support: NDArray[np.
     box, centre = _box(support)
     density, support = density[box], support[box]
     amplitude = np.abs(density) / max(float(np.abs(density).max()), 1e-30)
-    phase = np.where(support, np.angle(density), np.nan)
+    mean = (density * np.abs(density))[support].sum()  # the phase has no zero of its own
+    phase = np.where(support, np.angle(density * np.conj(mean)), np.nan)
     arrays = {}
     for axis in range(3):
         arrays[f"amplitude_{axis}"] = amplitude.take(centre[axis], axis).astype(np.float32)
