@@ -79,8 +79,13 @@ def aligned_to(reference: Object, density: Object) -> Object:
     `reference`: the transform is multiplied by a linear phase, so the moduli stay."""
     target = fft.fftn(reference)
     candidates = [_shifted_onto(target, fft.fftn(each)) for each in (density, twin(density))]
-    best = max(candidates, key=lambda each: abs(np.vdot(reference, each)))
-    return np.asarray(best * np.exp(-1j * np.angle(np.vdot(reference, best))), np.complex64)
+    best = max(candidates, key=lambda each: abs(overlap(reference, each)))
+    return np.asarray(best * np.exp(-1j * np.angle(overlap(reference, best))), np.complex64)
+
+
+def overlap(first: Object, second: Object) -> complex:
+    """<first, second>. Not BLAS's, whose last bits depend on its threads."""
+    return complex(np.sum(np.conj(first) * second, dtype=np.complex128))
 
 
 def _shifted_onto(target: Object, transform: Object) -> Object:

@@ -1,8 +1,8 @@
 """Many starts, the best of them, and how far they agree."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 
 import numpy as np
@@ -12,12 +12,15 @@ from . import metrics
 from .align import aligned_to, canonical
 from .engine import Pattern, Retrieval, Start, retrieve
 from .kernels_numpy import Object
-from .recipe import Recipe, parse
+from .operators import Guide
+from .recipe import Operator, Recipe, Sequence, parse
 
-# 20 ER settle the random phases, HIO finds the object, the support tightens as it appears; the last ER take
-# the feedback out, so that the object is the projection onto its support.
+# ER settles the random phases and HIO finds the object while the support tightens as it appears. The starts end
+# in different local minima a few per cent apart; one generation of guidance brings them to the best one's, and
+# the last ER take the feedback out, so that the object is the projection onto its support.
 DEFAULT_RECIPE = (
-    "20*ER + 8*(20*HIO + ShrinkWrap(sigma=2, threshold=0.12)) + 4*(20*HIO + 5*ER + ShrinkWrap(sigma=1)) + 40*ER"
+    "20*ER + 8*(20*HIO + ShrinkWrap(sigma=2, threshold=0.15)) + 20*ER + Guide"
+    " + 3*(20*HIO + 5*ER + ShrinkWrap) + 40*ER"
 )
 DEFAULT_STARTS = 5
 
@@ -51,53 +54,105 @@ def as_recipe(recipe: Recipe | str | None) -> Recipe:
 def phase_pattern(
     pattern: Pattern, plan: Plan, progress: Progress | None = None
 ) -> tuple[Reconstruction, list[Object]]:
-    """Run the starts; the best by chi, canonical, and all finite starts aligned to it, the best first."""
-    results = _run(pattern, plan, progress)
-    finite = sorted((each for each in results if np.isfinite(each.chi)), key=lambda each: each.chi)
+    """Run the starts, generation by generation; the best of the last by chi, canonical, and all finite ones
+    aligned to it, the best first."""
+    run = _Run(pattern, plan, progress or (lambda share, text: None))
+    seeds = np.random.SeedSequence(plan.seed).generate_state(plan.starts)
+    starts = [Start(seed=int(seed)) for seed in seeds]
+    starts[0] = Start(seed=int(seeds[0]), initial=plan.initial)
+    results = run.generation(starts)
+    while run.unfinished and (finite := _by_chi(results)):
+        guided = run.generation(_guided(finite, results))
+        results = [_kept(old, new) for old, new in zip(results, guided)]
+    finite = _by_chi(results)
     if not finite:
-        return _reconstruction(pattern, plan, results, results[0].density, results[0]), []
+        return _reconstruction(pattern, plan, results, results[0]), []
     best = finite[0]
     density, support = canonical(best.density, best.support)
     aligned = [density, *(aligned_to(density, each.density) for each in finite[1:])]
-    result = Retrieval(density=density, support=support, chi=best.chi, errors=best.errors, outcome=best.outcome)
-    return _reconstruction(pattern, plan, results, density, result), aligned
+    outcome = Outcome.BUDGET if run.cut else Outcome.DONE
+    best = replace(best, density=density, support=support, outcome=outcome)
+    done = _reconstruction(pattern, plan, results, best)
+    return replace(done, metrics={**done.metrics, "first_mode": metrics.first_mode(aligned)}), aligned
 
 
-def _run(pattern: Pattern, plan: Plan, progress: Progress | None) -> list[Retrieval]:
-    """Each start on its own thread where there are enough of both: the starts share nothing."""
-    deadline = None if plan.budget_s is None else monotonic() + plan.budget_s
-    stop = None if deadline is None else lambda: monotonic() > deadline
-    abreast = min(plan.threads, plan.starts)
-    seeds = np.random.SeedSequence(plan.seed).generate_state(plan.starts)
-    results: list[Retrieval] = []
-
-    def one(number: int) -> Retrieval:
-        start = Start(seed=int(seeds[number]), initial=plan.initial if number == 0 else None)
-        return retrieve(pattern, plan.recipe, start=start, threads=plan.threads // abreast, stop=stop)
-
-    with ThreadPoolExecutor(abreast) as pool:
-        for result in pool.map(one, range(plan.starts)):
-            results.append(result)
-            if progress is not None:
-                share = len(results) / plan.starts
-                progress(share, f"start {len(results)} of {plan.starts}: chi {result.chi:.4f}")
-    return results
+def _kept(old: Retrieval, new: Retrieval) -> Retrieval:
+    """A start that the budget cut short, perhaps in the middle of HIO, keeps the better of its generations."""
+    return old if new.outcome is Outcome.BUDGET and old.chi < new.chi else new
 
 
-def _reconstruction(
-    pattern: Pattern, plan: Plan, results: list[Retrieval], density: Object, best: Retrieval
-) -> Reconstruction:
-    outcomes = {each.outcome for each in results}
-    outcome = Outcome.BUDGET if Outcome.BUDGET in outcomes else best.outcome
+def _by_chi(results: Iterable[Retrieval]) -> list[Retrieval]:
+    return sorted((each for each in results if np.isfinite(each.chi)), key=lambda each: each.chi)
+
+
+def _guided(finite: list[Retrieval], results: list[Retrieval]) -> list[Start]:
+    """Halfway to the best; a start that diverged begins again at the best itself."""
+    best = finite[0].density
+    own = [aligned_to(best, each.density) if np.isfinite(each.chi) else best for each in results]
+    return [Start(initial=np.asarray((best + each) / 2, np.complex64)) for each in own]
+
+
+class _Run:
+    """The generations of a recipe, and the clock they share."""
+
+    def __init__(self, pattern: Pattern, plan: Plan, progress: Progress) -> None:
+        self._pattern, self._plan, self._progress = pattern, plan, progress
+        self._left = generations(plan.recipe)
+        self._count = len(self._left) * plan.starts
+        self._done = 0
+        self.cut = False
+        self._deadline = None if plan.budget_s is None else monotonic() + plan.budget_s
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether there is another generation, and time for it."""
+        self.cut |= bool(self._left) and self._late()
+        return bool(self._left) and not self._late()
+
+    def generation(self, starts: list[Start]) -> list[Retrieval]:
+        """Each start on its own thread where there are enough of both: the starts share nothing."""
+        recipe = self._left.pop(0)
+        abreast = min(self._plan.threads, len(starts))
+        threads = self._plan.threads // abreast
+
+        def one(start: Start) -> Retrieval:
+            return retrieve(self._pattern, recipe, start=start, threads=threads, stop=self._late)
+
+        results: list[Retrieval] = []
+        with ThreadPoolExecutor(abreast) as pool:
+            for result in pool.map(one, starts):
+                results.append(result)
+                self._done += 1
+                self.cut |= result.outcome is Outcome.BUDGET
+                text = f"start {len(results)} of {len(starts)}: chi {result.chi:.4f}"
+                self._progress(self._done / self._count, text)
+        return results
+
+    def _late(self) -> bool:
+        return self._deadline is not None and monotonic() > self._deadline
+
+
+def generations(recipe: Recipe) -> list[Recipe]:
+    """The recipe cut at each `Guide`; empty generations are left out."""
+    parts: list[list[Operator]] = [[]]
+    for operator in recipe:
+        if isinstance(operator, Guide):
+            parts.append([])
+        else:
+            parts[-1].append(operator)
+    return [Sequence(steps=tuple(part)) for part in parts if part] or [Sequence(steps=())]
+
+
+def _reconstruction(pattern: Pattern, plan: Plan, results: list[Retrieval], best: Retrieval) -> Reconstruction:
     return Reconstruction(
-        density=density,
+        density=best.density,
         support=best.support,
         chi=best.chi,
         chi_starts=tuple(each.chi for each in results),
-        metrics=_metrics(pattern, density) if np.isfinite(best.chi) else {},
+        metrics=_metrics(pattern, best.density) if np.isfinite(best.chi) else {},
         recipe=str(plan.recipe),
         seed=plan.seed,
-        outcome=outcome,
+        outcome=best.outcome,
     )
 
 

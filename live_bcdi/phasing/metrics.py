@@ -1,10 +1,13 @@
 """How good a retrieved object is. Definitions and their sources are in docs/explanation.md."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
 from ..types import BoolArray, FloatArray, Resolution
+from .align import overlap
 from .kernels_numpy import Object
 
 
@@ -50,8 +53,18 @@ def sharpness(density: Object) -> float:
     return float(power.size * np.sum(power**2) / np.sum(power) ** 2)
 
 
+def first_mode(starts: Sequence[Object]) -> float:
+    """Weight of the first mode of aligned objects: the largest eigenvalue of their Gram matrix over its trace.
+
+    1 where all are equal up to scale, 1/n where n have nothing in common (Favre-Nicolin et al., J. Appl. Cryst.
+    53, 1404 (2020)).
+    """
+    gram = np.array([[overlap(a, b) for b in starts] for a in starts])
+    return float(np.linalg.eigvalsh(gram)[-1] / np.trace(gram).real)
+
+
 def transfer_function(
-    starts: list[Object], intensity: FloatArray, mask: BoolArray, q_steps_invA: NDArray[np.float64]
+    starts: Sequence[Object], intensity: FloatArray, mask: BoolArray, q_steps_invA: NDArray[np.float64]
 ) -> Resolution:
     """PRTF of aligned starts by shells of |q - q_centre|: sum |mean F| / sum sqrt(I) over measured voxels
     (Chapman et al., JOSA A 23, 1179 (2006)); the resolution is the full period 2 pi / q at 1/e."""

@@ -116,3 +116,12 @@ class ShrinkWrap(Operator):
     def apply(self, state: State) -> None:
         image = state.projected if state.errors else state.density
         state.support = shrinkwrap(state.kernels.smooth(image, self.sigma), self.threshold, state.support)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Guide(Operator):
+    """Ends a generation: every start goes on from the mean of its own object and the best one, aligned
+    (Chen et al., Phys. Rev. B 76, 064113 (2007)). With a single start there is no one to follow."""
+
+    def apply(self, state: State) -> None:
+        """Nothing within one start; `guided.py` does it between them."""

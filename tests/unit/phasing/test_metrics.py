@@ -39,6 +39,15 @@ def test_sharpness_of_an_even_object():
     assert metrics.sharpness(density) == pytest.approx(10)
 
 
+def test_first_mode_of_equal_and_of_unlike_objects(known):
+    assert metrics.first_mode([known.density, 1j * known.density]) == pytest.approx(1)
+    unlike = []
+    for k in range(4):
+        unlike.append(np.zeros_like(known.density))
+        unlike[k][k, 0, 0] = 1
+    assert metrics.first_mode(unlike) == pytest.approx(0.25)
+
+
 def test_prtf_of_equal_starts_is_one_to_the_edge(known):
     mask = np.zeros(known.intensity.shape, bool)
     intensity = np.abs(metrics.centred_transform(known.density)) ** 2

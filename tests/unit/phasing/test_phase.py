@@ -5,6 +5,7 @@ import pytest
 
 from live_bcdi.phasing import Pattern, Plan, parse, phase, phase_pattern
 from live_bcdi.phasing.align import aligned_to
+from live_bcdi.phasing.guided import generations
 from live_bcdi.types import Outcome, ScanError
 
 RECIPE = "10*ER + 3*(20*HIO + 5*ER + ShrinkWrap(sigma=1.5, threshold=0.15)) + 15*ER"
@@ -27,6 +28,26 @@ def test_the_best_start_is_returned_and_says_how_it_was_made(known):
     assert (found.recipe, found.seed) == (str(parse(RECIPE)), 4)
     assert found.metrics["chi"] == pytest.approx(found.chi, rel=1e-3)
     assert found.support[16, 16, 16]
+
+
+def test_a_recipe_is_cut_at_its_guides():
+    parts = generations(parse("Guide + 2*(3*ER + Guide) + HIO"))
+    assert [list(map(str, part)) for part in parts] == [["ER"] * 3, ["ER"] * 3, ["HIO"]]
+
+
+def test_guided_starts_agree_better(known):
+    alone = phase(known.intensity, recipe=f"{RECIPE} + {RECIPE}", starts=4, seed=1)
+    guided = phase(known.intensity, recipe=f"{RECIPE} + Guide + {RECIPE}", starts=4, seed=1)
+    assert guided.metrics["first_mode"] > alone.metrics["first_mode"]
+    assert guided.metrics["first_mode"] > 0.95
+    assert guided.chi < 1.05 * alone.chi
+
+
+def test_a_budget_in_the_second_generation_keeps_the_better(known):
+    first = phase(known.intensity, recipe=RECIPE, starts=2)
+    cut = phase(known.intensity, recipe=f"{RECIPE} + Guide + 1000000*HIO", starts=2, budget_s=1.5)
+    assert cut.outcome is Outcome.BUDGET
+    assert cut.chi <= first.chi
 
 
 def test_same_seed_same_bits_whatever_the_threads(known):
