@@ -3,6 +3,7 @@
 import importlib
 import json
 import logging
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from rich.table import Table
 
 from . import log
 from .config import Config, load_config
-from .types import ScanError
+from .types import Reconstruction, RockingScan, ScanError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -102,36 +103,37 @@ def import_scan(
 
 @app.command()
 def phase(
-    file: Annotated[Path, typer.Argument(help="A scan: NeXus/CXI.")],
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Result file (default: FILE.cxi).")] = None,
+    source: Annotated[
+        str, typer.Argument(help="A scan (NeXus/CXI), a centred pattern (.npy, .npz), or a run's uid.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Result file; by default SOURCE.cxi.")
+    ] = None,
     recipe: Annotated[str | None, typer.Option(help="e.g. '3*(20*ER+180*HIO(beta=0.9))+20*ER'.")] = None,
     starts: Annotated[int | None, typer.Option(min=1, help="Random starts.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of every random choice.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1)] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="Wall time, e.g. 5s or 2min; the best so far is kept.")
+    ] = None,
     config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
 ) -> None:
     """Retrieve a recorded scan, exactly as the live path does."""
-    from .pipeline import reconstruct
-    from .transport.hdf5 import read_scan, write_result
+    from .transport.hdf5 import write_result
 
-    settings = load_config(config_path(config)).phasing
-    scan = read_scan(file)
+    settings = load_config(config_path(config))
+    chosen = {
+        "recipe": settings.phasing.recipe if recipe is None else recipe,
+        "starts": settings.phasing.starts if starts is None else starts,
+        "seed": settings.phasing.seed if seed is None else seed,
+        "budget_s": None if budget is None else seconds(budget),
+    }
     began_s = time.perf_counter()
-    with Progress(console=errors, disable=as_json, transient=True) as bar:
-        task = bar.add_task("phase retrieval", total=1.0)
-        result = reconstruct(
-            scan,
-            recipe=settings.recipe if recipe is None else recipe,
-            starts=settings.starts if starts is None else starts,
-            seed=settings.seed if seed is None else seed,
-            threads=settings.threads if threads is None else threads,
-            progress=lambda fraction, what: bar.update(task, completed=fraction, description=what),
-        )
-    path = output or file.with_suffix(".cxi")
-    write_result(path, result, scan_name=scan.name, run="", links={"frames": str(file.absolute())})
+    result, name = _retrieve(source, settings, chosen, quiet=as_json)
+    path = output or Path(source).with_suffix(".cxi")
+    write_result(path, result, scan_name=name, run="", links={"frames": source})
     table = {
-        "name": scan.name,
+        "name": name,
         "chi": result.chi,
         "chi_starts": [round(chi, 5) for chi in result.chi_starts],
         "resolution_nm": None if result.resolution is None else result.resolution.resolution_nm,
@@ -142,6 +144,49 @@ def phase(
         "file": str(path),
     }
     _print(table, as_json, "Reconstruction")
+
+
+def seconds(text: str) -> float:
+    """'5', '5s', '1.5min' or '1h' in seconds."""
+    units = {"": 1.0, "s": 1.0, "min": 60.0, "h": 3600.0}
+    number = text.strip().rstrip("abcdefghijklmnopqrstuvwxyz").strip()
+    unit = text.strip()[len(number) :].strip()
+    try:
+        return float(number) * units[unit]
+    except (ValueError, KeyError):
+        raise ScanError(f"{text!r} is not a time; write it like 5s, 2min or 1h") from None
+
+
+def _retrieve(source: str, settings: Config, chosen: dict[str, Any], *, quiet: bool) -> tuple[Reconstruction, str]:
+    """The result and the name of what `source` means."""
+    from .phasing import phase as retrieve
+    from .pipeline import reconstruct
+    from .transport.arrays import is_array_file, read_pattern
+
+    path = Path(source)
+    if is_array_file(path):
+        intensity, mask = read_pattern(path)
+        return retrieve(intensity, mask=mask, **chosen), path.stem
+    scan = _scan_of(path, settings)
+    with Progress(console=errors, disable=quiet, transient=True) as bar:
+        task = bar.add_task("phase retrieval", total=1.0)
+        result = reconstruct(
+            scan,
+            threads=settings.phasing.threads,
+            progress=lambda fraction, what: bar.update(task, completed=fraction, description=what),
+            **chosen,
+        )
+    return result, scan.name
+
+
+def _scan_of(path: Path, settings: Config) -> RockingScan:
+    """A file, or, where there is none of that name and it looks like a uid, a run in Tiled."""
+    from .transport.hdf5 import read_scan
+    from .transport.tiled import connect, read_raw_scan
+
+    if path.exists() or not re.fullmatch(r"[0-9a-f]{4,8}(-[0-9a-f-]*)?", str(path)):
+        return read_scan(path)
+    return read_raw_scan(connect(settings), str(path))
 
 
 @app.command()

@@ -17,7 +17,9 @@ from tiled.client.container import Container
 from tiled.queries import Key
 
 from ..config import Config
-from ..types import Reconstruction, ScanError
+from ..metadata import scan_from_metadata
+from ..stream.run import run_plan
+from ..types import Reconstruction, RockingScan, ScanError
 
 KEY_FILE = "tiled/api_key"
 
@@ -118,3 +120,27 @@ def results(root: Container, run: str | None = None) -> list[tuple[str, Containe
             complete = versions.search(Key("complete") == True)  # noqa: E712  Tiled builds a query of it
             found += [(f"refined/{uid}/{version}", node) for version, node in complete.items()]
     return sorted(found, key=lambda item: str(item[1].metadata.get("finished", "")))
+
+
+def read_raw_scan(root: Container, run: str) -> RockingScan:
+    """The frames and angles of a run under `raw/`, by its uid or the beginning of it.
+
+    Raises ScanError where there is no such run, several, or one that was not measured by our plans.
+    """
+    uids = [uid for uid in root.get("raw", ()) if uid.startswith(run)]
+    if len(uids) != 1:
+        raise ScanError(f"{len(uids)} runs in Tiled begin with {run!r}; give the uid of one")
+    node = root["raw"][uids[0]]
+    plan = run_plan(node.metadata["start"])
+    stream = node["primary"]
+    frames = [key for key in stream if f"{key}-angle" in stream]
+    if len(frames) != 1:
+        raise ScanError(f"run {uids[0][:8]} has no frames with angles in Tiled")
+    intensity = np.asarray(stream[frames[0]].read())
+    monitor = np.asarray(stream[f"{frames[0]}-monitor"].read(), float).reshape(-1)
+    return scan_from_metadata(
+        plan.scan,
+        intensity=intensity.reshape(-1, *intensity.shape[-2:]),
+        angles_deg=np.asarray(stream[f"{frames[0]}-angle"].read(), float).reshape(-1),
+        monitor=monitor if np.isfinite(monitor).all() else None,
+    )

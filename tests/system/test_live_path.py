@@ -69,6 +69,16 @@ def test_offline_gives_the_same_bits(played, scan_file, system, tmp_path):
     assert live.chi_starts == again.chi_starts
 
 
+def test_a_run_in_tiled_can_be_phased_again(played, system, scan_file, tmp_path):
+    """The frames come back over HTTP; the same settings give the same bits."""
+    root = connect(load_config(system[1]))
+    eventually(lambda: finished_raw(root, played["run"]))
+    again = tmp_path / "again.cxi"
+    done = command("phase", played["run"][:8], "-o", again, "--config", system[1])
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_array_equal(read_result(again).density, read_result(played["result"]["file"]).density)
+
+
 def test_the_detectors_file_holds_the_recorded_frames(played, system, scan_file):
     storage = load_config(system[1]).storage.directory
     (path,) = (storage / "frames").glob(f"*_{played['run'][:8]}.h5")

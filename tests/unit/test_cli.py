@@ -3,6 +3,7 @@
 import json
 import sys
 
+import numpy as np
 import pytest
 
 from live_bcdi import cli
@@ -85,6 +86,30 @@ def small(tmp_path):
     path = tmp_path / "small.h5"
     write_scan(path, scan)
     return path
+
+
+def test_phase_of_a_numpy_pattern(run, tmp_path):
+    pattern = np.random.default_rng(0).poisson(3.0, (16, 16, 16))
+    np.savez(tmp_path / "pattern.npz", intensity=pattern, mask=pattern > 100)
+    status, out, err = run("phase", "pattern.npz", "--starts", 1, "--recipe", "5*ER", "--json")
+    assert status == 0, err
+    assert read_result(json.loads(out)["file"]).density.shape == (16, 16, 16)
+
+
+@pytest.mark.parametrize("bad", [np.zeros((4, 4)), np.array([{}]), np.zeros((4, 4, 4), complex)])
+def test_a_numpy_file_that_is_no_pattern(run, tmp_path, bad):
+    np.save(tmp_path / "bad.npy", bad, allow_pickle=True)
+    assert "bad.npy" in one_line(run("phase", "bad.npy"))
+
+
+@pytest.mark.parametrize(("text", "wanted"), [("5", 5.0), ("5s", 5.0), ("1.5 min", 90.0), ("2h", 7200.0)])
+def test_times(text, wanted):
+    assert cli.seconds(text) == wanted
+
+
+@pytest.mark.parametrize("text", ["", "soon", "5 parsec", "s"])
+def test_what_is_no_time(run, small, text):
+    assert "is not a time" in one_line(run("phase", small, "--budget", text))
 
 
 def test_phase_prints_what_it_wrote(run, small):
