@@ -1,66 +1,69 @@
-"""The crystal while the scan runs: a few warm-started iterations on the frames so far, about a second of one core.
+"""The crystal while the scan runs: a few warm-started iterations on the frames so far, well under a second.
 
 It says what shape to expect and whether the scan is worth finishing. It is not a result: one start, a small box
 around the peak, detector-frame voxels.
 """
 
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from time import perf_counter
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .geometry import direct_basis_nm
 from .phasing import Pattern, Start, as_recipe, retrieve
-from .preprocess import diffraction_volume
+from .phasing.align import with_ramp
+from .phasing.kernels_numpy import Object
+from .phasing.operators import ER, HIO, ShrinkWrap
+from .preprocess import diffraction_volume, rocking_grid_deg
 from .types import BoolArray, DiffractionVolume, Outcome, RockingScan, ScanError, Vector
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LiveEstimate:
-    """`density` and `support` (rocking, row, column) on the conjugate grid of an `edge`-cubed box of voxels
-    `voxel_nm`, from `frames` frames within it; `place` is where the box stood, for the next warm start."""
+    """The crystal as far as a scan shows it: `density` and `support` (rocking, row, column) on the detector's
+    conjugate grid, voxel edges in nm along its axes; `frames` it was made of, `seconds` it took.
 
-    density: NDArray[np.complex64]
+    `origin` is where the pattern was centred, in voxels that do not move with the window (rocking angle over
+    step, pixels from the one the arm points at), for the next estimate to start from.
+    """
+
+    density: Object
     support: BoolArray
     chi: float
     frames: int
     seconds: float
     voxel_nm: Vector
-    place: Vector = field(repr=False)
+    origin: Vector
 
 
 def live_estimate(
-    scan: RockingScan, *, edge: int, iterations: int, previous: LiveEstimate | None = None
+    scan: RockingScan, *, edge: int, iterations: int = 40, previous: LiveEstimate | None = None
 ) -> LiveEstimate:
-    """Retrieve what there is of `scan`, from `previous` where there is one. Frames to come are free voxels.
+    """A quick object from the frames so far in a box of `edge` voxels a side; what is not there yet is free.
 
-    `scan` may be a box of the detector. Raises ScanError where there is not enough to phase yet.
+    `scan` may be a box of the detector. Starts from `previous` where there is one of the same `edge`. Raises
+    ScanError where too little has been seen (fewer than 3 frames, no counts) or the retrieval diverged.
     """
-    began_s = time.perf_counter()
+    began_s = perf_counter()
     volume = diffraction_volume(scan, shape=(edge, edge, edge))
-    place = _place(scan, volume)
-    pattern = Pattern(intensity=volume.intensity, mask=volume.mask)
-    if previous is None or previous.density.shape != volume.intensity.shape:
-        start = Start(seed=0)
-    else:
-        start = Start(initial=_moved(previous, place), support=previous.support)
-    polish = max(1, iterations // 4)
-    recipe = as_recipe(
-        f"{iterations - polish}*HIO(beta=0.9) + ShrinkWrap(sigma=1.0, threshold=0.15) + {polish}*ER"
-    )
-    found = retrieve(pattern, recipe, start=start)
-    if found.outcome is Outcome.DIVERGED or not found.support.any():
-        raise ScanError(f"{scan.name}: the frames so far do not determine an object")
-    lengths = np.linalg.norm(direct_basis_nm(volume.q_steps_invA, volume.intensity.shape), axis=0)
+    origin = _origin(scan, volume)
+    start = Start(seed=0)
+    if previous is not None and previous.density.shape == volume.intensity.shape:
+        start = Start(initial=_moved(previous, origin), support=previous.support)
+    finish = max(iterations // 4, 1)
+    recipe = max(iterations - finish, 1) * HIO + ShrinkWrap(sigma=1.0, threshold=0.15) + finish * ER
+    found = retrieve(Pattern(intensity=volume.intensity, mask=volume.mask), recipe, start=start)
+    if found.outcome is Outcome.DIVERGED:
+        raise ScanError(f"{scan.name}: {found.outcome.value}")
+    edges = np.linalg.norm(direct_basis_nm(volume.q_steps_invA, (edge, edge, edge)), axis=0)
     return LiveEstimate(
         density=found.density,
         support=found.support,
         chi=found.chi,
-        frames=len(scan.intensity) if scan.have is None else int(scan.have.sum()),
-        seconds=time.perf_counter() - began_s,
-        voxel_nm=(float(lengths[0]), float(lengths[1]), float(lengths[2])),
-        place=place,
+        frames=len(scan.intensity) if scan.have is None else int(np.count_nonzero(scan.have)),
+        seconds=perf_counter() - began_s,
+        voxel_nm=(float(edges[0]), float(edges[1]), float(edges[2])),
+        origin=origin,
     )
 
 
@@ -70,19 +73,14 @@ def warm_up() -> None:
     retrieve(Pattern(intensity=pattern, mask=np.zeros(pattern.shape, bool)), as_recipe("2*HIO + 2*ER"))
 
 
-def _place(scan: RockingScan, volume: DiffractionVolume) -> Vector:
-    """The box's centre in voxels that do not depend on where the box was cut: angle, and pixels from the arm's."""
-    angles = np.asarray(scan.angles_deg, float)
-    step = (angles[-1] - angles[0]) / (len(angles) - 1)
-    rocking, row, column = volume.centre
-    arm_row, arm_column = scan.geometry.arm_pixel
-    return (float(angles[0] / step + rocking), row - arm_row, column - arm_column)
+def _origin(scan: RockingScan, volume: DiffractionVolume) -> Vector:
+    have = np.ones(len(scan.intensity), bool) if scan.have is None else scan.have
+    first, step = rocking_grid_deg(scan.angles_deg, have)
+    row, column = scan.geometry.arm_pixel
+    return (first / step + volume.centre[0], volume.centre[1] - row, volume.centre[2] - column)
 
 
-def _moved(previous: LiveEstimate, place: Vector) -> NDArray[np.complex64]:
-    """The object whose transform is that of `previous`, seen by a box that has moved in reciprocal space."""
-    density = previous.density
-    for axis, (here, before, length) in enumerate(zip(place, previous.place, density.shape)):
-        ramp = np.exp(-2j * np.pi * round(here - before) * (np.arange(length) - length // 2) / length)
-        density = density * ramp.reshape([-1 if axis == other else 1 for other in range(3)])
-    return density.astype(np.complex64)
+def _moved(previous: LiveEstimate, origin: Vector) -> Object:
+    """The previous object with the phase ramp that moves its pattern to the new centre of the volume."""
+    slopes = [-2 * np.pi * (new - old) / n for new, old, n in zip(origin, previous.origin, previous.density.shape)]
+    return with_ramp(previous.density, (slopes[0], slopes[1], slopes[2]))

@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from live_bcdi import preprocess
 from live_bcdi.config import load_config
 from live_bcdi.geometry import d_spacing_angstrom, two_theta_deg
-from live_bcdi.pipeline import live_estimate, reconstruct
+from live_bcdi.pipeline import reconstruct
 from live_bcdi.sim.compare import compare_with_truth
 from live_bcdi.sim.scattering import simulate_scan
 from live_bcdi.strain import extent_nm
@@ -85,38 +84,10 @@ def test_progress_goes_from_start_to_end(simulated):
     assert told[-1] == 1.0
 
 
-def test_live_estimates_grow_with_the_scan(simulated):
-    scan, _ = simulated
-    estimate = None
-    for count in (12, 20, 26, 32, 32, 32):
-        have = np.arange(32) < count
-        seen = replace(scan, intensity=scan.intensity * have[:, None, None], have=have)
-        estimate = live_estimate(seen, previous=estimate, iterations=40)
-        assert estimate.frames == count
-    # 40 iterations from each other's object find what a refinement's first start does, to a factor of two
-    assert estimate.chi < 2 * reconstruct(scan, starts=1).chi
-    assert estimate.seconds < 5
-
-
-def test_a_moved_centre_moves_the_live_object_with_it(simulated, monkeypatch):
-    """The same frames, centred two frames and a row on: the object is the last one's but for a ramp, so two
-    iterations keep it; without the ramp, or with its opposite, they find a chi several times larger."""
-    scan, _ = simulated
-    first = None
-    for _ in range(5):
-        first = live_estimate(scan, previous=first, iterations=40)
-    rocking, row, column = preprocess.diffraction_volume(scan).centre
-    monkeypatch.setattr(preprocess, "find_centre", lambda *_: (rocking + 2, row + 1, column))
-    second = live_estimate(scan, previous=first, iterations=2)
-    np.testing.assert_allclose(np.subtract(second.origin, first.origin), (2, 1, 0), atol=1e-9)
-    assert second.chi < 1.3 * first.chi
-
-
 def test_too_little_is_said(simulated):
     scan, _ = simulated
-    have = np.arange(32) < 2
     with pytest.raises(ScanError, match="at least 3 frames"):
-        live_estimate(replace(scan, have=have))
+        reconstruct(replace(scan, have=np.arange(32) < 2))
     with pytest.raises(ScanError, match="no operator"):
         reconstruct(scan, recipe="20*HOI")
 

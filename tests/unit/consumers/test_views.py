@@ -15,7 +15,7 @@ def estimate(density, support):
         frames=5,
         seconds=0.2,
         voxel_nm=(15.0, 5.0, 5.0),
-        place=(0.0, 0.0, 0.0),
+        origin=(0.0, 0.0, 0.0),
     )
 
 
