@@ -1,5 +1,6 @@
 """The `live-bcdi` command. Verbs only parse, call, and print; what they call lives elsewhere."""
 
+import dataclasses
 import importlib
 import json
 import logging
@@ -26,6 +27,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Bragg coherent diffraction imaging while the scan runs.",
 )
+bench_app = typer.Typer(no_args_is_help=True, help="Measure speed and memory on this machine.")
+app.add_typer(bench_app, name="bench")
 screen = Console()
 errors = Console(stderr=True)
 
@@ -329,6 +332,45 @@ def _list(tables: list[dict[str, Any]]) -> None:
         values = [table.get(key) for key in columns]
         shown.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in values))
     screen.print(shown)
+
+
+@bench_app.command("phasing")
+def bench_phasing(
+    shape: Annotated[
+        list[str] | None, typer.Option(help="e.g. --shape 128x128x128; several may be given.")
+    ] = None,
+    scan: Annotated[Path | None, typer.Option(help="A scan to retrieve: its chi and the time to it.")] = None,
+    threads: Annotated[int, typer.Option(min=1)] = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """What an iteration costs, as a ratio to its two Fourier transforms in the same run."""
+    from . import bench
+    from .transport.hdf5 import read_scan
+
+    shapes = [_shape(text) for text in shape or ["64x64x64", "128x128x128"]]
+    rows = bench.phasing(shapes, threads=threads)
+    memory = [bench.memory(each) for each in shapes]
+    whole = None if scan is None else bench.time_to_chi(read_scan(scan), threads=threads)
+    if as_json:
+        tables = {"rows": rows, "memory": memory, "whole": whole}
+        screen.print_json(json.dumps(tables, default=lambda each: dataclasses.asdict(each)))
+        return
+    shown = Table("shape", "backend", "pair ms", *rows[0].steps_ms, title=f"{threads} thread(s)", box=None)
+    for row in rows:
+        ratios = (f"{row.ratios()[name]:.2f}" for name in row.steps_ms)
+        shown.add_row("x".join(map(str, row.shape)), row.backend, f"{row.pair_ms:.2f} ({row.fft})", *ratios)
+    screen.print(shown)
+    for each in memory:
+        screen.print(f"peak memory at {each.shape}: {each.volumes:.1f} complex64 volumes a start")
+    if whole is not None:
+        screen.print(f"{whole.name}: chi {whole.chi:.4f} after {whole.wall_s:.1f} s, {whole.cpu_s:.1f} CPU-s")
+
+
+def _shape(text: str) -> tuple[int, int, int]:
+    edges = [int(edge) for edge in text.split("x") if edge.isdigit()]
+    if len(edges) != 3 or min(edges) < 8:
+        raise ScanError(f"{text!r} is not a shape; write three edges of at least 8 voxels, like 128x128x128")
+    return edges[0], edges[1], edges[2]
 
 
 @app.command(hidden=True)
