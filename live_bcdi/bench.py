@@ -132,6 +132,7 @@ class Memory:
 
 def memory(shape: Shape) -> Memory:
     """Peak of what numpy and FFTW's aligned arrays allocate, the pattern given to it not included."""
+    warm_up()  # what the first retrieval of a process loads is not its memory
     pattern = np.random.default_rng(0).standard_gamma(1.0, shape, np.float32)
     given = Pattern(intensity=pattern, mask=np.zeros(shape, bool))
     tracemalloc.start()
