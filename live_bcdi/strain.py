@@ -10,38 +10,10 @@ from scipy import ndimage
 from skimage.restoration import unwrap_phase
 
 from .geometry import direct_basis_nm
-from .types import BoolArray, ComplexArray, DiffractionVolume, FloatArray, LabImage, ScanError
+from .orthogonal import Method, Window, apodised, orthogonalise
+from .types import BoolArray, ComplexArray, DiffractionVolume, FloatArray, LabImage
 
 Object = ComplexArray
-_MARGIN_VOXELS = 4
-_LONGEST = 512
-
-
-def orthogonalise(
-    density: Object, basis_nm: NDArray[np.float64], *, voxel_nm: float | None = None, threshold: float = 0.05
-) -> tuple[NDArray[np.complex64], float]:
-    """The object (rocking, row, column) on cubic voxels along lab x, y, z; returns it and the voxel in nm.
-
-    `basis_nm` has the lab vector of one voxel step in each column. The box holds every voxel above
-    `threshold` of the maximum, its |S|^2 centre of mass at n//2. Interpolation is linear in the complex value.
-    The voxel defaults to the shortest of the basis. Raises ScanError where the object fills no box.
-    """
-    modulus = np.abs(density)
-    inside = np.argwhere(modulus > threshold * modulus.max())
-    if not len(inside):
-        raise ScanError("the object is zero everywhere; there is nothing to orthogonalise")
-    middle = np.array([n // 2 for n in density.shape])
-    power = modulus[tuple(inside.T)].astype(np.float64) ** 2
-    lab = (inside - middle) @ basis_nm.T
-    centre = np.average(lab, axis=0, weights=power)
-    step = float(np.linalg.norm(basis_nm, axis=0).min()) if voxel_nm is None else voxel_nm
-    half = np.ceil(np.abs(lab - centre).max(axis=0) / step).astype(int) + _MARGIN_VOXELS
-    if 2 * half.max() > _LONGEST:
-        raise ScanError(f"the object spans {2 * half.max()} voxels of {step:.3g} nm; give a larger voxel")
-    grid = np.stack(np.meshgrid(*[np.arange(-h, h) * step for h in half], indexing="ij"))
-    to_index = np.linalg.inv(basis_nm)
-    where = np.tensordot(to_index, grid + centre[:, None, None, None], axes=1) + middle[:, None, None, None]
-    return np.asarray(ndimage.map_coordinates(density, where, order=1, cval=0), np.complex64), step
 
 
 def crystal_support(density: Object, threshold: float = 0.3) -> BoolArray:
@@ -93,15 +65,17 @@ def lab_image(
     slopes: tuple[float, float, float],
     volume: DiffractionVolume,
     *,
-    voxel_nm: float | None = None,
     threshold: float = 0.3,
+    method: Method = "linear",
+    window: Window = "none",
 ) -> LabImage:
     """The crystal in the lab frame from an object whose phase ramp `slopes` (radians a voxel) was taken out.
 
     The ramp is a difference between the voxel n//2 and the mean lattice: it goes into `q_centre_invA`.
     """
     shape = (density.shape[0], density.shape[1], density.shape[2])
-    cubic, step = orthogonalise(density, direct_basis_nm(volume.q_steps_invA, shape), voxel_nm=voxel_nm)
+    seen = apodised(density, window)
+    cubic, step = orthogonalise(seen, direct_basis_nm(volume.q_steps_invA, shape), method=method)
     support = crystal_support(cubic, threshold)
     cubic, support = _recentred(cubic, support)
     q_centre = volume.q_centre_invA + volume.q_steps_invA @ (np.asarray(slopes) * np.asarray(shape) / (2 * np.pi))

@@ -6,7 +6,7 @@ from scipy import ndimage
 
 from live_bcdi import strain
 from live_bcdi.geometry import direct_basis_nm
-from live_bcdi.types import DiffractionVolume, ScanError
+from live_bcdi.types import DiffractionVolume
 
 Q = np.array([1.2, 2.1, -0.9])  # |Q| = 2.58 per ångström, along no axis
 LENGTH = float(np.linalg.norm(Q))
@@ -137,10 +137,3 @@ def test_crystal_is_the_largest_piece():
     support = strain.crystal_support(density, 0.3)
     assert support.sum() == 1000
     assert not support[15:].any()
-
-
-def test_nothing_and_too_much_are_said():
-    with pytest.raises(ScanError, match="zero everywhere"):
-        strain.orthogonalise(np.zeros(SHAPE, complex), direct_basis_nm(STEPS, SHAPE))
-    with pytest.raises(ScanError, match="larger voxel"):
-        strain.orthogonalise(strained(0.0), direct_basis_nm(STEPS, SHAPE), voxel_nm=0.1)
