@@ -36,8 +36,8 @@ def orthogonalise(
 
     `basis_nm` has the lab vector of one voxel step in each column. The box holds every voxel above `threshold`
     of the maximum, its |S|^2 centre of mass at n//2. The voxel defaults to the shortest of the basis. "linear"
-    interpolates the complex value, which damps what rings at sharp edges; "fourier" is exact for what was measured,
-    ringing included (`apodised` damps it). Raises ScanError where the object fills no box.
+    interpolates the complex value, which damps what rings at sharp edges; "fourier" is exact for what was
+    measured, ringing included (`apodised` damps it). Raises ScanError where the object fills no box.
     """
     where, step = _lab_grid(density, basis_nm, voxel_nm, threshold)
     if method == "linear":
@@ -49,8 +49,8 @@ def orthogonalise(
 
 
 def fourier_sum(density: ComplexArray, where: NDArray[np.float64]) -> NDArray[np.complex128]:
-    """S(m) = sum over k of A(k) exp(2 pi i k.m / N) / N at fractional voxels m = `where` (3, ...) from n//2, A being
-    the transform of the object: what its samples say of it between them. Zero outside the array."""
+    """S(m) = sum over k of A(k) exp(2 pi i k.m / N) / N at fractional voxels m = `where` (3, ...) from n//2, A
+    being the transform of the object: what its samples say of it between them. Zero outside the array."""
     amplitude = fft.fftshift(fft.fftn(fft.ifftshift(density.astype(np.complex128)))) / density.size
     size = np.reshape(density.shape, (3,) + (1,) * (where.ndim - 1))
     inside = ((where >= -(size // 2)) & (where <= (size - 1) // 2)).all(axis=0)

@@ -1,0 +1,51 @@
+"""What a displacement field says of the lattice planes: their tilt, shear and spacing, as functions of `LabImage`.
+
+The gradient of u_h has one component along h, the normal strain that `LabImage` holds, and two across it, which a
+single reflection shows as well: how the planes tilt and shear (Gorobtsov & Singer 2022).
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .strain import phase_gradient
+from .types import FloatArray, LabImage, ScanError, Vector
+
+
+def displacement_gradient(lab: LabImage, direction: FloatArray) -> NDArray[np.float32]:
+    """d u_h / dx along the lab vector `direction` (3,), without unwrapping, NaN outside the support.
+
+    Its mean is zero, as the mean tilt of the planes is in `q_centre_invA`. Along h it is `LabImage.strain`.
+    """
+    length = float(np.linalg.norm(direction))
+    if not length > 0:
+        raise ScanError("the displacement gradient needs a direction other than zero")
+    unit = np.asarray(direction, float) / length
+    slope = np.tensordot(unit, phase_gradient(lab.density, lab.support), axes=1)
+    q_length = float(np.linalg.norm(lab.q_centre_invA))
+    gradient = np.where(lab.support, -slope / (q_length * lab.voxel_nm * 10), np.nan)
+    return np.asarray(gradient - np.nanmean(gradient), np.float32)
+
+
+def shear_axes(lab: LabImage, reference: Vector = (0.0, 0.0, 1.0)) -> NDArray[np.float64]:
+    """Two lab unit vectors (2, 3) across h: the part of `reference` (the beam, by default) that is across h, and
+    h x that one, so that (first, second, h) is right-handed."""
+    h = lab.q_centre_invA / np.linalg.norm(lab.q_centre_invA)
+    first = np.asarray(reference, float) - (np.asarray(reference, float) @ h) * h
+    if np.linalg.norm(first) < 1e-6:
+        raise ScanError("the reference of the shear axes lies along h; give another")
+    first /= np.linalg.norm(first)
+    return np.stack([first, np.cross(h, first)])
+
+
+def shear_gradients(lab: LabImage, reference: Vector = (0.0, 0.0, 1.0)) -> NDArray[np.float32]:
+    """(2, x, y, z): d u_h / dx along each of `shear_axes`, NaN outside the support."""
+    return np.stack([displacement_gradient(lab, axis) for axis in shear_axes(lab, reference)])
+
+
+def d_spacing_angstrom(lab: LabImage) -> NDArray[np.float64]:
+    """Lattice spacing d_0 (1 + strain) of the diffracting planes, d_0 = 2 pi / |h|; NaN outside the support.
+
+    As accurate as the detector's calibration: an arm that points a few pixels aside scales the whole map.
+    """
+    spacing = 2 * np.pi / float(np.linalg.norm(lab.q_centre_invA))
+    return np.asarray(spacing * (1 + lab.strain.astype(np.float64)))
