@@ -164,6 +164,7 @@ def _retrieve(source: str, settings: Config, chosen: dict[str, Any], *, quiet: b
     """The result and the name of what `source` means."""
     from .phasing import phase as retrieve
     from .pipeline import reconstruct
+    from .refraction import corrected, material_of
     from .transport.arrays import is_array_file, read_pattern
 
     path = Path(source)
@@ -179,7 +180,8 @@ def _retrieve(source: str, settings: Config, chosen: dict[str, Any], *, quiet: b
             progress=lambda fraction, what: bar.update(task, completed=fraction, description=what),
             **chosen,
         )
-    return result, scan.name
+    material = material_of(settings.sample.formula, settings.sample.density_g_cm3)
+    return corrected(result, scan.geometry, material), scan.name
 
 
 def _scan_of(path: Path, settings: Config) -> RockingScan:

@@ -73,10 +73,16 @@ class DetectorConfig(_Table):
 
 
 class SampleConfig(_Table):
-    """What is on the stage now; `live-bcdi import --hkl` and a plan's `md` override it."""
+    """What is on the stage now; `live-bcdi import --hkl` and a plan's `md` override it.
+
+    With a chemical `formula` (and `density_g_cm3`, unless it is an element) refraction and absorption come off the
+    image in the lab frame.
+    """
 
     name: str = ""
     hkl: Vector | None = None
+    formula: str | None = None
+    density_g_cm3: float | None = Field(default=None, gt=0)
 
 
 class SpecConfig(_Table):

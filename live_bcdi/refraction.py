@@ -26,6 +26,11 @@ class Material:
     density_g_cm3: float | None = None
 
 
+def material_of(formula: str | None, density_g_cm3: float | None) -> Material | None:
+    """The material of a configuration's `[sample]` table; None without a formula."""
+    return None if formula is None else Material(formula=formula, density_g_cm3=density_g_cm3)
+
+
 def susceptibility(material: Material, energy_kev: float) -> complex:
     """chi_0 = -2 delta + 2 i beta from the Chantler tables (xraydb); Im chi_0 >= 0 absorbs.
 

@@ -19,6 +19,7 @@ from live_bcdi.config import PhasingConfig
 from live_bcdi.jobs import JobPool
 from live_bcdi.log import about_run
 from live_bcdi.pipeline import reconstruct
+from live_bcdi.refraction import Material, corrected, material_of
 from live_bcdi.stream import journal
 from live_bcdi.stream.assembler import Assembler
 from live_bcdi.stream.run import is_rocking_run, run_plan
@@ -49,7 +50,9 @@ def run(service: Service) -> None:
         refiner.pool.shutdown()
 
 
-def refine_run(ticket: Mapping[str, Any], results: Path, settings: PhasingConfig) -> dict[str, Any]:
+def refine_run(
+    ticket: Mapping[str, Any], results: Path, settings: PhasingConfig, material: Material | None = None
+) -> dict[str, Any]:
     """The job: frames of a finished run -> result file. Runs in a worker process.
 
     Returns the summary that is published: run, name, chi, resolution_nm, frames, num, missing, seconds, file.
@@ -62,6 +65,7 @@ def refine_run(ticket: Mapping[str, Any], results: Path, settings: PhasingConfig
     result = reconstruct(
         scan, recipe=settings.recipe, starts=settings.starts, seed=settings.seed, threads=settings.threads
     )
+    result = corrected(result, scan.geometry, material)
     plan = assembler.plan
     path = _free_path(results, f"{plan.name}_{plan.run[:8]}")
     write_result(path, result, scan_name=scan.name, run=plan.run, links={"frames": str(ticket["file"])})
@@ -156,7 +160,9 @@ class Refiner:
             return
         _write_json(path, {**ticket, "tries": ticket["tries"] + 1})
         about_run("refine", run).info("refinement begins")
-        job = self.pool.submit(refine_run, ticket, self._results, self._service.config.phasing)
+        config = self._service.config
+        material = material_of(config.sample.formula, config.sample.density_g_cm3)
+        job = self.pool.submit(refine_run, ticket, self._results, config.phasing, material)
         self._job = (path, job)
 
     def _finish(self, path: Path, future: Future[dict[str, Any]]) -> None:
