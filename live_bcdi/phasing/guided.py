@@ -15,12 +15,13 @@ from .kernels_numpy import Object
 from .operators import Guide
 from .recipe import Operator, Recipe, Sequence, parse
 
-# ER settles the random phases and RAAR finds the object while the support tightens as it appears. The starts
-# end in different local minima a few per cent apart; two generations of guidance bring them to the best one's,
-# and the last ER take the feedback out, so that the object is the projection onto its support. With HIO in the
-# place of RAAR some starts of S0054 stay in a poorer minimum (chi 0.0126 against 0.0112).
+# ER settles the random phases and HIO finds the object while the support tightens as it appears. The starts end
+# in different local minima a few per cent apart; two generations of guidance bring them to the best one's, and
+# the last ER take the feedback out, so that the object is the projection onto its support. HIO first and RAAR
+# after: with RAAR first, 7 of 30 simulated scans ended more than 0.15 rad from the truth, with HIO first 1 of 30;
+# with HIO after, some starts of S0054 stay at chi 0.0126 instead of 0.0112.
 DEFAULT_RECIPE = (
-    "20*ER + 6*(20*RAAR + ShrinkWrap(sigma=2, threshold=0.15)) + 10*ER"
+    "20*ER + 6*(20*HIO + ShrinkWrap(sigma=2, threshold=0.15)) + 10*ER"
     " + Guide + 2*(20*RAAR + 5*ER + ShrinkWrap) + 10*ER"
     " + Guide + 2*(20*RAAR + 5*ER + ShrinkWrap) + 40*ER"
 )

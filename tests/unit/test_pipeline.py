@@ -28,7 +28,8 @@ def simulated(request):
 
 @pytest.fixture(scope="module")
 def result(simulated):
-    return reconstruct(simulated[0], starts=3, seed=0)
+    # the default number of starts: with 3, two seeds of ten end in a wrong minimum on 34idc, with 5 none of ten
+    return reconstruct(simulated[0], seed=0)
 
 
 def test_the_truth_comes_back(simulated, result):
@@ -100,7 +101,7 @@ def measured(s0054):
 
 @pytest.fixture(scope="module")
 def gold(measured):
-    return reconstruct(measured, starts=2, seed=0, threads=2)
+    return reconstruct(measured, seed=0, threads=2)  # the defaults: 37 CPU-s
 
 
 def test_s0054_peak_is_where_it_was_measured(measured, gold):
@@ -129,4 +130,5 @@ def test_s0054_is_a_compact_crystal_of_the_known_size(gold):
 def test_s0054_fits_the_counts_as_well_as_cohere(gold):
     """cohere's own recipe reaches 0.0118 to 0.0125 at 128^3 after 620 iterations."""
     assert gold.volume.intensity.shape == (128, 128, 128)
-    assert gold.chi < 0.0125
+    assert gold.chi < 0.0118
+    assert gold.metrics["first_mode"] > 0.95
