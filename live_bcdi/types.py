@@ -19,8 +19,15 @@ ComplexArray: TypeAlias = NDArray[np.complexfloating[Any, Any]]
 FrameArray: TypeAlias = NDArray[np.integer[Any]] | FloatArray
 
 
+UNIT_TOLERANCE = 1e-6  # six digits, as people write directions into files
+
+
 class ScanError(ValueError):
     """A scan, file or setting that cannot be used; the message says what is wrong and what to do."""
+
+
+class StorageError(ScanError):
+    """A file that could not be written now; with room on the disk the same will work."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,9 +66,31 @@ class Geometry:
         for circle in (*self.sample, *self.arm):
             if not np.isfinite(circle.angle_deg):
                 raise ScanError(f"geometry: motor {circle.motor!r} has no finite position")
+            _check_unit(f"the axis of motor {circle.motor!r}", circle.axis)
         if self.rocking not in [circle.motor for circle in self.sample]:
             names = ", ".join(circle.motor for circle in self.sample)
             raise ScanError(f"geometry: rocking motor {self.rocking!r} is not a sample circle; they are {names}")
+        self._check_detector()
+
+    def _check_detector(self) -> None:
+        if not (np.isfinite(self.pixel_um).all() and min(self.pixel_um) > 0):
+            raise ScanError(f"geometry: both pixel_um must be positive, not {self.pixel_um}")
+        if not np.isfinite(self.arm_pixel).all():
+            raise ScanError(f"geometry: arm_pixel must be two finite numbers, not {self.arm_pixel}")
+        directions = (self.row_direction, self.column_direction, self.beam_direction)
+        for name, vector in zip(("row_direction", "column_direction", "beam_direction"), directions, strict=True):
+            _check_unit(name, vector)
+        if abs(np.linalg.det(directions)) < UNIT_TOLERANCE:
+            raise ScanError(
+                "geometry: row_direction, column_direction and beam_direction lie in one plane, so that the detector"
+                f" would be a line seen along the beam: {directions}"
+            )
+
+
+def _check_unit(what: str, vector: Vector) -> None:
+    length = float(np.linalg.norm(vector))
+    if not abs(length - 1) <= UNIT_TOLERANCE:
+        raise ScanError(f"geometry: {what} must be a vector of length 1, not {vector}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

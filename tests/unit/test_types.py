@@ -49,6 +49,39 @@ def test_rocking_must_be_a_sample_circle(geometry):
         replace(geometry, rocking="delta")
 
 
+@pytest.mark.parametrize("vector", [(0.0, 0.0, 0.0), (0.0, 2.0, 0.0), (0.0, np.nan, 1.0), (0.0, 1.0 + 2e-6, 0.0)])
+def test_axes_and_directions_are_unit_vectors(geometry, vector):
+    turned = replace(geometry.arm[0], axis=vector)
+    with pytest.raises(ScanError, match="the axis of motor 'delta' must be a vector of length 1"):
+        replace(geometry, arm=(turned,))
+    for name in ("beam_direction", "row_direction", "column_direction"):
+        with pytest.raises(ScanError, match=f"{name} must be a vector of length 1"):
+            replace(geometry, **{name: vector})
+
+
+def test_a_direction_of_six_digits_is_one(geometry):
+    replace(geometry, beam_direction=(0.707107, 0.0, 0.707107))
+
+
+@pytest.mark.parametrize("name", ["beam_direction", "row_direction"])
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_a_detector_seen_edge_on_is_none(geometry, name, sign):
+    with pytest.raises(ScanError, match="lie in one plane"):
+        replace(geometry, **{name: (sign, 0.0, 0.0)})
+
+
+@pytest.mark.parametrize("pixel", [(0.0, 55.0), (55.0, -1.0), (np.nan, 55.0), (55.0, np.inf)])
+def test_pixels_have_a_size(geometry, pixel):
+    with pytest.raises(ScanError, match="both pixel_um must be positive"):
+        replace(geometry, pixel_um=pixel)
+
+
+@pytest.mark.parametrize("pixel", [(np.nan, 1.0), (1.0, np.inf)])
+def test_the_arm_points_at_a_finite_pixel(geometry, pixel):
+    with pytest.raises(ScanError, match="arm_pixel must be two finite numbers"):
+        replace(geometry, arm_pixel=pixel)
+
+
 @pytest.mark.parametrize("shape", [(4, 5), (3, 4, 5, 1)])
 def test_frames_must_be_a_volume(scan, shape):
     with pytest.raises(ScanError, match="frames must be"):
