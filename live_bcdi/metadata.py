@@ -6,6 +6,7 @@ only dict, list, str, int, float, bool and None. `docs/file-format.md` lists its
 
 import base64
 import json
+import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -17,6 +18,8 @@ from pydantic import TypeAdapter, ValidationError
 from .types import BoolArray, FloatArray, FrameArray, Geometry, RockingScan, ScanError, Vector
 
 T = TypeVar("T")
+
+STEM_LENGTH = 64  # with a uid and a number after it far below the 255 bytes of a file name
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +51,12 @@ class _ScanTable:
     bad_pixels: _PackedMask | None = None
     flatfield: _PackedFlat | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
+
+
+def file_stem(name: str) -> str:
+    """The beginning of a file name for what is called `name`: ASCII letters, digits, `_`, `-` and inner dots, from
+    1 to 64 of them. Two names may give the same; what makes a file unique comes after it."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", name)[:STEM_LENGTH].strip("._-") or "scan"
 
 
 def geometry_to_dict(geometry: Geometry) -> dict[str, object]:

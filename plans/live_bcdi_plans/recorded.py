@@ -28,7 +28,7 @@ from ophyd_async.core import (
 )
 from ophyd_async.sim import SimMotor
 
-from live_bcdi.metadata import scan_metadata
+from live_bcdi.metadata import file_stem, scan_metadata
 from live_bcdi.transport.hdf5 import ANGLE_PATH, DATA_PATH, MONITOR_PATH, FrameWriter
 from live_bcdi.transport.zmq import FramePublisher
 from live_bcdi.types import Frame, RockingScan
@@ -174,7 +174,7 @@ class _Data(DetectorDataLogic):
 
     async def prepare_unbounded(self, datakey_name: str) -> StreamableDataProvider:
         self.camera.run = await self.detector.run.get_value()
-        path = self.directory / f"{self.camera.scan.name}_{self.camera.run[:8]}.h5"
+        path = self.directory / f"{file_stem(self.camera.scan.name)}_{self.camera.run[:8]}.h5"
         self.camera.open_file(path)
         image = self.camera.scan.intensity[0]
         scalars = {"angle": ANGLE_PATH, "monitor": MONITOR_PATH}

@@ -8,6 +8,7 @@ import pytest
 
 from live_bcdi.metadata import (
     check_scan_metadata,
+    file_stem,
     geometry_from_dict,
     geometry_to_dict,
     scan_from_metadata,
@@ -132,3 +133,28 @@ def test_damaged_mask(scan, packed):
         packed = table["bad_pixels"] | {"shape": packed["shape"]}
     with pytest.raises(ScanError, match="bad_pixels cannot be unpacked"):
         scan_from_metadata(table | {"bad_pixels": packed}, intensity=scan.intensity, angles_deg=scan.angles_deg)
+
+
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [
+        ("S0054", "S0054"),
+        ("gold/111", "gold_111"),
+        ("../../etc/passwd", "etc_passwd"),
+        ("crystal 3, Å\n", "crystal_3"),
+        ("a.b-c_d", "a.b-c_d"),
+        (".hidden", "hidden"),
+        ("C:\\scan\x00", "C_scan"),
+        ("", "scan"),
+        ("..", "scan"),
+        ("金", "scan"),
+    ],
+)
+def test_a_name_as_the_beginning_of_a_file_name(name, stem):
+    assert file_stem(name) == stem
+
+
+@pytest.mark.parametrize("name", ["x" * 1000, "x" * 63 + "/y", "." * 70 + "x"])
+def test_a_stem_is_short_and_never_empty(name):
+    assert 1 <= len(file_stem(name)) <= 64
+    assert file_stem(name)[-1] not in "._-"

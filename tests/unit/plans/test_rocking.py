@@ -1,5 +1,7 @@
 """The plans, run by a real RunEngine on recorded devices: what they write, emit and send."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from bluesky import RunEngine
@@ -74,6 +76,14 @@ def test_documents_file_and_stream_agree_with_the_recording(beamline, plan, expo
         assembler.add(frame)
     np.testing.assert_array_equal(assembler.scan().intensity, SCAN.intensity)
     np.testing.assert_array_equal(assembler.scan().angles_deg, SCAN.angles_deg)
+
+
+def test_a_scan_name_with_a_slash_is_no_folder(beamline, tmp_path):
+    engine, detector, axis, _, _ = beamline
+    detector.camera.scan = replace(SCAN, name="gold/111")
+    engine(rocking_scan(detector, axis, *points(), md={KEY: scan_metadata(detector.camera.scan)}))
+    (path,) = tmp_path.glob("gold_111_*.h5")
+    assert read_scan(path).name == "gold/111"
 
 
 def test_a_step_scan_records_the_motor(beamline):
