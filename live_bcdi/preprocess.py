@@ -3,11 +3,15 @@
 Nothing is rolled around: where the peak is off the middle, the volume is padded with masked voxels.
 """
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from . import geometry
+from .aliens import find_aliens
+from .cleaning import background_counts, flashes, without_background
 from .types import BoolArray, DiffractionVolume, FloatArray, FrameArray, RockingScan, ScanError
 
 Shape = tuple[int, int, int]
@@ -140,7 +144,7 @@ def rocking_grid_deg(angles_deg: FloatArray, have: BoolArray) -> tuple[float, fl
 
 
 def scan_mask(scan: RockingScan, have: BoolArray) -> BoolArray:
-    """True for voxels not to be used: bad, dead, hot, saturated, negative (gap codes), missing frames."""
+    """True for voxels not to be used: bad, dead, hot, flashing, saturated, negative (gap codes), missing."""
     intensity = scan.intensity
     pixels = dead_pixels(intensity) | hot_pixels(intensity, have)
     if scan.bad_pixels is not None:
@@ -148,17 +152,25 @@ def scan_mask(scan: RockingScan, have: BoolArray) -> BoolArray:
     if scan.flatfield is not None:
         pixels = pixels | ~(scan.flatfield > _NO_RESPONSE)
     mask = np.broadcast_to(pixels, intensity.shape) | ~have[:, None, None] | (intensity < 0)
+    mask = mask | flashes(intensity)
     if scan.saturation_counts is not None:
         mask = mask | (intensity >= scan.saturation_counts)
     return np.asarray(mask)
 
 
 def diffraction_volume(
-    scan: RockingScan, *, shape: Shape | None = None, binning: Shape | None = None
+    scan: RockingScan,
+    *,
+    shape: Shape | None = None,
+    binning: Shape | None = None,
+    aliens: bool = False,
+    background: float | Literal["corners"] = 0.0,
 ) -> DiffractionVolume:
     """The centred, masked, monitor-corrected volume of a scan, with its place in reciprocal space.
 
     `shape` is that of the result, after `binning`; both have defaults from the data (`default_shape`).
+    `aliens` masks intensity of other crystals (`find_aliens`); `background` is taken off every voxel, in counts or
+    as the scan's own corners have it.
     Raises ScanError for uneven angles, NaN counts, a scan without counts.
     """
     have = np.ones(len(scan.intensity), bool) if scan.have is None else np.asarray(scan.have, bool)
@@ -172,6 +184,11 @@ def diffraction_volume(
     response = 1.0 if scan.flatfield is None else np.where(scan.flatfield > _NO_RESPONSE, scan.flatfield, 1.0)
     intensity = np.where(mask, 0, scan.intensity * scale[:, None, None] / response).astype(np.float32)
     centre = find_centre(intensity, mask)
+    if aliens:
+        mask = mask | find_aliens(intensity, mask, centre)[0]
+    if background:
+        level = background_counts(intensity, mask) if background == "corners" else float(background)
+        intensity = without_background(intensity, level)
     middle = (round(centre[0]), round(centre[1]), round(centre[2]))
     factors = binning or (1, 1, 1)
     size = shape or default_shape(scan.intensity.shape, middle, factors)
