@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +17,9 @@ from .types import ScanError
 
 LISTEN_S = 2.5  # two heartbeats: who is up has spoken by then
 DELIVERY_S = 60.0  # a result that Tiled has not taken by then is reported as waiting on disk
+SILENT_S = 60.0  # no heartbeat of anybody: the system is gone
+IDLE_S = 90.0  # refine is ready, with nothing to do, and no result came: it will not come
+ABORT_S = 10.0
 
 
 class Watcher(Protocol):
@@ -34,16 +37,22 @@ class _Attached:
     def watch(self, timeout_s: float = 0.5) -> Iterator[Update]:
         return self._updates.receive(timeout_s)
 
+    def close(self) -> None:
+        self._updates.close()
+
 
 @contextmanager
 def running_system(config_path: Path) -> Iterator[Watcher]:
     """The system that is up with this configuration, or one that lives as long as the block."""
     attached = _Attached(load_config(config_path).stream.updates_out)
-    deadline_s = time.monotonic() + LISTEN_S
-    while time.monotonic() < deadline_s:
-        if any(update.topic == "health" for update in attached.watch(0.2)):
-            yield attached
-            return
+    try:
+        deadline_s = time.monotonic() + LISTEN_S
+        while time.monotonic() < deadline_s:
+            if any(update.topic == "health" for update in attached.watch(0.2)):
+                yield attached
+                return
+    finally:
+        attached.close()
     with Supervisor(config_path) as supervisor:
         yield supervisor
 
@@ -56,7 +65,10 @@ def play(system: Watcher, scan_file: Path, config_path: Path, *, rate_hz: float,
     """
     command = [sys.executable, "-m", "live_bcdi.cli", "acquire", str(scan_file), "--config", str(config_path)]
     plan = subprocess.Popen(
-        [*command, "--rate", str(rate_hz), *(["--fly"] if fly else [])], stdout=subprocess.PIPE, text=True
+        [*command, "--rate", str(rate_hz), *(["--fly"] if fly else [])],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # Ctrl-C is for us; the plan is told once, and ends its run
     )
     told = _Told()
     try:
@@ -67,10 +79,19 @@ def play(system: Watcher, scan_file: Path, config_path: Path, *, rate_hz: float,
         assert plan.stdout is not None, "opened as a pipe"
         run = str(json.loads(plan.stdout.read().splitlines()[-1])["run"])
     finally:
-        if plan.poll() is None:
-            plan.terminate()
-            plan.wait()
+        _end(plan)
     return told.wait_for(run, system)
+
+
+def _end(plan: subprocess.Popen[str]) -> None:
+    """Let a plan that still runs abort its run and close its file."""
+    if plan.poll() is None:
+        plan.terminate()
+        try:
+            plan.wait(ABORT_S)
+        except subprocess.TimeoutExpired:
+            plan.kill()
+            plan.wait()
 
 
 class _Told:
@@ -78,18 +99,37 @@ class _Told:
 
     def __init__(self) -> None:
         self._said: dict[tuple[str, str], dict[str, Any]] = {}
+        self._heard_s = self._busy_s = time.monotonic()
 
     def take(self, updates: Iterator[Update]) -> None:
         for update in updates:
             if update.topic in ("live", "result"):
                 self._said[update.run, update.topic] = dict(update.fields)
+            elif update.topic == "health":
+                self._hear(update.fields)
+
+    def _hear(self, health: Mapping[str, Any]) -> None:
+        self._heard_s = time.monotonic()
+        if health.get("service") == "refine" and (health.get("state") != "ready" or health.get("detail")):
+            self._busy_s = self._heard_s
+
+    def _check_hope(self, run: str) -> None:
+        """Raises ScanError where nobody is left to make the result of a run."""
+        now_s = time.monotonic()
+        if now_s - self._heard_s > SILENT_S:
+            raise ScanError(f"run {run[:8]}: no service has said anything for {SILENT_S:.0f} s; is the system up?")
+        if now_s - self._busy_s > IDLE_S:
+            raise ScanError(f"run {run[:8]}: refine has nothing to do and no result came; its log says why")
 
     def wait_for(self, run: str, system: Watcher) -> dict[str, Any]:
+        """What was said of the run in the end. Raises ScanError where there is and will be no result."""
         delivered_by_s = None
+        self._busy_s = time.monotonic()
         while True:
             self.take(system.watch(0.2))
             result = self._said.get((run, "result"))
             if result is None:
+                self._check_hope(run)
                 continue
             if result.get("error"):
                 raise ScanError(f"no result of run {run[:8]}: {result['error']}")

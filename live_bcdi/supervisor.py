@@ -20,6 +20,7 @@ logger = logging.getLogger("supervisor")
 SERVICES = ("broker", "tiled_server", "archiver", "live", "refine", "page")
 START_S = 90.0  # imports of torch-sized libraries on a cold disk with two cores
 END_S = 10.0
+SILENT_S = 90.0  # a service beats every second; Tiled's client may keep one waiting for half a minute
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 
 
@@ -31,6 +32,7 @@ class _Child:
     start_again_s: float = 0.0
     ready: bool = False
     started_s: float = field(default_factory=time.monotonic)
+    heard_s: float = field(default_factory=time.monotonic)
 
 
 class Supervisor:
@@ -70,16 +72,19 @@ class Supervisor:
     def watch(self, timeout_s: float = 0.5) -> Iterator[Update]:
         """Updates within `timeout_s`; on the way, restart what died. Call it in a loop."""
         assert self._updates is not None, "use the supervisor as a context manager"
+        updates = list(self._updates.receive(timeout_s))
+        for update in updates:
+            self._note(update)
         for child in self._children:
             self._keep_alive(child)
-        for update in self._updates.receive(timeout_s):
-            self._note(update)
-            yield update
+        yield from updates
 
     def _note(self, update: Update) -> None:
-        if update.topic == "health" and update.fields.get("state") == "ready":
-            for child in self._children:
-                child.ready |= child.name == update.fields.get("service")
+        if update.topic != "health" or update.fields.get("state") == "failed":
+            return
+        for child in self._children:
+            if child.name == update.fields.get("service"):
+                child.ready, child.heard_s = True, time.monotonic()
 
     def _start(self, child: _Child) -> None:
         command = (sys.executable, "-m", "live_bcdi.cli", "service")
@@ -89,7 +94,7 @@ class Supervisor:
             stdin=subprocess.PIPE,
             start_new_session=True,
         )
-        child.started_s = time.monotonic()
+        child.started_s = child.heard_s = time.monotonic()
 
     def _wait_until_ready(self) -> None:
         deadline_s = time.monotonic() + START_S
@@ -107,6 +112,11 @@ class Supervisor:
             if time.monotonic() >= child.start_again_s:
                 self._start(child)
             return
+        silent_s = time.monotonic() - child.heard_s
+        if child.process.poll() is None and silent_s > SILENT_S:
+            logger.error("%s said nothing for %.0f s and is killed", child.name, silent_s)
+            child.process.kill()
+            child.process.wait()
         status = child.process.poll()
         if status is None:
             return

@@ -82,8 +82,8 @@ class Geometry:
             _check_unit(name, vector)
         if abs(np.linalg.det(directions)) < UNIT_TOLERANCE:
             raise ScanError(
-                "geometry: row_direction, column_direction and beam_direction lie in one plane, so that the detector"
-                f" would be a line seen along the beam: {directions}"
+                "geometry: row_direction, column_direction and beam_direction lie in one plane, so that the"
+                f" detector would be a line seen along the beam: {directions}"
             )
 
 

@@ -1,7 +1,5 @@
 """The broker: bluesky's 0MQ proxy for documents, and a plain one for updates. Holds no state."""
 
-import threading
-
 import zmq
 from bluesky.callbacks.zmq import Proxy
 
@@ -11,11 +9,11 @@ from .service import BEAT_S, Service
 def run(service: Service) -> None:
     stream = service.config.stream
     documents = Proxy(in_address=stream.documents_in, out_address=stream.documents_out)
-    threading.Thread(target=documents.start, daemon=True).start()
+    service.thread(documents.start)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
     incoming, outgoing = context.socket(zmq.XSUB), context.socket(zmq.XPUB)
     incoming.bind(stream.updates_in)
     outgoing.bind(stream.updates_out)
-    threading.Thread(target=zmq.proxy, args=(incoming, outgoing), daemon=True).start()
+    service.thread(lambda: zmq.proxy(incoming, outgoing))
     while not service.stopping.wait(BEAT_S / 2):
         service.beat()

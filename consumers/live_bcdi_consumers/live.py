@@ -27,7 +27,8 @@ from .files import frame_file_of
 from .service import Service
 from .views import estimate_update
 
-EARLY_FRAMES = 256  # frames may overtake their start document; it follows within milliseconds
+EARLY_FRAMES = 16  # frames may overtake their start document; it follows within milliseconds
+LAST_FRAMES_S = 2.0
 
 
 def run(service: Service) -> None:
@@ -43,14 +44,24 @@ def run(service: Service) -> None:
             for frame in frames.receive(0):
                 watch.frame(frame)
             for name, doc in documents.receive(0):
-                if name == "stop":  # its frames were sent before it, on another socket
-                    for frame in frames.receive(0):
-                        watch.frame(frame)
+                if name == "stop":
+                    _take_what_waits(frames, watch)
                 watch.document(name, doc)
             watch.tell()
             service.beat(detail=watch.detail)
     finally:
         watch.estimator.shutdown()
+
+
+def _take_what_waits(frames: FrameSubscriber, watch: "Watch") -> None:
+    """A run's frames were sent before its stop, on another socket; what takes longer is refilled from the file."""
+    until_s = time.monotonic() + LAST_FRAMES_S
+    waiting = True
+    while waiting and time.monotonic() < until_s:
+        waiting = False
+        for frame in frames.receive(0.02):
+            waiting = True
+            watch.frame(frame)
 
 
 @dataclass(slots=True)
@@ -88,15 +99,18 @@ class Watch:
     def _start(self, doc: dict[str, Any]) -> None:
         try:
             plan = run_plan(doc)
+            self._current = _Current(live=LiveRun(plan, time.monotonic))
         except ScanError as error:
             self._service.notice("error", str(error), run=str(doc.get("uid", "")))
             return
-        self._current = _Current(live=LiveRun(plan, time.monotonic))
         fields = {"state": "started", "name": plan.name, "sample": plan.scan.get("sample"), "num": plan.num}
         span = {"hkl": plan.scan.get("hkl"), "start_deg": plan.start_deg, "stop_deg": plan.stop_deg}
         self._service.updates.send(Update(topic="run", run=plan.run, fields={**fields, **span}))
-        while self._early:
-            self.frame(self._early.popleft())
+        early = list(self._early)
+        self._early.clear()
+        for frame in early:
+            if frame.run == plan.run:
+                self.frame(frame)
 
     def frame(self, frame: Frame) -> None:
         current = self._current

@@ -1,11 +1,10 @@
 """The page: updates from the broker to whoever has a browser open."""
 
-import threading
-
 import uvicorn
 
 from live_bcdi.dashboard import Hub, page_server
 from live_bcdi.transport.zmq import UpdateSubscriber
+from live_bcdi.types import ScanError
 
 from .service import BEAT_S, Service
 
@@ -14,8 +13,7 @@ def run(service: Service) -> None:
     page = service.config.page
     hub = Hub()
     server = page_server(hub, title=service.config.beamline, host=page.host, port=page.port)
-    feed = threading.Thread(target=_feed, args=(service, hub, server), daemon=True)
-    feed.start()
+    feed = service.thread(_feed, service, hub, server)
     server.run()
     service.stopping.set()
     feed.join(timeout=2)
@@ -25,7 +23,10 @@ def _feed(service: Service, hub: Hub, server: uvicorn.Server) -> None:
     updates = UpdateSubscriber(service.config.stream.updates_out)
     while not service.stopping.is_set():
         for update in updates.receive(BEAT_S / 2):
-            hub.publish(update)
+            try:
+                hub.publish(update)
+            except ScanError as error:
+                service.log.warning("an update was not shown: %s", error)
         if server.started:
             service.beat(detail=f"http://{service.config.page.host}:{service.config.page.port}")
     server.should_exit = True

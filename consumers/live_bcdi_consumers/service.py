@@ -6,7 +6,9 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from live_bcdi import log
 from live_bcdi.config import Config, load_config
@@ -17,16 +19,34 @@ BEAT_S = 1.0
 
 
 class Service:
-    """What every wiring file gets: `config`, `updates`, `stopping`, and `beat()` to call in its loop."""
+    """What every wiring file gets: `config`, `updates`, `stopping`, and `beat()` to call in its loop.
+
+    `failed` says that it ended by itself: the process leaves with a status, and the supervisor starts it again.
+    """
 
     def __init__(self, name: str, config: Config) -> None:
         self.name = name
         self.config = config
         self.stopping = threading.Event()
+        self.failed = False
         self.updates = UpdatePublisher(config.stream.updates_in)
         self.log = logging.getLogger(name)
         self._last_beat_s = 0.0
         self._said = ("", "")
+
+    def thread(self, work: Callable[..., object], *arguments: Any) -> threading.Thread:
+        """A thread whose end, unless we are stopping, ends the service: half a service must not look whole."""
+
+        def run() -> None:
+            try:
+                work(*arguments)
+            finally:
+                self.failed |= not self.stopping.is_set()
+                self.stopping.set()
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        return thread
 
     @property
     def directory(self) -> Path:

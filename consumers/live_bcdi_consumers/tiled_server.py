@@ -1,7 +1,5 @@
 """Tiled on loopback, for those who have no server of their own: SQLite catalogue, one API key."""
 
-import threading
-
 import uvicorn
 from tiled.catalog import from_uri
 from tiled.config import Authentication
@@ -25,8 +23,7 @@ def run(service: Service) -> None:
     server = uvicorn.Server(
         uvicorn.Config(app, host="127.0.0.1", port=service.config.tiled.port, log_level="warning")
     )
-    beat = threading.Thread(target=_beat, args=(service, server), daemon=True)
-    beat.start()
+    beat = service.thread(_beat, service, server)
     server.run()
     service.stopping.set()
     beat.join(timeout=2)

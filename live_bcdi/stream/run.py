@@ -12,6 +12,8 @@ from ..metadata import check_scan_metadata
 from ..types import ScanError
 
 KEY = "live_bcdi"
+FEWEST_FRAMES = 3  # two angles do not tell an even step from an uneven one
+MOST_FRAMES = 100_000  # a number beyond it is a mistake that would take all memory
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,19 +58,25 @@ def run_plan(start: Mapping[str, Any]) -> RunPlan:
 
 def _checked(table: Mapping[str, Any], what: str) -> dict[str, Any]:
     problems = []
+    scan, planned = (_table(table.get(key)) for key in ("scan", "planned"))
     try:
-        check_scan_metadata(table.get("scan") or {})
+        check_scan_metadata(scan)
     except ScanError as error:
         problems.append(str(error))
-    if (table.get("scan") or {}).get("hkl") is None:
+    if scan.get("hkl") is None:
         problems.append("missing key 'hkl': give it to `live-bcdi import --hkl`, or set [sample] hkl")
-    planned = table.get("planned") or {}
     for key in ("num", "start_deg", "stop_deg"):
         value = planned.get(key)
         if not isinstance(value, int | float) or not math.isfinite(value):
             problems.append(f"planned.{key} is {value!r}")
-    if not problems and planned["num"] < 2:
-        problems.append(f"a rocking scan needs at least 2 frames, planned.num is {planned['num']}")
+    if not problems and not FEWEST_FRAMES <= planned["num"] <= MOST_FRAMES:
+        problems.append(
+            f"a rocking scan has {FEWEST_FRAMES} to {MOST_FRAMES} frames, planned.num is {planned['num']}"
+        )
     if problems:
         raise ScanError(f"{what}: " + "; ".join(problems))
     return {"num": int(planned["num"]), "start_deg": planned["start_deg"], "stop_deg": planned["stop_deg"]}
+
+
+def _table(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

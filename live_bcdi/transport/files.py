@@ -14,7 +14,7 @@ import h5py
 import hdf5plugin
 import numpy as np
 
-from ..types import ScanError
+from ..types import ScanError, StorageError
 
 FRAME_FILTER = hdf5plugin.Bitshuffle(cname="lz4")
 
@@ -29,7 +29,7 @@ def new_file(path: Path) -> Iterator[h5py.File]:
     """A file that is put at `path` when the block ends, whole; a failure leaves nothing behind.
 
     HDF5 builds it in memory: the library crashes the process at exit when the disk fills up under it.
-    Raises ScanError where the disk is full or the folder cannot be written.
+    Raises StorageError where the disk is full or the folder cannot be written.
     """
     with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
         yield file
@@ -43,7 +43,7 @@ def new_file(path: Path) -> Iterator[h5py.File]:
             os.fsync(written.fileno())
         partial.replace(path)
     except OSError as error:
-        raise ScanError(f"{path} could not be written: {reason(error)}") from error
+        raise StorageError(f"{path} could not be written: {reason(error)}") from error
     finally:
         partial.unlink(missing_ok=True)
 

@@ -22,7 +22,8 @@ from ..types import Frame, ScanError
 MAX_HEADER_BYTES = 1 << 20  # a header holds numbers and names; a megabyte is already absurd
 MAX_ARRAY_BYTES = 1 << 28  # a 16-megapixel float64 frame twice over
 MAX_DOCUMENT_BYTES = 1 << 26  # documents carry references, not frames
-_KINDS = "biufc"
+_KINDS = "biuf"
+BATCH = 64  # messages a turn: a few milliseconds of 1-megapixel frames
 PROBE = "probe"  # a message on the document stream that only asks whether the broker passes it on
 DOCUMENT_NAMES = frozenset(
     [
@@ -213,7 +214,7 @@ class DocumentSubscriber:
         self.socket.connect(address)
 
     def receive(self, timeout_s: float) -> Iterator[tuple[str, dict[str, Any]]]:
-        """(name, document) of what is there within `timeout_s`; skips what is malformed."""
+        """(name, document) of some that are there within `timeout_s`; skips what is malformed."""
         for message in _drain(self.socket, timeout_s):
             try:
                 name, doc = decode_document(message[0])
@@ -228,8 +229,11 @@ class DocumentSubscriber:
 
 
 def _drain(socket: Socket, timeout_s: float) -> Iterator[list[bytes]]:
+    """At most `BATCH` messages: a loop with other things to do gets back to them however fast they come."""
     wait_ms = int(timeout_s * 1000)
-    while socket.poll(wait_ms):
+    for _ in range(BATCH):
+        if not socket.poll(wait_ms):
+            return
         wait_ms = 0
         yield socket.recv_multipart()
 
@@ -244,7 +248,7 @@ class UpdateSubscriber:
         self._socket.connect(address)
 
     def receive(self, timeout_s: float) -> Iterator[Update]:
-        """What is there within `timeout_s` of waiting for the first; malformed messages are skipped."""
+        """Some of what is there within `timeout_s`; malformed messages are skipped."""
         for message in _drain(self._socket, timeout_s):
             try:
                 yield decode_update(message)
@@ -282,16 +286,16 @@ class FramePublisher:
 
 
 class FrameSubscriber:
-    """Frames from a detector, the newest few thousand at most; what is lost is refilled from the file."""
+    """Frames from a detector. At most `waiting` of them wait; what is lost is refilled from the file."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, waiting: int = 256) -> None:
         self.socket: Socket = zmq.Context.instance().socket(zmq.SUB)
-        self.socket.setsockopt(zmq.RCVHWM, 4096)
+        self.socket.setsockopt(zmq.RCVHWM, waiting)
         self.socket.subscribe(b"frame")
         self.socket.connect(address)
 
     def receive(self, timeout_s: float) -> Iterator[Frame]:
-        """Frames that are there; waits up to `timeout_s` for the first; skips what is malformed."""
+        """Some frames that are there within `timeout_s`; skips what is malformed."""
         for message in _drain(self.socket, timeout_s):
             try:
                 yield decode_frame(message)

@@ -203,3 +203,46 @@ def test_the_api_key_is_for_its_owner_only(tmp_path, make_config):
     assert path.stat().st_mode & 0o777 == 0o600
     assert len(key) == 64
     assert api_key(config) == key
+
+
+def test_services_killed_in_the_middle_of_a_scan_lose_nothing(tmp_path, scan_file, make_config):
+    """SIGKILL of every consumer at mid-scan: the result holds every frame, and the page's live view goes on."""
+    config = make_config(tmp_path)
+    killed = []
+    with Supervisor(config) as supervisor:
+
+        class Saboteur:
+            """Passes updates on; kills the consumers when a third of the frames are in."""
+
+            def watch(self, timeout_s=0.5):
+                for update in supervisor.watch(timeout_s):
+                    if update.topic == "live" and update.fields["count"] >= 10 and not killed:
+                        for name in ("live", "refine", "archiver"):
+                            os.kill(supervisor.pids()[name], signal.SIGKILL)
+                            killed.append(name)
+                    yield update
+
+        told = play(Saboteur(), scan_file, config, rate_hz=8, fly=False)
+        assert len(killed) == 3
+        assert told["result"]["frames"] == 32
+        again = play(supervisor, scan_file, config, rate_hz=0, fly=False)
+        assert again["live"]["count"] == 32, "stray frames of the first run must not stop the live view"
+    first, second = (read_result(each["result"]["file"]) for each in (told, again))
+    np.testing.assert_array_equal(first.density, second.density)
+
+
+def test_an_owed_refinement_does_not_keep_the_system_from_starting(tmp_path, scan_file, make_config):
+    slow = {
+        "starts": 4,
+        "threads": 1,
+        "recipe": "40*(20*ER + 80*HIO(beta=0.9) + ShrinkWrap(sigma=1.5, threshold=0.1))",
+    }
+    config = make_config(tmp_path, phasing=slow)
+    with Supervisor(config) as supervisor:
+        acquire = process("acquire", scan_file, "--config", config)
+        while acquire.poll() is None:
+            list(supervisor.watch())
+        storage = load_config(config).storage.directory
+        wait_for(lambda: list((storage / "queue").glob("*.json")))
+    with Supervisor(config) as supervisor:
+        assert list((storage / "queue").glob("*.json")), "the ticket is still there, and the system is up"

@@ -1,0 +1,114 @@
+"""Results from disk to Tiled. What Tiled does not take waits in `outbox/`; what it refuses is put aside."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+from tiled.client.container import Container
+
+from live_bcdi.stream.updates import Update
+from live_bcdi.transport.hdf5 import read_result
+from live_bcdi.transport.tiled import connect, store_result
+from live_bcdi.types import Reconstruction, ScanError
+
+from .service import Service
+from .tickets import Tickets
+from .views import refined_update
+
+RETRY_S = 3.0
+MAX_TRIES = 5  # refusals of one result by a Tiled that answers
+AWAY = (httpx.TransportError, ConnectionError)
+
+
+class Delivery:
+    """Tickets in `outbox/` are results that are owed to Tiled; those it refuses go to `outbox/refused/`."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._outbox = Tickets(service.folder("outbox"))
+        self._refused = Tickets(service.folder("outbox/refused"))
+        self._tries: dict[str, int] = {}
+        self._next_s = 0.0
+        self._said = ""
+
+    def accept(self, name: str, summary: dict[str, Any]) -> None:
+        """Owe a result to Tiled and show it to the page at once."""
+        self._outbox.put(name, summary)
+        self._next_s = 0.0
+        result = self._read(summary)
+        if result is not None:
+            self._service.updates.send(refined_update(summary, result))
+        self._service.updates.send(Update(topic="result", run=summary["run"], fields=summary))
+
+    def work(self) -> None:
+        """Every few seconds, send what waits."""
+        if time.monotonic() < self._next_s:
+            return
+        self._next_s = time.monotonic() + RETRY_S
+        waiting = list(self._outbox)
+        if not waiting:
+            self._said = ""
+            return
+        try:
+            root = connect(self._service.config)
+            for name, summary in waiting:
+                self._deliver(root, name, summary)
+        except (ScanError, *AWAY) as error:
+            self._say(f"{len(waiting)} result(s) wait on disk for Tiled: {error}")
+
+    def _deliver(self, root: Container, name: str, summary: dict[str, Any]) -> None:
+        result = self._read(summary)
+        if result is None:
+            self._put_aside(name, summary)
+            return
+        try:
+            tiled = store_result(root, summary["run"], result, _metadata(summary, result))
+        except AWAY:
+            raise
+        except Exception as error:  # noqa: BLE001  whatever a server that answers finds wrong, the file is on disk
+            self._say(f"Tiled did not take the result of {summary['name']}: {error}")
+            self._tries[name] = self._tries.get(name, 0) + 1
+            if self._tries[name] >= MAX_TRIES:
+                self._put_aside(name, summary)
+            return
+        self._outbox.drop(name)
+        self._service.updates.send(Update(topic="result", run=summary["run"], fields={**summary, "tiled": tiled}))
+
+    def _put_aside(self, name: str, summary: dict[str, Any]) -> None:
+        self._refused.put(name, summary)
+        self._outbox.drop(name)
+        self._service.notice("error", f"the result stays on disk only: {summary['file']}", summary["run"])
+
+    def _read(self, summary: Mapping[str, Any]) -> Reconstruction | None:
+        """The result file; None, and said so, where someone damaged or moved it."""
+        try:
+            return read_result(Path(summary["file"]))
+        except ScanError as error:
+            self._service.notice("error", str(error), summary["run"])
+            return None
+
+    def _say(self, message: str) -> None:
+        """Once, not every few seconds."""
+        if message != self._said:
+            self._service.notice("warning", message)
+        self._said = message
+
+
+def _metadata(summary: Mapping[str, Any], result: Reconstruction) -> dict[str, Any]:
+    lab = result.lab
+    return {
+        **summary,
+        "raw": f"raw/{summary['run']}",
+        "finished": time.time(),
+        "recipe": result.recipe,
+        "seed": result.seed,
+        "outcome": result.outcome.value,
+        "chi_starts": list(result.chi_starts),
+        "metrics": dict(result.metrics),
+        "provenance": dict(result.provenance),
+        "voxel_nm": None if lab is None else lab.voxel_nm,
+        "q_invA": None if lab is None else [float(value) for value in lab.q_centre_invA],
+        "convention": "S = s exp(-i h.u); displacement in angstrom along +h; strain = d u_h / d x_h",
+    }

@@ -1,0 +1,67 @@
+"""The job of the refine consumer: frames of a finished run in, a result file out. Runs in a worker process."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from live_bcdi.config import PhasingConfig
+from live_bcdi.metadata import file_stem
+from live_bcdi.pipeline import reconstruct
+from live_bcdi.refraction import Material, corrected
+from live_bcdi.stream.assembler import Assembler
+from live_bcdi.stream.run import run_plan
+from live_bcdi.transport.hdf5 import FrameFile, write_result
+from live_bcdi.types import RockingScan
+
+
+def refine_run(
+    ticket: Mapping[str, Any], results: Path, settings: PhasingConfig, material: Material | None = None
+) -> dict[str, Any]:
+    """The job: frames of a finished run -> result file.
+
+    Returns the summary that is published: run, name, chi, resolution_nm, frames, num, missing, seconds, file.
+    """
+    began_s = time.perf_counter()
+    assembler = Assembler(run_plan(ticket["start"]))
+    with FrameFile(ticket["file"]) as store:
+        assembler.refill(store)
+    scan = assembler.scan()
+    result = reconstruct(
+        scan, recipe=settings.recipe, starts=settings.starts, seed=settings.seed, threads=settings.threads
+    )
+    result = corrected(result, scan.geometry, material)
+    plan = assembler.plan
+    path = _free_path(results, f"{file_stem(plan.name)}_{plan.run[:8]}")
+    write_result(path, result, scan_name=scan.name, run=plan.run, links={"frames": str(ticket["file"])})
+    return {
+        "run": plan.run,
+        "name": plan.name,
+        "chi": result.chi,
+        "resolution_nm": None if result.resolution is None else result.resolution.resolution_nm,
+        "frames": assembler.count,
+        "num": plan.num,
+        "missing": assembler.missing,
+        "frame_totals_equal": _totals_equal(scan),
+        "seconds": time.perf_counter() - began_s,
+        "file": str(path),
+    }
+
+
+def _totals_equal(scan: RockingScan) -> str | None:
+    """How many frames hold as many counts as the beamline's own counter said; None where it did not say."""
+    said = scan.metadata.get("frame_totals")
+    if said is None:
+        return None
+    totals = scan.intensity.sum(axis=(1, 2), dtype=np.int64)
+    return f"{int((totals == np.asarray(said)[: len(totals)]).sum())}/{len(totals)}"
+
+
+def _free_path(folder: Path, stem: str) -> Path:
+    """Nothing is overwritten: a second result of a run gets the next number."""
+    number = 1
+    while (path := folder / f"{stem}_{number}.cxi").exists():
+        number += 1
+    return path

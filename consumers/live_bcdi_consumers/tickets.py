@@ -1,0 +1,46 @@
+"""Work that is owed, as files: a JSON table each, whole or not there, oldest first (docs/adr/0004)."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+
+class Tickets:
+    """The tickets of one folder. `OSError` where the disk is full goes to the caller."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def put(self, name: str, table: Mapping[str, Any]) -> None:
+        """Write or replace a ticket; it survives a power cut once this returns."""
+        partial = self.folder / f"{name}.partial"
+        with partial.open("w", encoding="utf-8") as file:
+            json.dump(table, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(self.folder / f"{name}.json")
+
+    def drop(self, name: str) -> None:
+        """Take a ticket away; it may be gone already."""
+        (self.folder / f"{name}.json").unlink(missing_ok=True)
+
+    def names(self) -> list[str]:
+        """Names in order, which is that of time where they begin with it."""
+        return sorted(path.stem for path in self.folder.glob("*.json"))
+
+    def __iter__(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """(name, table) in order. What cannot be read is put aside as `.unreadable`, to be looked at."""
+        for name in self.names():
+            path = self.folder / f"{name}.json"
+            try:
+                table = json.loads(path.read_text(encoding="utf-8"))
+            except FileNotFoundError:
+                continue
+            except ValueError:
+                table = None
+            if isinstance(table, dict):
+                yield name, table
+            else:
+                path.replace(path.with_suffix(".unreadable"))
