@@ -404,7 +404,10 @@ def service(
     if name not in SERVICES:
         raise ScanError(f"no service {name!r}; they are {', '.join(SERVICES)}")
     module = importlib.import_module(f"live_bcdi_consumers.{name}")
-    module.run(start_service(name, config_path(config), supervised=supervised))
+    running = start_service(name, config_path(config), supervised=supervised)
+    module.run(running)
+    if running.failed:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ A result is a container with the arrays in the laboratory frame (x, y, z), the d
 import os
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +82,14 @@ def store_result(root: Container, run: str, reconstruction: Reconstruction, meta
     runs = container(root, "refined", run)
     version = str(1 + max((int(name) for name in runs), default=0))
     node = runs.create_container(version, metadata={**metadata, "complete": False})
-    for name, (array, about) in _arrays(reconstruction).items():
-        node.write_array(array, key=name, metadata=about)
-    node.update_metadata({"complete": True})
+    try:
+        for name, (array, about) in _arrays(reconstruction).items():
+            node.write_array(array, key=name, metadata=about)
+        node.update_metadata({"complete": True})
+    except Exception:
+        with suppress(httpx.HTTPError, OSError):  # leave no half of it, where Tiled still answers
+            runs.delete_contents([version], recursive=True, external_only=False)
+        raise
     return f"refined/{run}/{version}"
 
 
