@@ -109,11 +109,11 @@ def _pair(shape: Shape, backend: str, threads: int) -> tuple[str, Callable[[], o
     if backend == "numpy":
         array = np.ones(shape, np.complex64)
         return "scipy", lambda: fft.ifftn(fft.fftn(array, workers=threads), workers=threads, overwrite_x=True)
-    source, target = (pyfftw.empty_aligned(shape, np.complex64) for _ in range(2))
+    array = pyfftw.empty_aligned(shape, np.complex64)
     flags = ("FFTW_MEASURE",)
-    forward = pyfftw.FFTW(source, target, (0, 1, 2), "FFTW_FORWARD", flags, threads)
-    inverse = pyfftw.FFTW(target, target, (0, 1, 2), "FFTW_BACKWARD", flags, threads)
-    source[...] = target[...] = 1
+    forward = pyfftw.FFTW(array, array, (0, 1, 2), "FFTW_FORWARD", flags, threads)
+    inverse = pyfftw.FFTW(array, array, (0, 1, 2), "FFTW_BACKWARD", flags, threads)
+    array[...] = 0
 
     def both() -> None:
         forward.execute()
