@@ -1,12 +1,16 @@
 """From a rocking scan to a crystal with strain. The same call serves the command line and the services."""
 
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from .metadata import scan_metadata
 from .phasing import (
     DEFAULT_STARTS,
     Pattern,
@@ -49,11 +53,12 @@ def reconstruct(
         threads=threads,
         budget_s=budget_s,
     )
+    origin = provenance(scan)
     volume = diffraction_volume(scan)
     tell(0.05, f"volume {volume.intensity.shape}, peak at {volume.centre}")
     pattern = Pattern(intensity=volume.intensity, mask=volume.mask)
     result, aligned = phase_pattern(pattern, plan, lambda share, text: tell(0.05 + 0.85 * share, text))
-    result = replace(result, volume=volume, provenance=provenance(scan))
+    result = replace(result, volume=volume, provenance=origin)
     if not aligned:
         return result
     resolution = metrics.transfer_function(aligned, volume.intensity, volume.mask, volume.q_steps_invA)
@@ -65,10 +70,25 @@ def reconstruct(
 
 
 def provenance(scan: RockingScan) -> dict[str, str]:
-    """What made a result: the scan, a checksum of what it holds, and the versions that matter."""
-    digest = hashlib.sha256()
-    for array in (scan.intensity, scan.angles_deg):
-        digest.update(f"{array.dtype.str}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).view(np.uint8).data)
+    """What made a result: the scan, a checksum of all that it holds but its times, and the versions that matter.
+
+    Raises ScanError where `scan.metadata` holds what JSON cannot.
+    """
     versions = {name: version(name) for name in ("live_bcdi", "numpy", "scipy", "numba", "pyfftw")}
-    return {"scan": scan.name, "input_sha256": digest.hexdigest(), **versions}
+    return {"scan": scan.name, "input_sha256": _checksum(scan), **versions}
+
+
+def _checksum(scan: RockingScan) -> str:
+    """Counts as they are, all other values as float64 however a file kept them. Masks go in unpacked: builds of zlib
+    differ in how they pack them."""
+    table = {**scan_metadata(scan), "bad_pixels": None, "flatfield": None}
+    digest = hashlib.sha256(json.dumps(table, sort_keys=True).encode())
+    have = np.ones(len(scan.intensity), bool) if scan.have is None else scan.have
+    digest.update(_bytes(scan.intensity))
+    for values in (scan.angles_deg, scan.monitor, have, scan.bad_pixels, scan.flatfield):
+        digest.update(b"none" if values is None else _bytes(np.asarray(values, np.float64)))
+    return digest.hexdigest()
+
+
+def _bytes(array: NDArray[Any]) -> bytes:
+    return f"{array.dtype.str}{array.shape}".encode() + array.tobytes()

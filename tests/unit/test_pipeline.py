@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from live_bcdi.config import load_config
 from live_bcdi.geometry import d_spacing_angstrom, two_theta_deg
-from live_bcdi.pipeline import reconstruct
+from live_bcdi.pipeline import provenance, reconstruct
 from live_bcdi.sim.compare import compare_with_truth
 from live_bcdi.sim.scattering import simulate_scan
 from live_bcdi.strain import extent_nm
@@ -67,6 +67,38 @@ def test_result_says_where_it_is_from(simulated, result):
     assert len(result.provenance["input_sha256"]) == 64
     other = reconstruct(replace(scan, intensity=scan.intensity + 1), recipe="2*ER", starts=1)
     assert other.provenance["input_sha256"] != result.provenance["input_sha256"]
+
+
+def test_the_checksum_is_of_all_that_was_used(simulated):
+    """Everything that changes a result changes its checksum; how it was stored does not."""
+    scan, _ = simulated
+    shape = scan.intensity.shape
+    scan = replace(scan, monitor=np.arange(1.0, shape[0] + 1), bad_pixels=np.zeros(shape[1:], bool))
+    dead = scan.bad_pixels.copy()
+    dead[1, 2] = True
+    have = np.arange(shape[0]) != 5
+    changes = {
+        "intensity": scan.intensity + 1,
+        "angles_deg": scan.angles_deg + 1e-4,
+        "monitor": 2 * scan.monitor,
+        "have": have,
+        "bad_pixels": dead,
+        "flatfield": np.full(shape[1:], 1.5, np.float32),
+        "saturation_counts": 10.0,
+        "geometry": replace(scan.geometry, energy_kev=8.0),
+        "hkl": (0.0, 0.0, 2.0),
+    }
+    sums = {provenance(replace(scan, **{name: value}))["input_sha256"] for name, value in changes.items()}
+    sums |= {provenance(replace(scan, monitor=None))["input_sha256"], provenance(scan)["input_sha256"]}
+    assert len(sums) == len(changes) + 2
+    stored = {"monitor": scan.monitor.astype(int), "have": np.ones(shape[0], bool), "timestamps_s": scan.monitor}
+    for name, value in stored.items():
+        assert provenance(replace(scan, **{name: value})) == provenance(scan)
+
+
+def test_metadata_that_cannot_be_kept_is_said_before_phasing(simulated):
+    with pytest.raises(ScanError, match="must hold JSON values only"):
+        reconstruct(replace(simulated[0], metadata={"when": object()}), recipe="20000*HIO")
 
 
 def test_same_scan_same_bits_whatever_the_threads(simulated):
