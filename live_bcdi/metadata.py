@@ -6,10 +6,11 @@ only dict, list, str, int, float, bool and None. `docs/file-format.md` lists its
 
 import base64
 import json
+import math
 import re
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, is_dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -57,6 +58,21 @@ def file_stem(name: str) -> str:
     """The beginning of a file name for what is called `name`: ASCII letters, digits, `_`, `-` and inner dots, from
     1 to 64 of them. Two names may give the same; what makes a file unique comes after it."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", name)[:STEM_LENGTH].strip("._-") or "scan"
+
+
+def plain(value: Any) -> Any:
+    """The value as JSON can write it: dataclasses as tables, numpy as numbers, NaN and infinities as None."""
+    if is_dataclass(value) and not isinstance(value, type):
+        value = asdict(value)
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value if isinstance(value, str | int | bool | None) else str(value)
 
 
 def geometry_to_dict(geometry: Geometry) -> dict[str, object]:

@@ -13,9 +13,10 @@ from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from ..metadata import plain
 from ..stream.updates import TOPICS, Update
 from ..types import ScanError
-from .wire import encode, plain
+from .wire import encode
 
 RUNS = 8  # names of earlier runs, for a result that comes after the next scan began
 NOTICES = 50

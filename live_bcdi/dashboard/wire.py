@@ -7,14 +7,13 @@ cannot write (NaN, infinities) are null.
 """
 
 import json
-import math
 import struct
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..metadata import plain
 from ..stream.updates import Update
 from ..types import ScanError
 
@@ -57,16 +56,3 @@ def _browser_array(name: str, array: NDArray[Any]) -> NDArray[Any]:
             "send a complex one as its amplitude and its phase"
         )
     return np.asarray(array, np.dtype(kind).newbyteorder("<"))
-
-
-def plain(value: Any) -> Any:
-    """The value as JSON can write it: numpy as plain numbers and lists, NaN and infinities as None."""
-    if isinstance(value, np.ndarray | np.generic):
-        value = value.tolist()
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return value if isinstance(value, str | int | bool | None) else str(value)

@@ -11,6 +11,7 @@ from live_bcdi.metadata import (
     file_stem,
     geometry_from_dict,
     geometry_to_dict,
+    plain,
     scan_from_metadata,
     scan_metadata,
 )
@@ -158,3 +159,14 @@ def test_a_name_as_the_beginning_of_a_file_name(name, stem):
 def test_a_stem_is_short_and_never_empty(name):
     assert 1 <= len(file_stem(name)) <= 64
     assert file_stem(name)[-1] not in "._-"
+
+
+def test_plain_knows_numpy_and_strangers():
+    assert plain({"a": np.arange(3), "b": (True, None), "c": np.bool_(True)}) == {
+        "a": [0, 1, 2],
+        "b": [True, None],
+        "c": True,
+    }
+    assert plain(1j) == "1j"
+    assert plain([float("nan"), float("inf"), np.float32("nan"), 0.5]) == [None, None, None, 0.5]
+    assert plain(Rotation(motor="a", axis=(0.0, 0.0, 1.0), angle_deg=np.nan))["angle_deg"] is None

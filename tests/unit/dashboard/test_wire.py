@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from live_bcdi.dashboard.wire import encode, plain
+from live_bcdi.dashboard.wire import encode
 from live_bcdi.stream.updates import Update
 from live_bcdi.types import ScanError
 
@@ -60,12 +60,3 @@ def test_what_a_browser_cannot_hold_is_refused():
     update = Update(topic="estimate", arrays={"density": np.zeros(2, complex)})
     with pytest.raises(ScanError, match="'density' of dtype complex128"):
         encode(update, published_s=0.0)
-
-
-def test_plain_knows_numpy_and_strangers():
-    assert plain({"a": np.arange(3), "b": (True, None), "c": np.bool_(True)}) == {
-        "a": [0, 1, 2],
-        "b": [True, None],
-        "c": True,
-    }
-    assert plain(1j) == "1j"
