@@ -198,3 +198,18 @@ def test_what_cannot_be_used_is_said(changes, message):
         return
     with pytest.raises(ScanError, match=message):
         preprocess.diffraction_volume(scan(**changes))
+
+
+def test_a_flash_is_masked_and_the_background_goes_when_asked():
+    intensity = counts()
+    intensity[30, 12, 34] = 900
+    found = preprocess.diffraction_volume(scan(intensity), shape=(32, 32, 32))
+    place = tuple(np.array([30, 12, 34]) - PEAK + 16)
+    assert found.mask[place] and found.mask.sum() == 1 + np.count_nonzero(
+        preprocess.diffraction_volume(scan(), shape=(32, 32, 32)).mask
+    )
+    bare = preprocess.diffraction_volume(scan(intensity), shape=(32, 32, 32), background="corners")
+    # the background is 1 count a voxel; a corner of 5 x 5 x 6 voxels knows it to 0.08
+    assert found.intensity[16, 16, 16] - bare.intensity[16, 16, 16] == pytest.approx(1, abs=0.15)
+    fixed = preprocess.diffraction_volume(scan(intensity), shape=(32, 32, 32), background=2.0)
+    assert fixed.intensity[16, 16, 16] == found.intensity[16, 16, 16] - 2
