@@ -121,9 +121,19 @@ def test_the_peak_goes_back_to_where_the_lattice_is():
     done = without_refraction(lab, GEOMETRY, susceptibility(Material(formula="Au"), 9.0))
     # the refracted image still has its ramp, so the crystal's own q is the one that it was made with
     np.testing.assert_allclose(done.q_centre_invA, H, atol=2e-6)
-    # not so without the correction: l_in + l_out falls along k_out and rises along k_in, by some 1e-4 rad/ångström
-    slopes = without_refraction(lab, GEOMETRY, 0j).q_centre_invA - H
-    assert np.linalg.norm(slopes) > 3e-5
+    # without the correction the peak is where the refracted crystal diffracts most, 1e-4 / ångström from there
+    peak = without_refraction(lab, GEOMETRY, 0j)
+    assert np.linalg.norm(peak.q_centre_invA - H) > 3e-5
+
+    def diffracted(q):
+        return abs(np.sum(lab.density * np.exp(-10j * positions_nm() @ (q - H))))
+
+    there = diffracted(peak.q_centre_invA)
+    assert there > 1.01 * diffracted(2 * H - peak.q_centre_invA)
+    assert there > diffracted(H)
+    # an image whose ramp is in its q already, as `lab_image` gives it, goes back all the same
+    again = without_refraction(peak, GEOMETRY, susceptibility(Material(formula="Au"), 9.0))
+    np.testing.assert_allclose(again.q_centre_invA, H, atol=2e-6)
 
 
 def test_the_strain_that_is_there_stays():
