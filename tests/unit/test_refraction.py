@@ -129,7 +129,8 @@ def test_the_peak_goes_back_to_where_the_lattice_is():
         return abs(np.sum(lab.density * np.exp(-10j * positions_nm() @ (q - H))))
 
     there = diffracted(peak.q_centre_invA)
-    assert there > 1.01 * diffracted(2 * H - peak.q_centre_invA)
+    # 1e-4 of a radian an ångström over 200 nm: half a per cent of the peak
+    assert there > 1.003 * diffracted(2 * H - peak.q_centre_invA)
     assert there > diffracted(H)
     # an image whose ramp is in its q already, as `lab_image` gives it, goes back all the same
     again = without_refraction(peak, GEOMETRY, susceptibility(Material(formula="Au"), 9.0))
