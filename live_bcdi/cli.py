@@ -1,13 +1,10 @@
 """The `live-bcdi` command. Verbs only parse, call, and print; what they call lives elsewhere."""
 
-import dataclasses
 import importlib
 import json
 import logging
-import re
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,7 +16,8 @@ from rich.table import Table
 
 from . import log
 from .config import Config, load_config
-from .types import Reconstruction, RockingScan, ScanError
+from .metadata import plain
+from .types import ScanError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -37,6 +35,7 @@ ConfigOption = Annotated[
     str, typer.Option("--config", "-c", help="A beamline's TOML file, or the name of one that ships: 34idc.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of words.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the output where it exists.")]
 HoldOption = Annotated[
     bool | None,
     typer.Option(help="Keep the page up until Ctrl-C. By default only where standard output is a terminal."),
@@ -64,9 +63,13 @@ def main() -> None:
         sys.exit(2)
 
 
+def _print_json(value: Any) -> None:
+    screen.print_json(json.dumps(plain(value), allow_nan=False))
+
+
 def _print(table: dict[str, Any], as_json: bool, title: str) -> None:
     if as_json:
-        screen.print_json(json.dumps(table, default=str))
+        _print_json(table)
         return
     shown = Table("", "", title=title, show_header=False, title_justify="left", box=None)
     shown.columns[1].overflow = "fold"
@@ -83,13 +86,16 @@ def import_scan(
     output: Annotated[Path, typer.Option("--output", "-o", help="NeXus file to write.")],
     hkl: Annotated[tuple[float, float, float] | None, typer.Option(help="Reflection, e.g. --hkl 1 1 1.")] = None,
     sample: Annotated[str | None, typer.Option(help="What the crystal is.")] = None,
+    overwrite: OverwriteOption = False,
     config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
 ) -> None:
     """Gather a SPEC scan and its TIFF frames into one NeXus/CXI file."""
+    from .transport.files import check_output
     from .transport.hdf5 import write_scan
     from .transport.spec import read_spec_scan
 
+    check_output(output, overwrite=overwrite)
     found = read_spec_scan(folder, scan, load_config(config_path(config)), hkl=hkl, sample=sample)
     write_scan(output, found)
     table = {
@@ -110,9 +116,12 @@ def phase(
         str, typer.Argument(help="A scan (NeXus/CXI), a centred pattern (.npy, .npz), or a run's uid.")
     ],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Result file; by default SOURCE.cxi.")
+        Path | None, typer.Option("--output", "-o", help="Result file; by default SOURCE_result.cxi.")
     ] = None,
-    recipe: Annotated[str | None, typer.Option(help="e.g. '3*(20*ER+180*HIO(beta=0.9))+20*ER'.")] = None,
+    overwrite: OverwriteOption = False,
+    recipe: Annotated[
+        str | None, typer.Option(help="e.g. '3*(20*ER+180*HIO(beta=0.9))+20*ER'; the default one where empty.")
+    ] = None,
     starts: Annotated[int | None, typer.Option(min=1, help="Random starts.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of every random choice.")] = None,
     budget: Annotated[
@@ -122,31 +131,24 @@ def phase(
     as_json: JsonOption = False,
 ) -> None:
     """Retrieve a recorded scan, exactly as the live path does."""
-    from .transport.hdf5 import write_result
+    from .offline import phase_to_file
 
     settings = load_config(config_path(config))
-    chosen = {
-        "recipe": settings.phasing.recipe if recipe is None else recipe,
-        "starts": settings.phasing.starts if starts is None else starts,
-        "seed": settings.phasing.seed if seed is None else seed,
-        "budget_s": None if budget is None else seconds(budget),
-    }
-    began_s = time.perf_counter()
-    result, name = _retrieve(source, settings, chosen, quiet=as_json)
-    path = output or Path(source).with_suffix(".cxi")
-    write_result(path, result, scan_name=name, run="", links={"frames": source})
-    table = {
-        "name": name,
-        "chi": result.chi,
-        "chi_starts": [round(chi, 5) for chi in result.chi_starts],
-        "resolution_nm": None if result.resolution is None else result.resolution.resolution_nm,
-        "recipe": result.recipe,
-        "seed": result.seed,
-        "outcome": result.outcome.value,
-        "seconds": time.perf_counter() - began_s,
-        "file": str(path),
-    }
+    given = {"recipe": recipe, "starts": starts, "seed": seed}
+    chosen = settings.phasing.model_copy(update={key: value for key, value in given.items() if value is not None})
+    settings = settings.model_copy(update={"phasing": chosen})
+    budget_s = None if budget is None else seconds(budget)
+    with _progress(quiet=as_json) as tell:
+        table = phase_to_file(source, output, settings, overwrite=overwrite, budget_s=budget_s, progress=tell)
     _print(table, as_json, "Reconstruction")
+
+
+@contextmanager
+def _progress(*, quiet: bool) -> Iterator[Callable[[float, str], None]]:
+    """A bar on stderr; what to tell it."""
+    with Progress(console=errors, disable=quiet, transient=True) as bar:
+        task = bar.add_task("phase retrieval", total=1.0)
+        yield lambda share, text: bar.update(task, completed=share, description=text)
 
 
 def seconds(text: str) -> float:
@@ -158,40 +160,6 @@ def seconds(text: str) -> float:
         return float(number) * units[unit]
     except (ValueError, KeyError):
         raise ScanError(f"{text!r} is not a time; write it like 5s, 2min or 1h") from None
-
-
-def _retrieve(source: str, settings: Config, chosen: dict[str, Any], *, quiet: bool) -> tuple[Reconstruction, str]:
-    """The result and the name of what `source` means."""
-    from .phasing import phase as retrieve
-    from .pipeline import reconstruct
-    from .refraction import corrected, material_of
-    from .transport.arrays import is_array_file, read_pattern
-
-    path = Path(source)
-    if is_array_file(path):
-        intensity, mask = read_pattern(path)
-        return retrieve(intensity, mask=mask, **chosen), path.stem
-    scan = _scan_of(path, settings)
-    with Progress(console=errors, disable=quiet, transient=True) as bar:
-        task = bar.add_task("phase retrieval", total=1.0)
-        result = reconstruct(
-            scan,
-            threads=settings.phasing.threads,
-            progress=lambda fraction, what: bar.update(task, completed=fraction, description=what),
-            **chosen,
-        )
-    material = material_of(settings.sample.formula, settings.sample.density_g_cm3)
-    return corrected(result, scan.geometry, material), scan.name
-
-
-def _scan_of(path: Path, settings: Config) -> RockingScan:
-    """A file, or, where there is none of that name and it looks like a uid, a run in Tiled."""
-    from .transport.hdf5 import read_scan
-    from .transport.tiled import connect, read_raw_scan
-
-    if path.exists() or not re.fullmatch(r"[0-9a-f]{4,8}(-[0-9a-f-]*)?", str(path)):
-        return read_scan(path)
-    return read_raw_scan(connect(settings), str(path))
 
 
 @app.command()
@@ -319,7 +287,7 @@ def results(
         raise ScanError(f"no result of a run {run!r}; `live-bcdi results` lists what is there")
     tables = [{"path": path, **dict(node.metadata)} for path, node in found]
     if as_json:
-        screen.print_json(json.dumps(tables, default=str))
+        _print_json(tables)
     elif run is not None:
         for table in tables:
             _print(table, False, table["path"])
@@ -329,7 +297,10 @@ def results(
 
 def _list(tables: list[dict[str, Any]]) -> None:
     columns = ("path", "name", "frames", "num", "chi", "resolution_nm", "voxel_nm")
-    shown = Table(*columns, box=None)
+    shown = Table(box=None)
+    for column in columns:  # a path is for copying: folded, and never cut
+        width = {"path": 16, "name": 12}.get(column)
+        shown.add_column(column, overflow="fold", no_wrap=width is None, min_width=width)
     for table in tables:
         values = [table.get(key) for key in columns]
         shown.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in values))
@@ -354,8 +325,7 @@ def bench_phasing(
     memory = [bench.memory(each) for each in shapes]
     whole = None if scan is None else bench.time_to_chi(read_scan(scan), threads=threads)
     if as_json:
-        tables = {"rows": rows, "memory": memory, "whole": whole}
-        screen.print_json(json.dumps(tables, default=lambda each: dataclasses.asdict(each)))
+        _print_json({"rows": rows, "memory": memory, "whole": whole})
         return
     shown = Table("shape", "backend", "pair ms", *rows[0].steps_ms, title=f"{threads} thread(s)", box=None)
     for row in rows:

@@ -5,10 +5,8 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import version
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .metadata import scan_metadata
 from .phasing import (
@@ -79,16 +77,13 @@ def provenance(scan: RockingScan) -> dict[str, str]:
 
 
 def _checksum(scan: RockingScan) -> str:
-    """Counts as they are, all other values as float64 however a file kept them. Masks go in unpacked: builds of zlib
-    differ in how they pack them."""
+    """Counts as they are, all other values as float64 however a file kept them. Masks go in unpacked: builds of
+    zlib differ in how they pack them."""
     table = {**scan_metadata(scan), "bad_pixels": None, "flatfield": None}
-    digest = hashlib.sha256(json.dumps(table, sort_keys=True).encode())
     have = np.ones(len(scan.intensity), bool) if scan.have is None else scan.have
-    digest.update(_bytes(scan.intensity))
-    for values in (scan.angles_deg, scan.monitor, have, scan.bad_pixels, scan.flatfield):
-        digest.update(b"none" if values is None else _bytes(np.asarray(values, np.float64)))
+    others = (scan.angles_deg, scan.monitor, have, scan.bad_pixels, scan.flatfield)
+    digest = hashlib.sha256(json.dumps(table, sort_keys=True).encode())
+    for array in (scan.intensity, *(None if each is None else np.asarray(each, np.float64) for each in others)):
+        digest.update(b"none" if array is None else f"{array.dtype.str}{array.shape}".encode())
+        digest.update(b"" if array is None else np.ascontiguousarray(array).view(np.uint8).data)
     return digest.hexdigest()
-
-
-def _bytes(array: NDArray[Any]) -> bytes:
-    return f"{array.dtype.str}{array.shape}".encode() + array.tobytes()

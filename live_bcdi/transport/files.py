@@ -4,6 +4,7 @@ import errno
 import os
 import secrets
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,6 +49,30 @@ def new_file(path: Path) -> Iterator[h5py.File]:
         partial.unlink(missing_ok=True)
 
 
+def check_output(path: Path, *, overwrite: bool = False, source: Path | None = None) -> None:
+    """Say before the work, and not after it, that its result cannot be put at `path`.
+
+    Raises ScanError where `path` is `source` by whatever name, is a folder, exists without `overwrite` or is no
+    HDF5 file (TIFF and SPEC files are inputs too), and StorageError where its folder takes no file.
+    """
+    if path.is_dir():
+        raise ScanError(f"{path} is a folder; give the name of a file with --output")
+    if path.exists():
+        if source is not None and source.exists() and path.samefile(source):
+            raise ScanError(f"{path} is the input itself; give another --output")
+        if not overwrite:
+            raise ScanError(f"{path} exists; give another --output, or --overwrite to replace it")
+        if not h5py.is_hdf5(path):
+            raise ScanError(f"{path} is not an HDF5 file and is not replaced; give another --output")
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise StorageError(
+            f"nothing can be written to {path.parent}: {reason(error)}; give another --output"
+        ) from None
+
+
 def require_space(path: Path, needed_bytes: int) -> None:
     """Raise ScanError where writing `needed_bytes` to a growing file would fill its disk (see `new_file`)."""
     free_bytes = shutil.disk_usage(path.parent).free
@@ -88,6 +113,10 @@ def reason(error: BaseException) -> str:
     text = str(error)
     if isinstance(error, FileNotFoundError):
         return "there is no such file or folder"
+    if isinstance(error, IsADirectoryError):
+        return "it is a folder; give a file of it, or gather TIFF frames with `live-bcdi import`"
+    if isinstance(error, PermissionError):
+        return "the file system does not allow it"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return "the disk is full; make room and do it again"
     if "truncated file" in text:

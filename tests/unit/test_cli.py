@@ -8,6 +8,7 @@ import pytest
 
 from live_bcdi import cli
 from live_bcdi.config import load_config
+from live_bcdi.phasing import DEFAULT_RECIPE, as_recipe
 from live_bcdi.sim import simulate_scan
 from live_bcdi.transport.hdf5 import read_result, write_scan
 
@@ -28,6 +29,15 @@ def run(monkeypatch, capfd, tmp_path):
         return status, out, err
 
     return command
+
+
+def told(output):
+    """The JSON of `--json`: nothing before or after it, and no number that JSON does not have."""
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    return json.loads(output, parse_constant=refuse)
 
 
 def one_line(result):
@@ -68,6 +78,13 @@ def test_a_file_that_is_no_scan(run, tmp_path):
     assert "scan.h5" in one_line(run("phase", "scan.h5"))
 
 
+def test_a_folder_that_is_no_scan(run, tmp_path):
+    for folder in (".", tmp_path):
+        message = one_line(run("phase", folder))
+        assert "it is a folder" in message
+        assert "rrno" not in message
+
+
 def test_an_unknown_service(run):
     assert "broker" in one_line(run("service", "coffee"))
 
@@ -93,13 +110,90 @@ def test_phase_of_a_numpy_pattern(run, tmp_path):
     np.savez(tmp_path / "pattern.npz", intensity=pattern, mask=pattern > 100)
     status, out, err = run("phase", "pattern.npz", "--starts", 1, "--recipe", "5*ER", "--json")
     assert status == 0, err
-    assert read_result(json.loads(out)["file"]).density.shape == (16, 16, 16)
+    assert read_result(told(out)["file"]).density.shape == (16, 16, 16)
+
+
+QUICK = ("--starts", 1, "--recipe", "2*ER")
+
+
+def test_phase_writes_beside_its_source_and_leaves_it(run, small):
+    """Also where the source has the suffix of a result."""
+    source = small.rename(small.with_suffix(".cxi"))
+    before = source.read_bytes()
+    status, out, err = run("phase", source, *QUICK, "--json")
+    assert status == 0, err
+    assert told(out)["file"] == str(source.with_name("small_result.cxi"))
+    assert source.read_bytes() == before
+    assert len(read_result(source.with_name("small_result.cxi")).chi_starts) == 1
+
+
+def test_what_is_not_there_reads_as_null(run, small):
+    """One start has no transfer function: its resolution is NaN, which JSON cannot say."""
+    status, out, _ = run("phase", small, *QUICK, "--json")
+    assert status == 0
+    assert told(out)["resolution_nm"] is None
+
+
+def test_an_output_that_exists_is_replaced_only_when_asked(run, small):
+    assert run("phase", small, *QUICK, "-o", "there.cxi")[0] == 0
+    first = read_result("there.cxi")
+    assert "there.cxi exists; give another --output, or --overwrite" in one_line(
+        run("phase", small, "-o", "there.cxi", "--recipe", "20000*HIO")
+    )
+    assert read_result("there.cxi").recipe == first.recipe
+    assert run("phase", small, "--starts", 1, "--recipe", "3*ER", "-o", "there.cxi", "--overwrite")[0] == 0
+    assert read_result("there.cxi").recipe != first.recipe
+
+
+@pytest.mark.parametrize("link", [None, "symlink_to", "hardlink_to"])
+def test_the_input_is_never_the_output(run, small, link):
+    output = small
+    if link is not None:
+        output = small.with_name("other.cxi")
+        getattr(output, link)(small)
+    before = small.read_bytes()
+    assert "is the input itself" in one_line(run("phase", small, "-o", output, "--overwrite"))
+    assert small.read_bytes() == before
+
+
+def test_what_is_no_hdf5_file_is_never_replaced(run, small, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    assert "is not an HDF5 file" in one_line(run("phase", small, "-o", "notes.txt", "--overwrite"))
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("output", ["nowhere/r.cxi", "/proc/r.cxi", "notes.txt/r.cxi"])
+def test_a_folder_that_takes_no_file_is_said_before_phasing(run, small, tmp_path, output):
+    """A recipe that would run for an hour: who sees the line sees it at once."""
+    (tmp_path / "notes.txt").write_text("mine")
+    message = one_line(run("phase", small, "-o", output, "--recipe", "200000*HIO"))
+    assert f"nothing can be written to {output.removesuffix('/r.cxi')}" in message
+
+
+def test_an_output_that_is_a_folder(run, small, tmp_path):
+    assert "is a folder" in one_line(run("phase", small, "-o", tmp_path, "--overwrite"))
+
+
+def test_an_empty_recipe_is_the_default_one(run, small):
+    status, out, err = run("phase", small, "--recipe", "", "--budget", "0.5s", "--json")
+    assert status == 0, err
+    assert told(out)["recipe"] == str(as_recipe(DEFAULT_RECIPE))
 
 
 @pytest.mark.parametrize("bad", [np.zeros((4, 4)), np.array([{}]), np.zeros((4, 4, 4), complex)])
 def test_a_numpy_file_that_is_no_pattern(run, tmp_path, bad):
     np.save(tmp_path / "bad.npy", bad, allow_pickle=True)
     assert "bad.npy" in one_line(run("phase", "bad.npy"))
+
+
+def test_the_list_of_results_keeps_every_path_whole(capfd):
+    """On 80 columns, as where standard output is no terminal: folded, and nothing of it left out."""
+    path = f"refined/{'0123abcd-0000-4000-8000-000000000000'}/1"
+    row = {"path": path, "name": "a scan with quite a long name", "frames": 201, "num": 201, "chi": 0.0118}
+    cli._list([{**row, "resolution_nm": 22.5, "voxel_nm": 9.87}])
+    lines = capfd.readouterr().out.splitlines()[1:]
+    assert "".join(line.split(" ")[1] for line in lines) == path
+    assert lines[0].split()[-5:] == ["201", "201", "0.0118", "22.5", "9.87"]
 
 
 @pytest.mark.parametrize(("text", "wanted"), [("5", 5.0), ("5s", 5.0), ("1.5 min", 90.0), ("2h", 7200.0)])
@@ -115,7 +209,7 @@ def test_what_is_no_time(run, small, text):
 def test_phase_prints_what_it_wrote(run, small):
     status, out, err = run("phase", small, "--starts", 2, "--json")
     assert status == 0, err
-    said = json.loads(out)
+    said = told(out)
     result = read_result(said["file"])
     assert said["chi"] == result.chi
     assert said["recipe"] == result.recipe
@@ -126,8 +220,15 @@ def test_import_of_the_measured_scan(run, s0054):
     """Counts as measured independently (../shared/data/README.md)."""
     status, out, err = run("import", s0054, "--scan", 54, "-o", "scan.h5", "--json")
     assert status == 0, err
-    said = json.loads(out)
+    said = told(out)
     assert (said["frames"], said["total_counts"], said["max_counts"]) == (201, 46_155_653, 165_297)
+
+
+def test_import_replaces_only_when_asked(run, s0054, tmp_path):
+    (tmp_path / "scan.h5").write_text("mine")
+    assert "scan.h5 exists" in one_line(run("import", s0054, "--scan", 54, "-o", "scan.h5"))
+    assert "not an HDF5 file" in one_line(run("import", s0054, "--scan", 54, "-o", "scan.h5", "--overwrite"))
+    assert (tmp_path / "scan.h5").read_text() == "mine"
 
 
 def test_import_of_a_scan_that_is_not_in_the_file(run, s0054):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from live_bcdi.config import direction, load_config, parse_config
+from live_bcdi.phasing import DEFAULT_RECIPE, as_recipe
 from live_bcdi.types import ScanError
 
 BEAMLINES = sorted((Path(__file__).resolve().parents[2] / "config").glob("*.toml"))
@@ -84,6 +85,11 @@ def test_distance_from_the_configuration_or_the_scan(table):
     config = parse_config(table)
     assert config.geometry(positions, energy_kev=9.0).distance_m == 2.0
     assert config.geometry(positions, energy_kev=9.0, distance_m=1.5).distance_m == 1.5
+
+
+def test_an_empty_recipe_is_the_default_one(table):
+    table["phasing"] = {"recipe": ""}
+    assert as_recipe(parse_config(table).phasing.recipe) == as_recipe(DEFAULT_RECIPE)
 
 
 @pytest.mark.parametrize(
