@@ -96,11 +96,11 @@ def _complete(file: h5py.File) -> int:
 
 
 def _values(file: h5py.File, path: str, count: int) -> NDArray[np.float64] | None:
-    """One value a frame; None where there are none, or where a detector did not give one for every frame."""
+    """One value a frame, NaN for a reading that was lost; None where a detector gave none at all."""
     if path not in file:
         return None
     values = np.asarray(file[path][:count])
-    return None if COMPLETE_PATH in file and not np.isfinite(values).all() else values
+    return None if COMPLETE_PATH in file and not np.isfinite(values).any() else values
 
 
 class FrameWriter:

@@ -337,6 +337,15 @@ class TestGrowingFile:
         assert scan.monitor is None
         assert scan.timestamps_s.tolist() == [0, 1, 2, 3, 4]
 
+    def test_one_lost_monitor_reading_leaves_the_others(self, path, whole):
+        monitor = [1.0, np.nan, 2.0, 3.0, 4.0]
+        with self.writer(path, whole, metadata=scan_metadata(whole)) as writer:
+            for index in range(5):
+                writer.append(
+                    whole.intensity[index], angle_deg=0.1 * index, monitor=monitor[index], timestamp_s=float(index)
+                )
+        np.testing.assert_array_equal(read_scan(path).monitor, monitor)
+
     def test_raw_data_are_not_overwritten(self, path, whole):
         self.writer(path, whole).close()
         with pytest.raises(ScanError, match=r"live.h5 cannot be made"):
