@@ -5,7 +5,8 @@
 | health | service, pid, state, detail, time_s | |
 | run | state (started, stopped), name, sample, hkl, num, start_deg, stop_deg, exit_status | |
 | live | count, num, index, angle_deg, rate_hz, total, peak, bragg_deg, d_angstrom, q_invA, | image, |
-| | peak_counts, saturated, saturation_counts, image_bin, dead, refilled, missing | angles_deg, totals, have |
+| | peak_counts, saturated, saturation_counts, image_bin, dead, refilled, missing, | angles_deg, |
+| | duplicates | totals, have |
 | estimate | kind (live, refined), frames, num, chi, seconds, voxel_nm, axes, | amplitude_0..2, |
 | | resolution_nm | phase_0..2 |
 | result | name, chi, resolution_nm, seconds, file, tiled, frames, num, error | |
