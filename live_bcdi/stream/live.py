@@ -1,14 +1,14 @@
 """One run as it is watched: assembler, peak, and what the page is told. No sockets, no clock of its own."""
 
 from collections.abc import Callable
+from functools import reduce
 
 import numpy as np
 
-from ..metadata import scan_from_metadata
 from ..types import Frame, RockingScan, ScanError
 from .assembler import Assembler, FrameStore
 from .run import RunPlan
-from .statistics import PeakWatcher
+from .statistics import PeakReport, PeakWatcher
 from .updates import Update
 
 
@@ -16,9 +16,10 @@ class LiveRun:
     """`add` frames, ask for an `update` when the page wants one, `finish` from the file at `stop`."""
 
     def __init__(self, plan: RunPlan, clock_s: Callable[[], float]) -> None:
+        """Raises ScanError as `Assembler` does."""
         self.plan = plan
         self.assembler = Assembler(plan)
-        self._watcher = PeakWatcher(_description(plan))
+        self._watcher = PeakWatcher(self.assembler.description)
         self._clock_s = clock_s
         self._first_s: float | None = None
         self._last_s = 0.0
@@ -27,7 +28,7 @@ class LiveRun:
         """Take a frame; False for a duplicate. Raises ScanError as `Assembler.add` does."""
         new = self.assembler.add(frame)
         if new:
-            self._watcher.add(frame.index, frame.image)
+            self._watcher.add(frame.image)
             self._last_s = self._clock_s()
             self._first_s = self._last_s if self._first_s is None else self._first_s
         return new
@@ -38,7 +39,7 @@ class LiveRun:
         count = self.assembler.refill(store)
         for index in lost:
             if self.assembler.have[index]:
-                self._watcher.add(index, self.assembler.frames[index])
+                self._watcher.add(self.assembler.frames[index])
         return count
 
     def snapshot(self, edge: int) -> RockingScan:
@@ -46,11 +47,14 @@ class LiveRun:
 
         Raises ScanError before the first frame.
         """
-        report = self._watcher.report()
+        report = self._report()
         if report is None:
             raise ScanError(f"run {self.plan.run[:8]} has no frame yet")
         box = [_window(centre, edge, size) for centre, size in zip(report.peak, self.assembler.frames.shape)]
         return self.assembler.scan(box[0], box[1], box[2])
+
+    def _report(self, *, final: bool = False) -> PeakReport | None:
+        return self._watcher.report(self.assembler.frames, final=final) if self.assembler.count else None
 
     def rate_hz(self) -> float:
         """Mean rate of the frames so far."""
@@ -59,9 +63,9 @@ class LiveRun:
         return (self.assembler.count - 1) / (self._last_s - self._first_s)
 
     def update(self, *, at_peak: bool = False) -> Update:
-        """Topic `live`: the rocking curve so far and the newest frame, or the one of the peak."""
+        """Topic `live`: the rocking curve so far and the newest frame; in the end, `at_peak`, that of the peak."""
         seen = self.assembler
-        report = self._watcher.report()
+        report = self._report(final=at_peak)
         shown = report.peak[0] if at_peak and report is not None else seen.newest
         fields = {
             "count": seen.count,
@@ -90,17 +94,6 @@ class LiveRun:
         return Update(topic="live", run=self.plan.run, fields=fields, arrays=arrays)
 
 
-def _description(plan: RunPlan) -> RockingScan:
-    """The scan's metadata as a scan without frames."""
-    return scan_from_metadata(plan.scan, **_no_frames(plan))
-
-
-def _no_frames(plan: RunPlan) -> dict[str, np.ndarray]:
-    packed = plan.scan.get("bad_pixels")
-    edge = tuple(packed["shape"]) if packed else (0, 0)
-    return {"intensity": np.zeros((0, *edge), np.int32), "angles_deg": np.zeros(0)}
-
-
 def _window(centre: int, edge: int, size: int) -> slice:
     """`edge` voxels around `centre`, moved to lie within the array."""
     start = max(0, min(centre - edge // 2, size - edge))
@@ -111,5 +104,6 @@ def _for_screen(image: np.ndarray) -> tuple[np.ndarray, int]:
     """At most 512 pixels an edge, float32, each the maximum of a block so that no peak is lost; its edge."""
     block = max(1, -(-max(image.shape) // 512))
     whole = np.pad(image, [(0, -edge % block) for edge in image.shape])
-    blocks = whole.reshape(whole.shape[0] // block, block, whole.shape[1] // block, block)
-    return np.asarray(blocks.max(axis=(1, 3)), np.float32), block
+    rows = reduce(np.maximum, (whole[start::block] for start in range(block)))
+    binned = reduce(np.maximum, (rows[:, start::block] for start in range(block)))
+    return binned.astype(np.float32), block

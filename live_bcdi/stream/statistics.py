@@ -1,7 +1,6 @@
 """What one wants to know after every frame: where the peak is, and whether the detector can be trusted."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,13 +9,16 @@ from ..geometry import d_spacing_angstrom, two_theta_deg
 from ..preprocess import dead_pixels
 from ..types import FrameArray, RockingScan
 
+# Silent pixels of a larger detector are looked for once, at the end: it takes 60 ns a pixel, while frames wait.
+_COUNT_AT_ONCE_PIXELS = 1_000_000
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PeakReport:
     """`peak` is the brightest voxel (rocking, row, column); the angles and lengths are of its pixel.
 
     `saturated` and `dead` count pixels: at the detector's limit in any frame, and marked as bad or silent in all
-    frames so far although their neighbours count.
+    frames so far although their neighbours count. Above a megapixel the silent ones are counted at the end only.
     """
 
     peak: tuple[int, int, int]
@@ -28,56 +30,59 @@ class PeakReport:
     dead: int
 
 
-class _DeadCount(NamedTuple):
-    frames: int
-    pixels: int
-
-
 class PeakWatcher:
-    """Running maximum and per-pixel extremes, updated with one pass over each new frame."""
+    """Per-pixel extremes, updated with two passes over each new frame; what they say is worked out when asked."""
 
     def __init__(self, description: RockingScan) -> None:
         """`description` gives geometry, bad pixels and the saturation limit; its frames are not looked at."""
         self._scan = description
-        self._limit = description.saturation_counts
-        self._best = (-1.0, 0, 0, 0)
+        marked = 0 if description.bad_pixels is None else int(np.count_nonzero(description.bad_pixels))
         self._brightest: FrameArray | None = None
         self._totals: NDArray[np.float64] | None = None
         self._frames = 0
-        self._dead = _DeadCount(0, 0)
+        self._dead, self._dead_of_frames = marked, 0
+        self._report: PeakReport | None = None
 
-    def add(self, index: int, image: FrameArray) -> None:
-        """Take frame `index` (row, column)."""
-        good = image if self._scan.bad_pixels is None else np.where(self._scan.bad_pixels, 0, image)
-        flat = int(np.argmax(good))
-        row, column = divmod(flat, image.shape[1])
-        self._best = max(self._best, (float(good.flat[flat]), index, row, column))
-        self._brightest = image.copy() if self._brightest is None else np.maximum(self._brightest, image)
-        self._totals = image.astype(np.float64) if self._totals is None else self._totals + image
+    def add(self, image: FrameArray) -> None:
+        """Take a frame (row, column)."""
+        if self._brightest is None or self._totals is None:
+            self._brightest, self._totals = image.copy(), image.astype(np.float64)
+        else:
+            np.maximum(self._brightest, image, out=self._brightest)
+            np.add(self._totals, image, out=self._totals)
         self._frames += 1
+        self._report = None
 
-    def report(self) -> PeakReport | None:
-        """None before the first frame."""
-        if self._brightest is None:
+    def report(self, frames: FrameArray, *, final: bool = False) -> PeakReport | None:
+        """None before the first frame. `frames` (rocking, row, column) holds those that were added, to find in
+        which of them the brightest pixel was; `final` has the silent pixels of any detector counted."""
+        if self._brightest is None or self._totals is None:
             return None
-        counts, index, row, column = self._best
+        self._count_dead(self._totals, final=final)
+        if self._report is None or self._report.dead != self._dead:
+            self._report = self._look(self._brightest, frames)
+        return self._report
+
+    def _look(self, brightest: FrameArray, frames: FrameArray) -> PeakReport:
+        known, limit = self._scan.bad_pixels, self._scan.saturation_counts
+        good = brightest if known is None else np.where(known, 0, brightest)
+        row, column = divmod(int(np.argmax(good)), brightest.shape[1])
         spacing = d_spacing_angstrom(self._scan.geometry, row, column)
         return PeakReport(
-            peak=(index, row, column),
-            peak_counts=counts,
+            peak=(int(np.argmax(frames[:, row, column])), row, column),
+            peak_counts=float(good[row, column]),
             bragg_deg=two_theta_deg(self._scan.geometry, row, column) / 2,
             d_angstrom=spacing,
             q_invA=2 * np.pi / spacing,
-            saturated=0 if self._limit is None else int((self._brightest >= self._limit).sum()),
-            dead=self._dead_pixels(),
+            saturated=0 if limit is None else int(np.count_nonzero(brightest >= limit)),
+            dead=self._dead,
         )
 
-    def _dead_pixels(self) -> int:
-        """Looked at anew when the frames have grown by a tenth: it costs more than a frame."""
-        assert self._totals is not None, "there is a frame"
-        if self._frames > 1.1 * self._dead.frames:
-            silent = dead_pixels(self._totals[None])
+    def _count_dead(self, totals: NDArray[np.float64], *, final: bool) -> None:
+        """Looked at anew when the frames have grown by a tenth, and in the end: it costs more than a frame."""
+        grown = totals.size <= _COUNT_AT_ONCE_PIXELS and self._frames > 1.1 * self._dead_of_frames
+        if grown or (final and self._frames > self._dead_of_frames):
+            silent = dead_pixels(totals[None])
             known = self._scan.bad_pixels
-            pixels = int((silent if known is None else silent | known).sum())
-            self._dead = _DeadCount(self._frames, pixels)
-        return self._dead.pixels
+            self._dead = int(np.count_nonzero(silent if known is None else silent | known))
+            self._dead_of_frames = self._frames

@@ -1,8 +1,13 @@
 """Whatever way frames come, the volume must be the same as if each had come once and in time."""
 
+import tracemalloc
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from live_bcdi.metadata import scan_metadata
+from live_bcdi.preprocess import diffraction_volume
 from live_bcdi.stream.assembler import Assembler
 from live_bcdi.stream.fakes import MemoryStore, frames_of, plan_of, small_scan
 from live_bcdi.types import Frame, ScanError
@@ -10,8 +15,8 @@ from live_bcdi.types import Frame, ScanError
 SCAN = small_scan(num=12, shape=(6, 5))
 
 
-def filled(frames):
-    assembler = Assembler(plan_of(SCAN))
+def filled(frames, scan=SCAN):
+    assembler = Assembler(plan_of(scan))
     for frame in frames:
         assembler.add(frame)
     return assembler
@@ -97,3 +102,56 @@ def test_a_frame_that_does_not_belong_is_refused_and_harms_nothing(change, messa
 def test_no_frame_is_an_error_that_names_the_run():
     with pytest.raises(ScanError, match="has no frame"):
         Assembler(plan_of(SCAN)).scan()
+
+
+def test_one_lost_monitor_reading_leaves_the_others():
+    """What is made of the live scan is what is made of the recorded one, bit for bit."""
+    monitor = np.linspace(1000.0, 2000.0, 12)
+    monitor[4] = np.nan
+    scan = replace(SCAN, monitor=monitor)
+    live = filled(frames_of(scan), scan).scan()
+    np.testing.assert_array_equal(live.monitor, monitor)
+    np.testing.assert_array_equal(diffraction_volume(live).intensity, diffraction_volume(scan).intensity)
+
+
+def test_no_monitor_is_no_monitor():
+    scan = replace(SCAN, monitor=None)
+    assert filled(frames_of(scan), scan).scan().monitor is None
+
+
+def test_a_flat_field_without_a_mask():
+    flatfield = np.linspace(0.5, 1.5, 30, dtype=np.float32).reshape(6, 5)
+    scan = replace(SCAN, bad_pixels=None, flatfield=flatfield)
+    whole, box = filled(frames_of(scan), scan).scan(), filled(frames_of(scan), scan).scan(rows=slice(2, 4))
+    np.testing.assert_allclose(whole.flatfield, flatfield, atol=1e-4)  # it travels in steps of 1e-4
+    np.testing.assert_array_equal(box.flatfield, whole.flatfield[2:4])
+
+
+@pytest.mark.parametrize("name", ["bad_pixels", "flatfield"])
+def test_a_mask_of_another_detector_is_refused_with_the_first_frame(name):
+    other = replace(
+        SCAN, intensity=np.zeros((12, 7, 5), np.int32), **{"bad_pixels": None, name: np.zeros((7, 5), bool)}
+    )
+    assembler = Assembler(replace(plan_of(SCAN), scan=scan_metadata(other)))
+    with pytest.raises(ScanError, match=rf"{name} is \(7, 5\), its frames are \(6, 5\)"):
+        assembler.add(frames_of(SCAN)[0])
+    assert assembler.count == 0
+
+
+def test_a_mask_and_a_flat_field_of_two_detectors_are_refused_at_the_start():
+    table = scan_metadata(replace(SCAN, flatfield=np.ones((6, 5))))
+    table["flatfield"] |= {"shape": [5, 6]}
+    with pytest.raises(ScanError, match="flatfield is"):
+        Assembler(replace(plan_of(SCAN), scan=table))
+
+
+def test_a_box_of_a_large_detector_copies_no_whole_frame():
+    shape = (400, 500)
+    scan = replace(small_scan(num=8, shape=shape), flatfield=np.ones(shape, np.float32))
+    assembler = filled(frames_of(scan), scan)
+    tracemalloc.start()
+    try:
+        assembler.scan(slice(0, 8), slice(100, 116), slice(200, 216))
+        assert tracemalloc.get_traced_memory()[1] < 400 * 500  # bytes: a quarter of one frame of int32
+    finally:
+        tracemalloc.stop()

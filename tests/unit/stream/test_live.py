@@ -1,5 +1,7 @@
 """What the page is told must be what the frames say."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -58,7 +60,7 @@ def test_a_snapshot_is_a_box_around_the_peak_and_a_copy():
 
 
 def test_a_page_image_keeps_the_peak_of_a_large_detector():
-    scan = small_scan(num=2, shape=(1030, 700))
+    scan = small_scan(num=3, shape=(1030, 700))
     scan.intensity[0, 517, 333] = 70_000
     live = LiveRun(plan_of(scan), lambda: 0.0)
     live.add(frames_of(scan)[0])
@@ -79,3 +81,22 @@ def test_before_the_first_frame_there_is_nothing_to_see():
     assert "image" not in live.update().arrays
     with pytest.raises(ScanError, match="no frame yet"):
         live.snapshot(4)
+
+
+def test_silent_pixels_of_a_large_detector_are_counted_when_the_scan_is_over():
+    scan = small_scan(num=3, shape=(1030, 1065))
+    scan.intensity[:, 500, 500] = 0
+    live = LiveRun(plan_of(scan), lambda: 0.0)
+    for frame in frames_of(scan):
+        live.add(frame)
+    assert live.update().fields["dead"] == 1  # the one that is marked as bad
+    assert live.update(at_peak=True).fields["dead"] == 2
+    assert live.update().fields["dead"] == 2
+
+
+def test_a_flat_field_without_a_mask_is_watched():
+    scan = replace(SCAN, bad_pixels=None, flatfield=np.ones((8, 9), np.float32))
+    live = LiveRun(plan_of(scan), lambda: 0.0)
+    for frame in frames_of(scan):
+        live.add(frame)
+    assert live.snapshot(4).flatfield.shape == (4, 4)
