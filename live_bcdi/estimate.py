@@ -23,8 +23,8 @@ class LiveEstimate:
     """The crystal as far as a scan shows it: `density` and `support` (rocking, row, column) on the detector's
     conjugate grid, voxel edges in nm along its axes; `frames` it was made of, `seconds` it took.
 
-    `origin` is where the pattern was centred, in voxels that do not move with the window (rocking angle over
-    step, pixels from the one the arm points at), for the next estimate to start from.
+    `origin` is where the pattern was centred, in numbers that do not move with the window: the rocking angle in
+    degrees, and row and column from the pixel that the arm points at. The next estimate starts from there.
     """
 
     density: Object
@@ -46,10 +46,10 @@ def live_estimate(
     """
     began_s = perf_counter()
     volume = diffraction_volume(scan, shape=(edge, edge, edge))
-    origin = _origin(scan, volume)
+    origin, step_deg = _origin(scan, volume)
     start = Start(seed=0)
     if previous is not None and previous.density.shape == volume.intensity.shape:
-        start = Start(initial=_moved(previous, origin), support=previous.support)
+        start = Start(initial=_moved(previous, origin, step_deg), support=previous.support)
     finish = max(iterations // 4, 1)
     recipe = max(iterations - finish, 1) * HIO + ShrinkWrap(sigma=1.0, threshold=0.15) + finish * ER
     found = retrieve(Pattern(intensity=volume.intensity, mask=volume.mask), recipe, start=start)
@@ -73,14 +73,22 @@ def warm_up() -> None:
     retrieve(Pattern(intensity=pattern, mask=np.zeros(pattern.shape, bool)), as_recipe("2*HIO + 2*ER"))
 
 
-def _origin(scan: RockingScan, volume: DiffractionVolume) -> Vector:
+def _origin(scan: RockingScan, volume: DiffractionVolume) -> tuple[Vector, float]:
+    """Where the volume is centred, and the rocking step in degrees."""
     have = np.ones(len(scan.intensity), bool) if scan.have is None else scan.have
     first, step = rocking_grid_deg(scan.angles_deg, have)
     row, column = scan.geometry.arm_pixel
-    return (first / step + volume.centre[0], volume.centre[1] - row, volume.centre[2] - column)
+    rocking, *pixel = volume.centre
+    return (first + step * rocking, pixel[0] - row, pixel[1] - column), step
 
 
-def _moved(previous: LiveEstimate, origin: Vector) -> Object:
-    """The previous object with the phase ramp that moves its pattern to the new centre of the volume."""
-    slopes = [-2 * np.pi * (new - old) / n for new, old, n in zip(origin, previous.origin, previous.density.shape)]
+def _moved(previous: LiveEstimate, origin: Vector, step_deg: float) -> Object:
+    """The previous object with the phase ramp that moves its pattern to the new centre of the volume.
+
+    A volume is centred on a whole frame, so the way from one centre to the other is whole steps; what the
+    encoder's noise and the newly fitted step add to it is rounded off.
+    """
+    degrees, rows, columns = np.subtract(origin, previous.origin)
+    shift = (round(degrees / step_deg), rows, columns)
+    slopes = [-2 * np.pi * voxels / n for voxels, n in zip(shift, previous.density.shape)]
     return with_ramp(previous.density, (slopes[0], slopes[1], slopes[2]))
