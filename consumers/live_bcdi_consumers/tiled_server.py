@@ -5,7 +5,7 @@ from tiled.catalog import from_uri
 from tiled.config import Authentication
 from tiled.server.app import build_app
 
-from live_bcdi.transport.tiled import api_key
+from live_bcdi.transport.tiled import make_api_key
 
 from .service import BEAT_S, Service
 
@@ -19,7 +19,7 @@ def run(service: Service) -> None:
         readable_storage=[str(service.folder("frames"))],
         init_if_not_exists=True,
     )
-    app = build_app(catalog, authentication=Authentication(single_user_api_key=api_key(service.config)))
+    app = build_app(catalog, authentication=Authentication(single_user_api_key=make_api_key(service.config)))
     server = uvicorn.Server(
         uvicorn.Config(app, host="127.0.0.1", port=service.config.tiled.port, log_level="warning")
     )

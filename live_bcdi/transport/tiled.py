@@ -6,8 +6,8 @@ A result is a container with the arrays in the laboratory frame (x, y, z), the d
 
 import os
 import secrets
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +26,35 @@ KEY_FILE = "tiled/api_key"
 
 
 def api_key(config: Config) -> str:
-    """The key from the environment, or from the file under the storage folder, made at first need (mode 600)."""
+    """The key from the environment, or the embedded server's from its file under the storage folder.
+
+    Raises ScanError, with where it was looked for, where there is none.
+    """
     if key := os.environ.get(config.tiled.api_key_env):
         return key
-    path = config.storage.directory / KEY_FILE
-    if not path.exists():
+    if config.tiled.uri is not None:
+        raise ScanError(f"no key for Tiled at {config.tiled.uri}: set ${config.tiled.api_key_env}")
+    path = _key_file(config)
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ScanError(
+            f"no key for Tiled at {server_uri(config)}: {path} cannot be read ({type(error).__name__}); work in"
+            f" the folder where `live-bcdi up` was started, or set ${config.tiled.api_key_env}"
+        ) from None
+
+
+def make_api_key(config: Config) -> str:
+    """For the embedded server alone: as `api_key`, with a key made (mode 600) where there is none."""
+    path = _key_file(config)
+    if not os.environ.get(config.tiled.api_key_env) and config.tiled.uri is None and not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         _write_private(path, secrets.token_hex(32))
-    return path.read_text(encoding="ascii").strip()
+    return api_key(config)
+
+
+def _key_file(config: Config) -> Path:
+    return config.storage.directory.absolute() / KEY_FILE
 
 
 def _write_private(path: Path, text: str) -> None:
@@ -55,15 +76,31 @@ def server_uri(config: Config) -> str:
 
 
 def connect(config: Config) -> Container:
-    """A client at the root of the catalogue. Raises ScanError where the server cannot be reached."""
+    """A client at the root of the catalogue. Raises ScanError where the server cannot be reached, there is no key
+    for it, or it refuses the key."""
     uri = server_uri(config)
-    try:
+    with _clear_errors(config):
         httpx.get(uri, timeout=5.0)  # Tiled's own client tries for half a minute before it says no
-        return from_uri(uri, api_key=api_key(config))
+    key = api_key(config)
+    with _clear_errors(config):
+        return from_uri(uri, api_key=key)
+
+
+@contextmanager
+def _clear_errors(config: Config) -> Iterator[None]:
+    uri, variable = server_uri(config), f"${config.tiled.api_key_env}"
+    try:
+        yield
+    except httpx.HTTPStatusError as error:
+        if error.response.status_code in (401, 403):
+            raise ScanError(
+                f"Tiled at {uri} refused the key ({error.response.status_code}); set the right one in {variable}"
+            ) from None
+        raise ScanError(f"Tiled at {uri} answers with an error: {error}") from None
     except (httpx.HTTPError, OSError, ValueError) as error:
         raise ScanError(
-            f"Tiled at {uri} cannot be reached ({type(error).__name__}); start it with `live-bcdi up`, "
-            f"or set [tiled] uri and the key in ${config.tiled.api_key_env}"
+            f"Tiled at {uri} cannot be reached ({type(error).__name__}); start it with `live-bcdi up`, or set"
+            f" [tiled] uri and the key in {variable}"
         ) from None
 
 

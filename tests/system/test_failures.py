@@ -17,7 +17,7 @@ from live_bcdi.session import play
 from live_bcdi.sim import simulate_scan
 from live_bcdi.supervisor import Supervisor
 from live_bcdi.transport.hdf5 import read_result, write_scan
-from live_bcdi.transport.tiled import api_key, connect, results
+from live_bcdi.transport.tiled import connect, results
 from live_bcdi.types import ScanError
 
 
@@ -194,15 +194,6 @@ def test_a_document_cut_off_with_the_archiver_is_sent_again(tmp_path, scan_file,
         assert sent.exists()
         assert root["raw"][told["run"]]["primary"]["timepix"].shape[0] == 32
         assert [json.loads(line)[0] for line in sent.read_text().splitlines()].count("start") == 1
-
-
-def test_the_api_key_is_for_its_owner_only(tmp_path, make_config):
-    config = load_config(make_config(tmp_path))
-    key = api_key(config)
-    path = config.storage.directory / "tiled" / "api_key"
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert len(key) == 64
-    assert api_key(config) == key
 
 
 def test_services_killed_in_the_middle_of_a_scan_lose_nothing(tmp_path, scan_file, make_config):

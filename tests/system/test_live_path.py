@@ -15,6 +15,7 @@ import pytest
 from live_bcdi.config import load_config
 from live_bcdi.session import play
 from live_bcdi.sim import compare_with_truth, simulate_scan
+from live_bcdi.supervisor import SERVICES
 from live_bcdi.transport.hdf5 import read_result, read_scan, write_scan
 from live_bcdi.transport.tiled import api_key, connect, server_uri
 
@@ -67,6 +68,7 @@ def test_offline_gives_the_same_bits(played, scan_file, system, tmp_path):
     for name in ("density", "strain", "displacement_angstrom"):
         np.testing.assert_array_equal(getattr(live.lab, name), getattr(again.lab, name))
     assert live.chi_starts == again.chi_starts
+    assert live.provenance == again.provenance
 
 
 def test_a_run_in_tiled_can_be_phased_again(played, system, scan_file, tmp_path):
@@ -95,6 +97,23 @@ def test_a_second_process_reads_the_result_from_tiled(played, system):
     assert found["path"] == played["result"]["tiled"]
     assert found["chi"] == played["result"]["chi"]
     assert found["raw"] == f"raw/{played['run']}"
+
+
+def test_results_from_another_folder_says_where_the_key_was_looked_for(played, system, tmp_path):
+    """The running server, but a storage folder that is not its own: nothing is made there."""
+    text = system[1].read_text().replace(str(load_config(system[1]).storage.directory), "runs")
+    (tmp_path / "elsewhere.toml").write_text(text)
+    done = command("results", "--config", "elsewhere.toml", cwd=tmp_path)
+    assert done.returncode == 2
+    assert f"{tmp_path}/runs/tiled/api_key cannot be read" in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_wrong_key_is_said_to_be_wrong(played, system, monkeypatch):
+    monkeypatch.setenv("LIVE_BCDI_TILED_API_KEY", "0" * 64)
+    done = command("results", "--config", system[1])
+    assert done.returncode == 2
+    assert "refused the key (401)" in done.stderr
 
 
 def test_tiled_holds_the_arrays_and_the_raw_run(played, system, scan_file):
@@ -143,7 +162,9 @@ def test_the_page_serves_and_knows_its_services(played, system):
     page = load_config(system[1]).page
     with urllib.request.urlopen(f"http://{page.host}:{page.port}/health", timeout=10) as answer:
         health = json.load(answer)
-    assert set(system[0].pids()) <= set(json.dumps(health).replace('"', " ").split())
+    assert {name: health["services"][name]["state"] for name in system[0].pids()} == dict.fromkeys(
+        SERVICES, "ready"
+    )
 
 
 def test_a_sweep_gives_the_same_frames(system, scan_file):
@@ -162,11 +183,12 @@ def test_a_killed_service_is_started_again(system):
     notices = []
 
     def back() -> bool:
+        beats = []  # all of a turn is read: what is left of an update generator is lost
         for update in supervisor.watch(0.2):
             if update.topic == "notice" and "live ended" in update.fields["message"]:
                 notices.append(update)
             if update.topic == "health" and update.fields["service"] == "live":
-                return bool(notices) and update.fields["pid"] not in (None, before)
-        return False
+                beats.append(update.fields["pid"])
+        return bool(notices) and not {*beats} <= {None, before}
 
     assert eventually(back, 60)
