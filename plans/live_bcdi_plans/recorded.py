@@ -1,13 +1,12 @@
-"""A recorded scan as a beamline: a motor that stops where it stopped then, a detector that sees what it saw.
+"""A recorded scan as a detector that sees what it saw, wherever a simulated motor stands where it stood then.
 
-They are real ophyd-async devices: the detector writes SWMR HDF5 and emits StreamResource and StreamDatum, and
-the same frames go out on the 0MQ frame stream.
+It is a real ophyd-async device: it writes SWMR HDF5 and emits StreamResource and StreamDatum, and the same frames
+go out on the 0MQ frame stream.
 """
 
 import asyncio
+import logging
 import time
-from contextlib import suppress
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +14,11 @@ from ophyd_async.core import (
     DetectorAcquireLogic,
     DetectorDataLogic,
     DetectorTriggerLogic,
-    MovableLogic,
     SignalR,
     StandardDetector,
     StreamableDataProvider,
     StreamResourceDataProvider,
     StreamResourceInfo,
-    TimeoutCalculator,
     observe_value,
     soft_signal_r_and_setter,
     soft_signal_rw,
@@ -31,48 +28,32 @@ from ophyd_async.sim import SimMotor
 from live_bcdi.metadata import file_stem, scan_metadata
 from live_bcdi.transport.hdf5 import ANGLE_PATH, DATA_PATH, MONITOR_PATH, FrameWriter
 from live_bcdi.transport.zmq import FramePublisher
-from live_bcdi.types import Frame, RockingScan
+from live_bcdi.types import Frame, RockingScan, ScanError
+
+logger = logging.getLogger("recorded")
+
+ENCODER_DEG = 1e-7  # positions closer than this are the same: no encoder of a sample stage tells them apart
 
 
-class RecordedAxis(SimMotor):
-    """A rotation whose readback, after a step, is the recorded angle nearest to what was asked for."""
-
-    def __init__(self, angles_deg: np.ndarray, name: str = "") -> None:
-        self._angles_deg = np.asarray(angles_deg, float)
-        super().__init__(name=name, instant=True, initial_value=float(angles_deg[0]), units="deg")
-
-    @property
-    def sweeping(self) -> bool:
-        """Whether it was prepared for a sweep; then it goes where it is sent."""
-        return self._fly_info is not None
-
-    @cached_property
-    def movable_logic(self) -> MovableLogic[float]:
-        return _SettleOnRecorded(self, super().movable_logic, self._angles_deg)
-
-
-class _SettleOnRecorded(MovableLogic[float]):
-    def __init__(self, axis: RecordedAxis, motion: MovableLogic[float], angles_deg: np.ndarray) -> None:
-        super().__init__(setpoint=motion.setpoint, readback=motion.readback)
-        self._axis, self._motion, self._angles_deg = axis, motion, angles_deg
-
-    async def stop(self) -> None:
-        await self._motion.stop()
-
-    async def move(self, new_position: float, timeout: TimeoutCalculator) -> None:
-        await self._motion.move(new_position, timeout)
-        if not self._axis.sweeping:
-            nearest = self._angles_deg[np.argmin(np.abs(self._angles_deg - new_position))]
-            self._axis._user_readback_set(float(nearest))
+def require_whole(scan: RockingScan) -> None:
+    """Raise ScanError where frames are missing: a detector cannot show what it did not record, and a file that it
+    writes frame after frame has no place for a gap."""
+    if scan.have is not None and not np.all(scan.have):
+        missing = np.flatnonzero(~np.asarray(scan.have, bool)).tolist()
+        raise ScanError(
+            f"{scan.name}: frames {missing} were never recorded, so the scan cannot be played; "
+            "analyse it as it is with `live-bcdi phase`"
+        )
 
 
 class Camera:
     """The hardware behind `RecordedDetector`: takes a frame, writes it, sends it, and counts.
 
-    Pictures come from the recording: the one whose angle is nearest to where the axis is.
+    Pictures come from the recording, each once a file: the first left of those taken where the axis stands.
     """
 
-    def __init__(self, scan: RockingScan, axis: RecordedAxis, frames_address: str) -> None:
+    def __init__(self, scan: RockingScan, axis: SimMotor, frames_address: str) -> None:
+        require_whole(scan)
         self.scan = scan
         self.axis = axis
         self.run, self.exposure_s, self.number = "", 0.0, 1
@@ -80,10 +61,12 @@ class Camera:
         self._publisher = FramePublisher(frames_address)
         self._writer: FrameWriter | None = None
         self._due_s = 0.0
+        self._left: list[int] = []
 
     def open_file(self, path: Path) -> None:
         image = self.scan.intensity[0]
         self._writer = FrameWriter(path, image.shape, image.dtype, metadata=scan_metadata(self.scan))
+        self._left = list(range(len(self.scan.intensity)))
         self._set_written(0)
 
     def close_file(self) -> None:
@@ -103,27 +86,36 @@ class Camera:
         for _ in range(self.number):
             self._due_s = max(self._due_s + self.exposure_s, time.monotonic())
             await asyncio.sleep(self._due_s - time.monotonic())
-            self._take(await self.axis.user_readback.get_value())
+            self._take(self._recorded_at(await self.axis.user_readback.get_value()))
 
     async def take_when_passing(self) -> None:
-        """One exposure at each recorded angle as the axis passes it, as a position-compare box would fire."""
-        waiting = list(self.scan.angles_deg)
-        backwards = waiting[-1] < waiting[0]
+        """Every exposure in its turn as the axis reaches its angle, as a position-compare box would fire."""
+        angles_deg = self.scan.angles_deg
+        backwards = angles_deg[-1] < angles_deg[0]
         async for position in observe_value(self.axis.user_readback):
-            while waiting and (position <= waiting[0] if backwards else position >= waiting[0]):
-                self._take(waiting.pop(0))
+            while self._left and _reached(position, angles_deg[self._left[0]], backwards=backwards):
+                self._take(self._left[0])
                 await asyncio.sleep(0)
-            if not waiting:
+            if not self._left:
                 return
 
-    def _take(self, angle_deg: float) -> None:
+    def _recorded_at(self, angle_deg: float) -> int:
+        for index in self._left:
+            if abs(self.scan.angles_deg[index] - angle_deg) <= ENCODER_DEG:
+                return index
+        raise ScanError(
+            f"{self.scan.name} has no frame left that was recorded at {angle_deg} deg; "
+            "step through its own angles with `rocking_list_scan`"
+        )
+
+    def _take(self, recorded: int) -> None:
         assert self._writer is not None, "prepare opens the file"
-        recorded = int(np.argmin(np.abs(self.scan.angles_deg - angle_deg)))
+        self._left.remove(recorded)
         monitor = float("nan") if self.scan.monitor is None else float(self.scan.monitor[recorded])
         frame = Frame(
             run=self.run,
             index=self._writer.count,
-            angle_deg=float(angle_deg),
+            angle_deg=float(self.scan.angles_deg[recorded]),
             monitor=monitor,
             timestamp_s=time.time(),
             image=self.scan.intensity[recorded],
@@ -131,6 +123,10 @@ class Camera:
         self._writer.append(frame.image, angle_deg=frame.angle_deg, monitor=monitor, timestamp_s=frame.timestamp_s)
         self._publisher.send(frame)
         self._set_written(self._writer.count)
+
+
+def _reached(position: float, angle_deg: float, *, backwards: bool) -> bool:
+    return position <= angle_deg if backwards else position >= angle_deg
 
 
 class _Trigger(DetectorTriggerLogic):
@@ -153,8 +149,12 @@ class _Acquire(DetectorAcquireLogic):
         self._task: asyncio.Task[None] | None = None
 
     async def start_acquiring(self) -> None:
-        take = self.camera.take_when_passing if self.trigger.by_position else self.camera.take_now
-        self._task = asyncio.create_task(take())
+        """Arm for a sweep, or take the exposures at once: one that fails then ends the trigger with its reason."""
+        if self.trigger.by_position:
+            self._task = asyncio.create_task(self.camera.take_when_passing())
+        else:
+            self._task = asyncio.create_task(self.camera.take_now())
+            await self._task
 
     async def wait_for_idle(self) -> None:
         if self._task is not None:
@@ -163,8 +163,10 @@ class _Acquire(DetectorAcquireLogic):
     async def ensure_stopped(self) -> None:
         if self._task is not None:
             self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.wait([self._task])
+            # a sweep that failed is noticed by the frames that do not come, not by why they do not
+            if not self._task.cancelled() and (error := self._task.exception()):
+                logger.error("%s could not be played to its end: %s", self.camera.scan.name, error)
             self._task = None
 
 
@@ -211,10 +213,11 @@ class _Data(DetectorDataLogic):
 
 
 class RecordedDetector(StandardDetector):
-    """Serves a recorded scan. `run` labels its frames on the side stream; the plan sets it."""
+    """Serves a recorded scan, `axis` being its rocking circle. `run` labels its frames on the side stream; the
+    plan sets it. Raises ScanError where frames of the scan are missing."""
 
     def __init__(
-        self, scan: RockingScan, axis: RecordedAxis, *, directory: Path, frames_address: str, name: str = ""
+        self, scan: RockingScan, axis: SimMotor, *, directory: Path, frames_address: str, name: str = ""
     ) -> None:
         self.camera = Camera(scan, axis, frames_address)
         self.run = soft_signal_rw(str)

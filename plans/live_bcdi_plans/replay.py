@@ -3,10 +3,13 @@
 import time
 from pathlib import Path
 
+import numpy as np
 import zmq
 from bluesky import RunEngine
 from bluesky.callbacks.zmq import Publisher
+from bluesky.utils import MsgGenerator
 from ophyd_async.core import init_devices
+from ophyd_async.sim import SimMotor
 
 from live_bcdi.config import Config
 from live_bcdi.metadata import scan_metadata
@@ -14,8 +17,8 @@ from live_bcdi.stream.run import KEY
 from live_bcdi.transport.zmq import PROBE, encode_document
 from live_bcdi.types import RockingScan, ScanError
 
-from .recorded import RecordedAxis, RecordedDetector
-from .rocking import fly_rocking_scan, rocking_scan
+from .recorded import RecordedDetector, require_whole
+from .rocking import fly_rocking_scan, rocking_list_scan
 
 LISTEN_S = 3.0  # for the frame stream's first subscriber; without one the scan goes on, from the file
 BROKER_S = 10.0
@@ -31,9 +34,11 @@ def replay(
 ) -> str:
     """Run `scan` at `rate_hz` frames a second (0: as fast as it goes), by steps or on the fly; its uid.
 
-    Frames go to `<storage>/frames`, documents to the broker. Raises ScanError where no broker answers, where
-    the scan lacks what analysis needs, and where `rate_hz` is negative.
+    The axis goes to the recorded angles, in the order of the frames. Frames go to `<storage>/frames`, documents to
+    the broker. Raises ScanError where no broker answers, where the scan lacks frames or what analysis needs, and
+    where `rate_hz` is negative.
     """
+    require_whole(scan)
     if rate_hz < 0:
         raise ScanError(f"a rate is 0 (as fast as it goes) or positive, not {rate_hz}")
     directory = config.storage.directory.absolute() / "frames"
@@ -57,24 +62,33 @@ def _measure(
     engine = RunEngine({"beamline": config.beamline})
     engine.subscribe(publisher)
     with init_devices():
-        axis = RecordedAxis(scan.angles_deg, name=scan.geometry.rocking)
+        axis = SimMotor(name=scan.geometry.rocking, initial_value=float(scan.angles_deg[0]), units="deg")
         detector = RecordedDetector(
             scan, axis, directory=directory, frames_address=config.stream.frames, name=config.detector.name
         )
     try:
         detector.camera.wait_for_listener(LISTEN_S)
-        first, last, num = float(scan.angles_deg[0]), float(scan.angles_deg[-1]), len(scan.angles_deg)
-        metadata = {KEY: scan_metadata(scan), "sample": scan.sample, "scan_name": scan.name}
-        plan = fly_rocking_scan if fly else rocking_scan
-        exposure = 1 / rate_hz if rate_hz else (1 / FLY_HZ if fly else 0.0)
         runs: list[str] = []
         engine(
-            plan(detector, axis, first, last, num, exposure, md=metadata),
+            _plan(scan, detector, axis, rate_hz=rate_hz, fly=fly),
             {"start": lambda _, doc: runs.append(doc["uid"])},
         )
         return runs[0]
     finally:
         detector.camera.close()
+
+
+def _plan(
+    scan: RockingScan, detector: RecordedDetector, axis: SimMotor, *, rate_hz: float, fly: bool
+) -> MsgGenerator[str]:
+    md = {KEY: scan_metadata(scan), "sample": scan.sample, "scan_name": scan.name}
+    angles = np.asarray(scan.angles_deg, float)
+    if not fly:
+        return rocking_list_scan(detector, axis, angles, 1 / rate_hz if rate_hz else 0.0, md)
+    # jitter may put the extreme angles elsewhere than first and last; the sweep must pass them all
+    ends = [float(angles.min()), float(angles.max())]
+    start, stop = ends if angles[0] <= angles[-1] else ends[::-1]
+    return fly_rocking_scan(detector, axis, start, stop, len(angles), 1 / (rate_hz or FLY_HZ), md)
 
 
 def wait_for_broker(publisher: Publisher, out_address: str, timeout_s: float) -> None:

@@ -1,16 +1,17 @@
 """Rocking scans as bluesky plans: one run, one frame an angle, in step or on the fly.
 
-Both put the table of `live_bcdi.stream.run` into the start document under `live_bcdi`, and refuse to start
+All put the table of `live_bcdi.stream.run` into the start document under `live_bcdi`, and refuse to start
 without what the analysis needs. Analysis never makes them fail.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import bluesky.plan_stubs as bps
 import bluesky.preprocessors as bpp
 import numpy as np
 from bluesky.utils import MsgGenerator
+from numpy.typing import NDArray
 from ophyd_async.core import (
     DetectorTrigger,
     FlyMotorInfo,
@@ -21,6 +22,7 @@ from ophyd_async.core import (
 )
 
 from live_bcdi.stream.run import KEY, planned_metadata
+from live_bcdi.types import ScanError
 
 
 def rocking_scan(
@@ -37,15 +39,39 @@ def rocking_scan(
     `md["live_bcdi"]` is the table of `live_bcdi.metadata.scan_metadata`: geometry, hkl, sample and detector
     limits. Returns the run's uid. Raises ScanError, before anything moves, where the table is incomplete.
     """
-    metadata = _metadata("rocking_scan", (detector, axis), (start, stop, num), exposure, md)
+    args = {"start": start, "stop": stop, "num": num, "exposure": exposure}
+    metadata = _metadata("rocking_scan", (detector, axis), (start, stop, num), args, md)
+    angles = [float(angle) for angle in np.linspace(start, stop, num)]
+    return (yield from _run(detector, axis, metadata, _steps(detector, axis, angles, exposure)))
 
-    def points() -> MsgGenerator[None]:
-        yield from bps.prepare(detector, TriggerInfo(number_of_events=1, livetime=exposure), wait=True)
-        for angle in np.linspace(start, stop, num):
-            yield from bps.mv(axis, float(angle))
-            yield from bps.trigger_and_read([detector, axis])
 
-    return (yield from _run(detector, axis, metadata, points()))
+def rocking_list_scan(
+    detector: StandardDetector,
+    axis: StandardMovable[float],
+    angles: Sequence[float] | NDArray[np.floating[Any]],
+    exposure: float = 0.0,
+    md: Mapping[str, Any] | None = None,
+) -> MsgGenerator[str]:
+    """Step `axis` through `angles` (degrees), in the order given; `exposure` seconds at each.
+
+    `md`, the return value and the errors are those of `rocking_scan`.
+    """
+    stops = [float(angle) for angle in angles]
+    if not stops or not np.isfinite(stops).all():
+        raise ScanError(f"rocking_list_scan needs angles that are finite numbers, not {stops}")
+    args = {"angles": stops, "exposure": exposure}
+    points = (stops[0], stops[-1], len(stops))
+    metadata = _metadata("rocking_list_scan", (detector, axis), points, args, md)
+    return (yield from _run(detector, axis, metadata, _steps(detector, axis, stops, exposure)))
+
+
+def _steps(
+    detector: StandardDetector, axis: StandardMovable[float], angles: Sequence[float], exposure: float
+) -> MsgGenerator[None]:
+    yield from bps.prepare(detector, TriggerInfo(number_of_events=1, livetime=exposure), wait=True)
+    for angle in angles:
+        yield from bps.mv(axis, angle)
+        yield from bps.trigger_and_read([detector, axis])
 
 
 def fly_rocking_scan(
@@ -62,10 +88,9 @@ def fly_rocking_scan(
 
     `md`, the return value and the errors are those of `rocking_scan`.
     """
-    metadata = _metadata("fly_rocking_scan", (detector, axis), (start, stop, num), exposure, md)
-    trigger = TriggerInfo(
-        trigger=DetectorTrigger.EXTERNAL_EDGE, number_of_events=num, livetime=exposure, exposure_timeout=60.0
-    )
+    args = {"start": start, "stop": stop, "num": num, "exposure": exposure}
+    metadata = _metadata("fly_rocking_scan", (detector, axis), (start, stop, num), args, md)
+    trigger = TriggerInfo(trigger=DetectorTrigger.EXTERNAL_EDGE, number_of_events=num, livetime=exposure)
     motion = FlyMotorInfo(start_position=start, end_position=stop, time_for_move=max(num * exposure, 0.1))
 
     def sweep() -> MsgGenerator[None]:
@@ -82,7 +107,7 @@ def _metadata(
     plan: str,
     devices: tuple[StandardDetector, StandardMovable[float]],
     points: tuple[float, float, int],
-    exposure: float,
+    args: Mapping[str, Any],
     md: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     detector, axis = devices
@@ -91,7 +116,7 @@ def _metadata(
     table = planned_metadata(given.get(KEY) or {}, num=num, start_deg=start, stop_deg=stop)
     return {
         "plan_name": plan,
-        "plan_args": {"start": start, "stop": stop, "num": num, "exposure": exposure},
+        "plan_args": dict(args),
         "detectors": [detector.name],
         "motors": [axis.name],
         "num_points": num,

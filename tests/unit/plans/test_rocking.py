@@ -1,5 +1,6 @@
 """The plans, run by a real RunEngine on recorded devices: what they write, emit and send."""
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +9,7 @@ from bluesky import RunEngine
 from bluesky.utils import FailedStatus
 from event_model import DocumentNames, schema_validators
 from ophyd_async.core import init_devices
+from ophyd_async.sim import SimMotor
 
 from live_bcdi.metadata import scan_metadata
 from live_bcdi.stream.assembler import Assembler
@@ -16,8 +18,8 @@ from live_bcdi.stream.run import KEY, run_plan
 from live_bcdi.transport.hdf5 import FrameFile, read_scan
 from live_bcdi.transport.zmq import FrameSubscriber
 from live_bcdi.types import ScanError
-from live_bcdi_plans.recorded import RecordedAxis, RecordedDetector
-from live_bcdi_plans.rocking import fly_rocking_scan, rocking_scan
+from live_bcdi_plans.recorded import RecordedDetector
+from live_bcdi_plans.rocking import fly_rocking_scan, rocking_list_scan, rocking_scan
 
 SCAN = small_scan(num=15, shape=(6, 5))
 
@@ -28,7 +30,7 @@ def beamline(tmp_path, free_address):
     documents = []
     engine.subscribe(lambda name, doc: documents.append((name, doc)))
     with init_devices():
-        axis = RecordedAxis(SCAN.angles_deg, name="theta")
+        axis = SimMotor(name="theta", initial_value=float(SCAN.angles_deg[0]), units="deg")
         detector = RecordedDetector(SCAN, axis, directory=tmp_path, frames_address=free_address, name="det")
     listener = FrameSubscriber(free_address)
     assert detector.camera.wait_for_listener(5.0)
@@ -104,23 +106,40 @@ def test_missing_metadata_stops_the_plan_before_anything_happens(beamline):
 
 def test_an_aborted_scan_leaves_what_was_measured(beamline):
     engine, detector, axis, documents, _ = beamline
-    take, seen = detector.camera._take, []
+    take = detector.camera._take
 
-    def fail_at_the_eighth(angle_deg):
-        seen.append(angle_deg)
-        if len(seen) == 8:
+    def fail_at_the_eighth(recorded):
+        if recorded == 7:
             raise RuntimeError("shutter closed")
-        take(angle_deg)
+        take(recorded)
 
     detector.camera._take = fail_at_the_eighth
+    began_s = time.monotonic()
     with pytest.raises(FailedStatus):
         engine(rocking_scan(detector, axis, *points(), md={KEY: scan_metadata(SCAN)}))
+    assert time.monotonic() - began_s < 5.0  # ophyd-async gives up waiting for a frame after 10 s
     stop = documents[-1][1]
     assert stop["exit_status"] == "fail"
-    assert "shutter closed" in stop["reason"] or stop["reason"]
+    assert "shutter closed" in stop["reason"]
     resource = next(doc for name, doc in documents if name == "stream_resource")
     assembler = Assembler(run_plan(documents[0][1]))
     with FrameFile(resource["uri"].removeprefix("file://localhost")) as store:
         assembler.refill(store)
     assert assembler.missing == list(range(7, 15))
     np.testing.assert_array_equal(assembler.scan().intensity, SCAN.intensity[:7])
+
+
+def test_a_step_to_where_nothing_was_recorded_fails_and_says_so(beamline):
+    engine, detector, axis, documents, _ = beamline
+    between = float(SCAN.angles_deg[:2].mean())
+    with pytest.raises(FailedStatus):
+        engine(rocking_list_scan(detector, axis, [between, 0.0, 0.1], md={KEY: scan_metadata(SCAN)}))
+    assert "no frame left that was recorded at" in documents[-1][1]["reason"]
+
+
+@pytest.mark.parametrize("angles", [[], [0.0, float("nan"), 0.1]])
+def test_angles_that_are_none_are_refused_before_anything_happens(beamline, angles):
+    engine, detector, axis, documents, _ = beamline
+    with pytest.raises(ScanError, match="finite numbers"):
+        engine(rocking_list_scan(detector, axis, angles, md={KEY: scan_metadata(SCAN)}))
+    assert documents == []
