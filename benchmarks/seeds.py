@@ -7,6 +7,7 @@ What an iteration costs is measured by `live-bcdi bench phasing`.
 
 import argparse
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,10 @@ from live_bcdi.phasing.align import aligned_to
 from live_bcdi.pipeline import reconstruct
 from live_bcdi.strain import extent_nm
 from live_bcdi.transport.hdf5 import read_scan
+from live_bcdi.types import RockingScan
 
 
-def measure_scan(path: Path, seeds: int, threads: int) -> None:
-    scan = read_scan(path)
+def measure_scan(scan: RockingScan, seeds: int, threads: int) -> None:
     found = []
     for seed in range(seeds):
         wall, cpu = time.perf_counter(), time.process_time()
@@ -44,8 +45,10 @@ def main() -> None:
     parser.add_argument("scan", type=Path, help="made with live-bcdi import")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--without-flatfield", action="store_true")
     asked = parser.parse_args()
-    measure_scan(asked.scan, asked.seeds, asked.threads)
+    scan = read_scan(asked.scan)
+    measure_scan(replace(scan, flatfield=None) if asked.without_flatfield else scan, asked.seeds, asked.threads)
 
 
 if __name__ == "__main__":
