@@ -2,7 +2,7 @@
 
     python benchmarks/suite.py --seeds 10 > table.md
 
-A result is found when its phase is within 0.15 rad of the truth inside the crystal (twin, shift, ramp, offset aside).
+A result is found when its phase is within 0.15 rad of the truth inside the crystal, but for twin, shift and ramp.
 """
 
 import argparse
