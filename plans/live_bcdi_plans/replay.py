@@ -17,6 +17,7 @@ from live_bcdi.stream.run import KEY
 from live_bcdi.transport.zmq import PROBE, encode_document
 from live_bcdi.types import RockingScan, ScanError
 
+from .engine import AbortOnSignal, execute
 from .recorded import RecordedDetector, require_whole
 from .rocking import fly_rocking_scan, rocking_list_scan
 
@@ -59,7 +60,7 @@ def _measure(
     rate_hz: float,
     fly: bool,
 ) -> str:
-    engine = RunEngine({"beamline": config.beamline})
+    engine = RunEngine({"beamline": config.beamline}, context_managers=[AbortOnSignal])
     engine.subscribe(publisher)
     with init_devices():
         axis = SimMotor(name=scan.geometry.rocking, initial_value=float(scan.angles_deg[0]), units="deg")
@@ -68,12 +69,7 @@ def _measure(
         )
     try:
         detector.camera.wait_for_listener(LISTEN_S)
-        runs: list[str] = []
-        engine(
-            _plan(scan, detector, axis, rate_hz=rate_hz, fly=fly),
-            {"start": lambda _, doc: runs.append(doc["uid"])},
-        )
-        return runs[0]
+        return execute(engine, _plan(scan, detector, axis, rate_hz=rate_hz, fly=fly))
     finally:
         detector.camera.close()
 

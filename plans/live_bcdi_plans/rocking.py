@@ -24,6 +24,8 @@ from ophyd_async.core import (
 from live_bcdi.stream.run import KEY, planned_metadata
 from live_bcdi.types import ScanError
 
+from .engine import scan_error
+
 
 def rocking_scan(
     detector: StandardDetector,
@@ -136,7 +138,7 @@ def _run(
 
     def failed(error: Exception) -> MsgGenerator[None]:
         status = getattr(error, "exit_status", "fail")  # RunEngine's own exceptions say abort or success
-        yield from bps.close_run(exit_status=status, reason=str(error))
+        yield from bps.close_run(exit_status=status, reason=str(scan_error(error) or error))
 
     def run() -> MsgGenerator[str]:
         uid: str = yield from bps.open_run(metadata)
