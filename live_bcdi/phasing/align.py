@@ -38,8 +38,12 @@ def canonical(density: Object, support: BoolArray) -> tuple[Object, BoolArray]:
     density, support = rolled_to_centre(density, support)
     if _phase_skewness(density) < 0:
         density, support = rolled_to_centre(twin(density), _reversed(support))
-    mean = np.sum(density * np.abs(density), dtype=np.complex128)
-    return np.asarray(density * np.exp(-1j * np.angle(mean)), np.complex64), support
+    return np.asarray(density * np.exp(-1j * mean_phase(density)), np.complex64), support
+
+
+def mean_phase(density: Object) -> float:
+    """Phase of sum S |S|, radians."""
+    return float(np.angle(np.sum(density * np.abs(density), dtype=np.complex128)))
 
 
 def _reversed(support: BoolArray) -> BoolArray:

@@ -87,11 +87,14 @@ def retrieve(
     state = _begin(pattern, start or Start(), kernels(pattern.amplitude(), threads))
     outcome = Outcome.DONE
     try:
-        for operator in recipe:
+        last = max(len(recipe) - 1, 1)
+        for index, operator in enumerate(recipe):
             if stop is not None and stop():
                 outcome = Outcome.BUDGET
                 break
+            state.progress = index / last
             operator.apply(state)
+        state.kernels.taper(None)
         np.multiply(state.density, state.support, out=state.density)
         state.project()
     except Diverged:

@@ -20,7 +20,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from ..types import BoolArray
-from .kernels_numpy import Amplitude, Mix, Object
+from .kernels_numpy import Amplitude, Bands, Mix, Object, taper_axes, tapered
 
 _FAST = {"reassoc", "contract", "nsz", "arcp"}  # not nnan: a NaN must show itself
 _BLOCK = 16  # transposed copies go by blocks whose lines fit the first-level cache
@@ -72,6 +72,36 @@ def _mix(density: Object, projected: Object, support: BoolArray, weights: NDArra
         p = a if inside else c
         o = b if inside else d
         density[k] = p * projected[k] + o * density[k]
+
+
+@njit(nogil=True, cache=True, fastmath=_FAST)
+def _mix_bands(density: Object, projected: Object, support: BoolArray, bands: NDArray[np.float32]) -> None:
+    upper, lower, between, feedback = bands
+    for k in range(density.size):
+        p, o = projected[k], density[k]
+        along = p.real * o.real + p.imag * o.imag
+        power = o.real * o.real + o.imag * o.imag
+        if support[k] and along >= upper * power:
+            density[k] = p
+        elif support[k] and along >= lower * power:
+            density[k] = o + between * p
+        else:
+            density[k] = o - feedback * p
+
+
+@njit(nogil=True, cache=True, fastmath=_FAST)
+def _clip_phase(density: Object, support: BoolArray, middle: float, half_width: float) -> None:
+    turn = np.complex64(np.exp(1j * middle))
+    above = np.complex64(np.exp(1j * half_width))
+    for k in range(density.size):
+        if not support[k]:
+            continue
+        value = density[k] * np.conj(turn)
+        phase = np.arctan2(value.imag, value.real)
+        if abs(phase) > half_width:
+            ray = above if phase > 0 else np.conj(above)
+            length = value.real * ray.real + value.imag * ray.imag
+            density[k] = max(length, np.float32(0)) * ray * turn
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
@@ -151,7 +181,8 @@ class Kernels:
     def __init__(self, amplitude: Amplitude, threads: int = 1) -> None:
         self._shape: tuple[int, int, int] = amplitude.shape
         shifted = np.fft.ifftshift(amplitude)
-        self._amplitude = np.ascontiguousarray(shifted.transpose(1, 2, 0), np.float32)
+        self._measured = np.ascontiguousarray(shifted.transpose(1, 2, 0), np.float32)
+        self._amplitude = self._measured
         self._workers = [_Worker(self._shape) for _ in range(max(1, threads))]
         self._pool = ThreadPoolExecutor(len(self._workers)) if len(self._workers) > 1 else None
         self._scale = np.float32(1 / amplitude.size)
@@ -200,6 +231,31 @@ class Kernels:
             ],
             len(density),
         )
+
+    def mix_bands(self, density: Object, projected: Object, support: BoolArray, bands: Bands) -> None:
+        limits = np.asarray(bands, np.float32)
+        self._share(
+            lambda _, planes: [
+                _mix_bands(density[i].reshape(-1), projected[i].reshape(-1), support[i].reshape(-1), limits)
+                for i in planes
+            ],
+            len(density),
+        )
+
+    def clip_phase(self, density: Object, support: BoolArray, middle: float, half_width: float) -> None:
+        self._share(
+            lambda _, planes: [
+                _clip_phase(density[i].reshape(-1), support[i].reshape(-1), middle, half_width) for i in planes
+            ],
+            len(density),
+        )
+
+    def taper(self, width: float | None) -> None:
+        if width is None:
+            self._amplitude = self._measured
+            return
+        depth, rows, columns = taper_axes(self._shape, width)
+        self._amplitude = tapered(self._measured, [rows, columns, depth])
 
     def smooth(self, density: Object, sigma: float) -> NDArray[np.float32]:
         taps = gaussian_taps(sigma)

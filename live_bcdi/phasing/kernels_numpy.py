@@ -26,6 +26,16 @@ class Mix(NamedTuple):
     outside_object: float
 
 
+class Bands(NamedTuple):
+    """Where the support takes P, by t = Re(P O*) / |O|^2, the part of P along O: P where t is `upper` or more,
+    O + `between` * P from `lower` to `upper`, and O - `feedback` * P below and outside the support."""
+
+    upper: float
+    lower: float
+    between: float
+    feedback: float
+
+
 class PhasingKernels(Protocol):
     """What an engine needs of a machine."""
 
@@ -38,15 +48,36 @@ class PhasingKernels(Protocol):
     def mix(self, density: Object, projected: Object, support: BoolArray, weights: Mix) -> None:
         """Real-space update, in place in `density`."""
 
+    def mix_bands(self, density: Object, projected: Object, support: BoolArray, bands: Bands) -> None:
+        """Real-space update that depends on the sign of P along O, in place in `density`."""
+
+    def clip_phase(self, density: Object, support: BoolArray, middle: float, half_width: float) -> None:
+        """In the support, the nearest value whose phase is within `half_width` of `middle` (radians), in place."""
+
+    def taper(self, width: float | None) -> None:
+        """From now on the measured moduli times exp(-k^2 / 2 width^2), k in units of each axis's Nyquist
+        frequency; None for the measured moduli themselves."""
+
     def smooth(self, density: Object, sigma: float) -> NDArray[np.float32]:
         """|density| convolved with a periodic Gaussian of `sigma` voxels."""
+
+
+def taper_axes(shape: tuple[int, ...], width: float) -> list[NDArray[np.float32]]:
+    """The three factors of a centred Gaussian of `width` Nyquist frequencies, zero frequency first."""
+    return [np.exp(-0.5 * (2 * fft.fftfreq(n) / width) ** 2).astype(np.float32) for n in shape]
+
+
+def tapered(amplitude: Amplitude, factors: list[NDArray[np.float32]]) -> Amplitude:
+    """`amplitude` times the outer product of three factors, one an axis; free voxels stay free."""
+    weights = factors[0][:, None, None] * factors[1][:, None] * factors[2]
+    return np.where(amplitude < 0, amplitude, amplitude * weights).astype(np.float32)
 
 
 class Kernels:
     """`PhasingKernels` with numpy and scipy."""
 
     def __init__(self, amplitude: Amplitude, threads: int = 1) -> None:
-        self._amplitude = np.fft.ifftshift(amplitude)
+        self._measured = self._amplitude = np.fft.ifftshift(amplitude)
         self._threads = threads
 
     def empty(self) -> Object:
@@ -65,6 +96,29 @@ class Kernels:
     def mix(self, density: Object, projected: Object, support: BoolArray, weights: Mix) -> None:
         a, b, c, d = (np.float32(weight) for weight in weights)
         density[...] = np.where(support, a * projected + b * density, c * projected + d * density)
+
+    def mix_bands(self, density: Object, projected: Object, support: BoolArray, bands: Bands) -> None:
+        along = projected.real * density.real + projected.imag * density.imag
+        power = density.real**2 + density.imag**2
+        upper, lower, between, feedback = (np.float32(each) for each in bands)
+        inside = np.where(along >= lower * power, density + between * projected, density - feedback * projected)
+        inside = np.where(along >= upper * power, projected, inside)
+        density[...] = np.where(support, inside, density - feedback * projected)
+
+    def clip_phase(self, density: Object, support: BoolArray, middle: float, half_width: float) -> None:
+        phase = np.angle(density * np.exp(-1j * middle))
+        beyond = support & (np.abs(phase) > half_width)
+        length = np.abs(density) * np.maximum(np.cos(np.abs(phase) - half_width), 0)
+        np.copyto(
+            density,
+            length * np.exp(1j * (middle + np.sign(phase) * half_width)),
+            where=beyond,
+            casting="same_kind",
+        )
+
+    def taper(self, width: float | None) -> None:
+        shape = self._measured.shape
+        self._amplitude = self._measured if width is None else tapered(self._measured, taper_axes(shape, width))
 
     def smooth(self, density: Object, sigma: float) -> NDArray[np.float32]:
         return np.asarray(ndimage.gaussian_filter(np.abs(density), sigma, mode="wrap", truncate=3.0))

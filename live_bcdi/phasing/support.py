@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, ndimage
+from skimage import filters
 
 from ..types import BoolArray, FloatArray
 
@@ -31,7 +32,25 @@ def autocorrelation_support(
     return np.asarray(ndimage.binary_dilation(half > 0))
 
 
-def shrinkwrap(smoothed: NDArray[np.float32], threshold: float, previous: BoolArray) -> BoolArray:
-    """Voxels above `threshold` times the maximum; `previous` where that is nearly nothing or nearly all."""
-    support = smoothed > np.float32(threshold) * smoothed.max()
+def above(smoothed: NDArray[np.float32], level: float, previous: BoolArray) -> BoolArray:
+    """Voxels above `level`; `previous` where that is nearly nothing or nearly all."""
+    support = smoothed > np.float32(level)
     return support if _SMALLEST < np.count_nonzero(support) / support.size < _LARGEST else previous
+
+
+def otsu_level(smoothed: NDArray[np.float32]) -> float:
+    """The level that splits the values with the largest variance between the two groups (Otsu, IEEE Trans.
+    Syst. Man Cybern. 9, 62 (1979)); the maximum where all are equal, so that nothing is above it."""
+    if smoothed.max() == smoothed.min():
+        return float(smoothed.max())
+    return float(filters.threshold_otsu(smoothed))  # type: ignore[no-untyped-call]
+
+
+def bounded_level(smoothed: NDArray[np.float32], level: float, smallest: float, largest: float) -> float:
+    """`level`, moved as little as needed for the share of voxels above it to be within the bounds (0 to 1)."""
+    share = np.count_nonzero(smoothed > level) / smoothed.size
+    if smallest <= share <= largest:
+        return level
+    wanted = round((smallest if share < smallest else largest) * smoothed.size)
+    place = min(max(smoothed.size - wanted - 1, 0), smoothed.size - 1)
+    return float(np.partition(smoothed, place, axis=None)[place])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from live_bcdi.phasing import kernels_cpu, kernels_numpy
-from live_bcdi.phasing.kernels_numpy import Mix
+from live_bcdi.phasing.kernels_numpy import Bands, Mix
 
 # Even, odd, prime lengths, and a plane whose size is not a multiple of the SIMD alignment.
 SHAPES = [(8, 8, 8), (5, 6, 7), (16, 20, 23), (12, 16, 10)]
@@ -58,6 +58,57 @@ def test_fused_kernels_equal_the_readable_ones(shape):
         results.append((projected, mixed, kernels.smooth(mixed, 1.3), error))
     for readable, fused in zip(*results):
         np.testing.assert_allclose(fused, readable, atol=TOLERANCE * np.max(np.abs(readable)), rtol=1e-5)
+
+
+def banded(kernels, density, projected, support):
+    kernels.mix_bands(density, projected, support, Bands(0.6, 0.1, -1.5, 0.9))
+
+
+def clipped(kernels, density, projected, support):
+    kernels.clip_phase(density, support, 0.7, 1.1)
+
+
+def real(kernels, density, projected, support):
+    kernels.clip_phase(density, support, -2.0, 0.0)
+
+
+def ramped(kernels, density, projected, support):
+    kernels.taper(0.5)
+    kernels.project(projected, density)
+
+
+def ramp_taken_off(kernels, density, projected, support):
+    kernels.taper(0.5)
+    kernels.taper(None)
+    kernels.project(projected, density)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("change", [banded, clipped, real, ramped, ramp_taken_off])
+def test_fused_updates_equal_the_readable_ones(shape, change):
+    density, amplitude, support = problem(shape)
+    projected = problem(shape, seed=1)[0]
+    results = []
+    for module, threads in ((kernels_numpy, 1), (kernels_cpu, 1), (kernels_cpu, 3)):
+        mine = density.copy()
+        change(module.Kernels(amplitude, threads), mine, projected.copy(), support)
+        results.append(mine)
+    assert not np.array_equal(results[0], density)
+    np.testing.assert_allclose(results[1], results[0], atol=TOLERANCE * np.abs(results[0]).max(), rtol=1e-5)
+    np.testing.assert_array_equal(results[2], results[1])
+
+
+@pytest.mark.parametrize("module", [kernels_numpy, kernels_cpu])
+def test_a_taper_multiplies_the_measured_moduli_by_a_gaussian(module):
+    density, amplitude, _ = problem((8, 8, 8))
+    kernels = module.Kernels(amplitude)
+    kernels.taper(0.5)
+    out = kernels.empty()
+    kernels.project(density, out)
+    k = np.stack(np.indices((8, 8, 8)) - 4) / 4  # Nyquist is 4 steps out
+    under = np.where(amplitude < 0, -1, amplitude * np.exp(-np.sum(k**2, axis=0) / 2 / 0.5**2))
+    expected, _ = brute_force_projection(density, under)
+    np.testing.assert_allclose(out, expected, atol=TOLERANCE * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("shape", SHAPES)

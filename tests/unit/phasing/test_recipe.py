@@ -2,7 +2,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from live_bcdi.phasing.operators import ER, HIO, RAAR, SF, ShrinkWrap
+from live_bcdi.phasing.operators import (
+    ADMM,
+    CHIO,
+    DM,
+    ER,
+    HIO,
+    HPR,
+    RAAR,
+    SF,
+    Detwin,
+    LowToHigh,
+    PhaseRange,
+    Positivity,
+    ShrinkWrap,
+)
 from live_bcdi.phasing.recipe import Operator, Recipe, parse
 from live_bcdi.types import ScanError
 
@@ -11,7 +25,22 @@ operators = st.one_of(
     st.just(SF()),
     st.builds(HIO, beta=st.floats(0.1, 2)),
     st.builds(RAAR, beta=st.floats(0.1, 2)),
-    st.builds(ShrinkWrap, sigma=st.floats(0.1, 9), threshold=st.floats(1e-3, 0.9)),
+    st.builds(
+        ShrinkWrap,
+        sigma=st.floats(0.1, 9),
+        threshold=st.floats(1e-3, 0.9),
+        sigma_end=st.none() | st.floats(0.1, 9),
+        level=st.sampled_from(["relative", "absolute", "percentile", "otsu"]),
+        largest=st.floats(0.1, 1),
+    ),
+    st.builds(ADMM, rho=st.floats(0.1, 2), gamma=st.floats(0.1, 2)),
+    st.builds(CHIO, alpha=st.floats(0.1, 0.9), beta=st.floats(0.1, 2)),
+    st.builds(HPR, beta=st.floats(0.1, 2)),
+    st.builds(DM, beta=st.floats(0.1, 2)),
+    st.builds(Detwin, axis=st.sampled_from([0, 1, 2])),
+    st.builds(PhaseRange, low=st.floats(-3, -0.1), high=st.floats(0, 3)),
+    st.just(Positivity()),
+    st.builds(LowToHigh, width=st.floats(0.1, 2), until=st.floats(0.1, 1)),
 )
 recipes = st.recursive(
     operators,
@@ -47,6 +76,17 @@ def test_cohere_recipe_runs_in_time_order():
         ("HIO(beta=-1)", "positive beta"),
         ("HIO(beta='big')", "positive beta"),
         ("HIO(beta=ER)", "a number or a quoted word"),
+        ("CHIO(alpha=1)", "alpha below 1"),
+        ("DM(beta=0)", "positive beta"),
+        ("ADMM(rho=-1)", "positive rho"),
+        ("Detwin(axis=3)", "axis of 0, 1 or 2"),
+        ("PhaseRange(low=1, high=0)", "low below high"),
+        ("PhaseRange(high=4)", "high of -pi to pi"),
+        ("LowToHigh(until=0)", "positive until"),
+        ("ShrinkWrap(level='none')", "no level 'none'; there are relative"),
+        ("ShrinkWrap(level='percentile', threshold=100)", "percentile below 100"),
+        ("ShrinkWrap(sigma_end=0)", "positive sigma_end"),
+        ("ShrinkWrap(smallest=0.4, largest=0.2)", "smallest < largest"),
         ("0*ER", "at least once"),
         ("2.5*ER", "is not an operator"),
         ("True*ER", "is not an operator"),
