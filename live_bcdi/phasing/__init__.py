@@ -5,7 +5,7 @@ from typing import Literal
 import numpy as np
 
 from ..types import BoolArray, FloatArray, Reconstruction, ScanError
-from . import metrics, operators
+from . import agreement, metrics, operators
 from .engine import Pattern, Retrieval, Start, retrieve
 from .guided import DEFAULT_RECIPE, DEFAULT_STARTS, Plan, as_recipe, phase_pattern
 from .recipe import Operator, Recipe, parse
@@ -19,6 +19,7 @@ __all__ = [
     "Recipe",
     "Retrieval",
     "Start",
+    "agreement",
     "as_recipe",
     "metrics",
     "operators",

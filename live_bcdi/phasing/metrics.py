@@ -56,8 +56,8 @@ def sharpness(density: Object) -> float:
 def first_mode(starts: Sequence[Object]) -> float:
     """Weight of the first mode of aligned objects: the largest eigenvalue of their Gram matrix over its trace.
 
-    1 where all are equal up to scale, 1/n where n have nothing in common (Favre-Nicolin et al., J. Appl. Cryst.
-    53, 1404 (2020)).
+    1 where all are equal up to scale, 1/n where n have nothing in common (Favre-Nicolin et al., Sci. Rep. 10,
+    2664 (2020)).
     """
     gram = np.array([[overlap(a, b) for b in starts] for a in starts])
     return float(np.linalg.eigvalsh(gram)[-1] / np.trace(gram).real)
