@@ -48,9 +48,10 @@ def halves(starts: Sequence[Object]) -> tuple[Object, Object]:
 
 
 def shell_correlation(first: Object, second: Object, q_steps_invA: NDArray[np.float64]) -> ShellCorrelation:
-    """FSC(q) = |sum F G*| / sqrt(sum |F|^2 sum |G|^2) over shells of |q| one step wide, out to the nearest face of
-    the array (Harauz & van Heel, Optik 73, 146 (1986)). `q_steps_invA` (3, 3) has one step an axis as columns.
-    Thresholds: 0.5, 1/7 and the half-bit curve (van Heel & Schatz, J. Struct. Biol. 151, 250 (2005), Eq. 17).
+    """FSC(q) = |sum F G*| / sqrt(sum |F|^2 sum |G|^2) over shells of |q| one (the largest) step wide, out to the
+    corners of the array, as the PRTF (Harauz & van Heel, Optik 73, 146 (1986)). `q_steps_invA` (3, 3) has one
+    step an axis as columns. Thresholds: 0.5, 1/7 and the half-bit curve (van Heel & Schatz, J. Struct. Biol. 151,
+    250 (2005), Eq. 17).
     """
     indices = np.meshgrid(*[np.arange(n) - n // 2 for n in first.shape], indexing="ij")
     length = np.linalg.norm(np.stack(indices, axis=-1) @ q_steps_invA.T, axis=-1)
@@ -60,15 +61,14 @@ def shell_correlation(first: Object, second: Object, q_steps_invA: NDArray[np.fl
     cross = np.bincount(shell, (a * b.conj()).real) + 1j * np.bincount(shell, (a * b.conj()).imag)
     powers = [np.bincount(shell, np.abs(each).astype(np.float64) ** 2) for each in (a, b)]
     voxels = np.bincount(shell)
-    whole = slice(0, _whole_shells(first.shape, q_steps_invA, float(width)))
-    norm = np.sqrt(powers[0] * powers[1])[whole]
-    correlation = np.divide(np.abs(cross[whole]), norm, out=np.zeros_like(norm), where=norm > 0)
+    norm = np.sqrt(powers[0] * powers[1])
+    correlation = np.divide(np.abs(cross), norm, out=np.zeros_like(norm), where=norm > 0)
     q = width * np.arange(len(correlation))
-    limits = {"0.5": np.full(len(q), 0.5), "1/7": np.full(len(q), 1 / 7), "half-bit": half_bit(voxels[whole])}
+    limits = {"0.5": np.full(len(q), 0.5), "1/7": np.full(len(q), 1 / 7), "half-bit": half_bit(voxels)}
     return ShellCorrelation(
         q_invA=q,
         correlation=correlation,
-        voxels=voxels[whole],
+        voxels=voxels,
         resolution_nm={name: _crossing_nm(q, correlation - limit) for name, limit in limits.items()},
     )
 
@@ -78,13 +78,6 @@ def half_bit(voxels: NDArray[np.int64]) -> NDArray[np.float64]:
     (0.2071 + 1.9102 / sqrt n) / (1.2071 + 0.9102 / sqrt n); 1 at most, where a shell is too small to tell."""
     root = np.sqrt(np.maximum(voxels, 1))
     return np.minimum((0.2071 + 1.9102 / root) / (1.2071 + 0.9102 / root), 1.0)
-
-
-def _whole_shells(shape: tuple[int, ...], steps: NDArray[np.float64], width: float) -> int:
-    """Shells that lie in the array: a face is at n/2 steps, at the distance of its plane."""
-    normals = np.linalg.inv(steps)  # rows: the plane k_i = m is at distance m / |row i|
-    reach = min((n - n // 2 - 1) / float(np.linalg.norm(row)) for n, row in zip(shape, normals))
-    return max(int(reach / width) + 1, 2)
 
 
 def _crossing_nm(q: NDArray[np.float64], above: NDArray[np.float64]) -> float:

@@ -273,7 +273,7 @@ class LowToHigh(Operator):
     """From here on the measured moduli are those under a Gaussian of `width` (its sigma, as a share of the Nyquist
     frequency of each axis). `width` grows to `width_end` in equal ratios over the first `until` of the recipe (of
     the generation, with `Guide`); the first LowToHigh after that takes the Gaussian off, and so does the end
-    (what cohere calls a low-resolution start; free voxels stay free)."""
+    (what cohere calls a low-resolution start). Free voxels stay free; chi meanwhile is that of the moduli used."""
 
     width: float = 0.2
     width_end: float = 2.0

@@ -19,8 +19,7 @@ def noisy(shape, noise, seed):
 def test_equal_halves_correlate_to_the_edge(known):
     found = shell_correlation(known.density, 1j * known.density, STEPS)
     np.testing.assert_allclose(found.correlation, 1, atol=1e-4)
-    assert len(found.q_invA) == 16  # 32 voxels reach 15 steps and the middle
-    limit = 2 * np.pi / 15e-3 / 10
+    limit = 2 * np.pi / 28e-3 / 10  # the corner of 32 voxels is 16 sqrt(3) steps out
     assert found.resolution_nm == {name: pytest.approx(limit) for name in ("0.5", "1/7", "half-bit")}
 
 
@@ -30,9 +29,10 @@ def test_white_signal_in_white_noise_has_the_known_correlation():
     signal = noisy(shape, 1.0, 0)
     found = shell_correlation(signal + noisy(shape, noise, 1), signal + noisy(shape, noise, 2), STEPS)
     expected = 1 / (1 + noise**2)
-    # shells from 5 on hold over 300 voxels: a correlation scatters by at most 1 / sqrt(300)
-    np.testing.assert_allclose(found.correlation[5:], expected, atol=4 / np.sqrt(300))
-    assert abs(found.correlation[5:].mean() - expected) < 0.03
+    # shells 5 to 21 hold over 300 voxels: a correlation scatters by at most 1 / sqrt(300)
+    full = slice(5, 22)
+    np.testing.assert_allclose(found.correlation[full], expected, atol=4 / np.sqrt(300))
+    assert abs(found.correlation[full].mean() - expected) < 0.03
 
 
 def test_the_resolution_is_where_the_halves_part(known):
@@ -51,10 +51,12 @@ def test_the_resolution_is_where_the_halves_part(known):
 
 
 def test_shells_are_those_of_sheared_axes(known):
-    """Only whole shells: the array's nearest face is at 15 steps along the normal of its plane."""
+    """A corner (k, k, k) of axes at 60 degrees and one across is at k sqrt(4) steps, one of right angles at
+    k sqrt(3)."""
     steps = np.array([[1.0, 0.5, 0.0], [0.0, np.sqrt(0.75), 0.0], [0.0, 0.0, 1.0]]) * 1e-3
     found = shell_correlation(known.density, known.density, steps)
-    assert found.q_invA[-1] == pytest.approx(np.floor(15 * np.sqrt(0.75)) * 1e-3)
+    assert found.q_invA[-1] == pytest.approx(32e-3)
+    assert found.voxels.sum() == 32**3
 
 
 def test_half_bit_falls_to_its_limit():

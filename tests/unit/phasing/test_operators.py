@@ -128,8 +128,8 @@ def test_admm_is_its_three_steps(make):
         ADMM(rho=rho, gamma=gamma).apply(state)
 
 
-def test_hybrids_meet_where_theory_says(make):
-    """DM with beta 1 is HIO with beta 1 (Elser 2003); HPR is HIO where P is along O everywhere."""
+def test_the_difference_map_with_beta_one_is_hio(make):
+    """Elser (2003)."""
     results = []
     for operator in (DM(beta=1), HIO(beta=1)):
         state, _ = make()

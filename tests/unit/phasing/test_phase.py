@@ -40,6 +40,7 @@ def test_guided_starts_agree_better(known):
     guided = phase(known.intensity, recipe=f"{RECIPE} + Guide + {RECIPE}", starts=4, seed=1)
     assert guided.metrics["first_mode"] > alone.metrics["first_mode"]
     assert guided.metrics["first_mode"] > 0.95
+    assert alone.metrics["support_stability"] < guided.metrics["support_stability"] <= 1
     assert guided.chi < 1.05 * alone.chi
 
 
@@ -62,6 +63,7 @@ def test_a_budget_ends_it_with_what_there_is(known):
     found = phase(known.intensity, recipe="100000*ER", starts=1, budget_s=0.2)
     assert found.outcome is Outcome.BUDGET
     assert np.isfinite(found.chi)
+    assert "support_stability" not in found.metrics  # one start has no one to agree with
 
 
 @pytest.mark.parametrize(
