@@ -185,5 +185,5 @@ def read_raw_scan(root: Container, run: str) -> RockingScan:
         plan.scan,
         intensity=intensity.reshape(-1, *intensity.shape[-2:]),
         angles_deg=np.asarray(stream[f"{frames[0]}-angle"].read(), float).reshape(-1),
-        monitor=monitor if np.isfinite(monitor).all() else None,
+        monitor=monitor if np.isfinite(monitor).any() else None,
     )
