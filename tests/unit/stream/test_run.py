@@ -34,7 +34,9 @@ def test_every_missing_key_is_named_in_one_error():
         assert name in str(error.value)
 
 
-@pytest.mark.parametrize("bad", [{"num": 2}, {"num": 10**13}, {"start_deg": float("nan")}, {"stop_deg": float("inf")}])
+@pytest.mark.parametrize(
+    "bad", [{"num": 2}, {"num": 10**13}, {"start_deg": float("nan")}, {"stop_deg": float("inf")}]
+)
 def test_a_plan_that_cannot_be_is_refused_before_it_starts(bad):
     good = {"num": 10, "start_deg": 0.0, "stop_deg": 1.0}
     with pytest.raises(ScanError, match=r"planned"):
