@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -170,7 +171,8 @@ def up(config: ConfigOption = DEFAULT_CONFIG) -> None:
     path = config_path(config)
     settings = load_config(path)
     log.configure("supervisor", settings.storage.directory, settings.log_level)
-    with stop_on_sigterm(), Supervisor(path) as supervisor:
+    with stop_on_sigterm() as leaving, Supervisor(path) as supervisor:
+        leaving.status = 0
         screen.print(f"live_bcdi is up for {settings.beamline}: {_page(settings)}   (Ctrl-C ends it)")
         while True:
             for _ in supervisor.watch():
@@ -181,19 +183,28 @@ def _page(settings: Config) -> str:
     return f"http://{settings.page.host}:{settings.page.port}"
 
 
+@dataclass(slots=True)
+class _Leaving:
+    """The exit status of who is interrupted now: 0 where there was nothing left to finish."""
+
+    status: int = 130
+
+
 @contextmanager
-def stop_on_sigterm() -> Iterator[None]:
-    """Make SIGTERM and Ctrl-C leave the block in order; neither is an error."""
+def stop_on_sigterm() -> Iterator[_Leaving]:
+    """Make SIGTERM and Ctrl-C leave the block in order, and the command with the status that the block has set."""
     import signal
 
     def leave(signum: int, frame: object) -> None:
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, leave)
+    leaving = _Leaving()
     try:
-        yield
+        yield leaving
     except KeyboardInterrupt:
         logging.getLogger("supervisor").info("ending")
+        raise typer.Exit(leaving.status) from None
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -248,9 +259,10 @@ def _session(config: str, hold: bool | None) -> Iterator[Any]:
     path = config_path(config)
     settings = load_config(path)
     log.configure("session", settings.storage.directory, settings.log_level)
-    with stop_on_sigterm(), running_system(path) as system:
+    with stop_on_sigterm() as leaving, running_system(path) as system:
         errors.print(f"page: {_page(settings)}")
         yield system
+        leaving.status = 0
         if isinstance(system, Supervisor) and (sys.stdout.isatty() if hold is None else hold):
             errors.print(f"the page stays up at {_page(settings)}; Ctrl-C ends it")
             while True:

@@ -237,3 +237,24 @@ def test_an_owed_refinement_does_not_keep_the_system_from_starting(tmp_path, sca
         wait_for(lambda: list((storage / "queue").glob("*.json")))
     with Supervisor(config) as supervisor:
         assert list((storage / "queue").glob("*.json")), "the ticket is still there, and the system is up"
+
+
+def test_ctrl_c_in_a_replay_ends_the_run_and_is_no_success(tmp_path, scan_file, make_config):
+    config = make_config(tmp_path)
+    replay = process(
+        *("replay", scan_file, "--rate", 2, "--config", config, "--json"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    documents = load_config(config).storage.directory / "documents"
+    try:
+        wait_for(lambda: [path for path in documents.glob("*.jsonl") if "stream_datum" in path.read_text()])
+        replay.send_signal(signal.SIGINT)
+        out, _ = replay.communicate(timeout=40)
+    finally:
+        replay.kill()
+    assert (replay.returncode, out) == (130, "")
+    (path,) = documents.rglob("*.jsonl")
+    name, stop = json.loads(path.read_text().splitlines()[-1])
+    assert (name, stop["exit_status"]) == ("stop", "abort")
