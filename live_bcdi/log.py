@@ -6,8 +6,6 @@ import sys
 import time
 from pathlib import Path
 
-_FIELDS = ("run", "service")
-
 
 class JsonLines(logging.Formatter):
     """`{"time", "level", "service", "run", "logger", "message"}`; `run` where the record has one."""

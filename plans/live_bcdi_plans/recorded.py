@@ -14,7 +14,6 @@ from ophyd_async.core import (
     DetectorAcquireLogic,
     DetectorDataLogic,
     DetectorTriggerLogic,
-    SignalR,
     StandardDetector,
     StreamableDataProvider,
     StreamResourceDataProvider,
@@ -224,7 +223,3 @@ class RecordedDetector(StandardDetector):
         trigger = _Trigger(self.camera)
         self.add_detector_logics(trigger, _Acquire(self.camera, trigger), _Data(self, self.camera, directory))
         super().__init__(name=name)
-
-    @property
-    def frames_written(self) -> SignalR[int]:
-        return self.camera.written
