@@ -94,14 +94,10 @@ def _state(shape: Shape, backend: str, threads: int) -> State:
     intensity = np.fft.fftshift(np.abs(fft.fftn(crystal)) ** 2)
     counts = np.random.default_rng(0).poisson(intensity * (1e7 / intensity.sum()))
     kernels = BACKENDS[backend](np.sqrt(counts).astype(np.float32), threads)
-    density = kernels.empty()
-    density[...] = crystal
+    density = kernels.empty(1)
+    density[...] = kernels.put(crystal)
     return State(
-        kernels=kernels,
-        total_counts=float(counts.sum()),
-        density=density,
-        projected=kernels.empty(),
-        support=support,
+        kernels=kernels, density=density, projected=kernels.empty(1), support=kernels.put(support[None].copy())
     )
 
 

@@ -1,35 +1,31 @@
-"""How far aligned starts agree: by resolution (FSC), in their size, and voxel by voxel.
+"""How far aligned starts agree: in their modes, by resolution (FSC, PRTF), in their size, and voxel by voxel.
 
 Starts are those that `phase_pattern` gives: aligned, the best first. After `Guide` they are not independent, and
-all that is said here is an upper limit.
+all that is said here is an upper limit of how well they agree.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import fft
 
-from ..types import BoolArray, ScanError
-from .align import overlap
+from ..types import Agreement, BoolArray, FloatArray, Resolution, ScanError, ShellCorrelation
 from .kernels_numpy import Object
-from .metrics import centred_transform
+from .metrics import crossing_nm, gram_matrix, shells, shell_transfer
 
 _CRYSTAL = 0.3  # of the maximum amplitude, as in `strain.py`
+_THRESHOLDS = {"0.5": 0.5, "1/7": 1 / 7}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ShellCorrelation:
-    """Fourier shell correlation of two halves: `correlation` and the number of `voxels` by shell at `q_invA`.
+class Modes:
+    """Orthogonal modes of n starts: all their `weights` (n,), falling, 1 in sum, and the first of the modes
+    themselves, `objects` (modes, rocking, row, column). |mode|^2 summed over all n is the mean of |start|^2."""
 
-    `resolution_nm` has, for "0.5", "1/7" and "half-bit", the full period 2 pi / q where the correlation first
-    falls below that threshold; the array's limit where it never does.
-    """
-
-    q_invA: NDArray[np.float64]
-    correlation: NDArray[np.float64]
-    voxels: NDArray[np.int64]
-    resolution_nm: Mapping[str, float]
+    objects: NDArray[np.complex64]
+    weights: NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,10 +37,69 @@ class Uncertainty:
     phase_rad: NDArray[np.float32]
 
 
+def consensus(
+    starts: Sequence[Object], intensity: FloatArray, mask: BoolArray, q_steps_invA: NDArray[np.float64] | None
+) -> tuple[Agreement | None, Resolution | None]:
+    """All that several starts say together, and their PRTF against the centred `intensity` where `mask` is False.
+
+    Without `q_steps_invA` (no geometry) there are no resolutions; one start has a PRTF alone. Three Fourier
+    transforms at most, and about five complex64 volumes besides the starts.
+    """
+    correlation, resolution = None, None
+    if q_steps_invA is not None:
+        correlation, resolution = _by_shell(starts, intensity, mask, q_steps_invA)
+    if len(starts) < 2:
+        return None, resolution
+    gram = gram_matrix(starts)
+    first = _modes(starts, gram, 1)
+    spread = _uncertainty(starts, gram)
+    agreement = Agreement(
+        mode=first.objects[0],
+        weights=first.weights,
+        amplitude_std=spread.amplitude,
+        phase_std_rad=spread.phase_rad,
+        correlation=correlation,
+    )
+    return agreement, resolution
+
+
+def modes(starts: Sequence[Object], count: int = 1) -> Modes:
+    """The first `count` orthogonal modes: the singular vectors of the matrix of all starts, from the eigenvectors
+    of their n x n overlaps (Favre-Nicolin et al., Sci. Rep. 10, 2664 (2020)).
+
+    Each has the phase of the start that has most of it. Raises ScanError without starts, or for a `count` that
+    is not 1 to n.
+    """
+    if not 1 <= count <= len(starts):
+        raise ScanError(f"{len(starts)} starts have 1 to {len(starts)} modes, not {count}")
+    return _modes(starts, gram_matrix(starts), count)
+
+
+def _modes(starts: Sequence[Object], gram: NDArray[np.complex128], count: int) -> Modes:
+    values, vectors = np.linalg.eigh(gram)
+    shares = vectors[:, ::-1][:, :count].T.copy()
+    for share in shares:  # <start k, mode> = eigenvalue * share[k]: make the largest real
+        largest = share[np.argmax(np.abs(share))]
+        share *= np.conj(largest) / (abs(largest) * np.sqrt(len(starts)))
+    objects = np.zeros((count, *starts[0].shape), np.complex64)
+    for mode, share in zip(objects, shares):
+        for start, part in zip(starts, share.astype(np.complex64)):
+            mode += part * start
+    return Modes(objects=objects, weights=np.maximum(values[::-1], 0) / values.sum())
+
+
 def halves(starts: Sequence[Object]) -> tuple[Object, Object]:
     """Means of the starts of even and of odd rank, so that neither half has all the good ones."""
     _check_several(starts)
-    return np.mean(starts[::2], axis=0), np.mean(starts[1::2], axis=0)
+    return _mean(starts[::2]), _mean(starts[1::2])
+
+
+def _mean(starts: Sequence[Object]) -> Object:
+    total = np.array(starts[0], np.complex64)
+    for start in starts[1:]:
+        total += start
+    total /= len(starts)
+    return total
 
 
 def shell_correlation(first: Object, second: Object, q_steps_invA: NDArray[np.float64]) -> ShellCorrelation:
@@ -53,24 +108,50 @@ def shell_correlation(first: Object, second: Object, q_steps_invA: NDArray[np.fl
     step an axis as columns. Thresholds: 0.5, 1/7 and the half-bit curve (van Heel & Schatz, J. Struct. Biol. 151,
     250 (2005), Eq. 17).
     """
-    indices = np.meshgrid(*[np.arange(n) - n // 2 for n in first.shape], indexing="ij")
-    length = np.linalg.norm(np.stack(indices, axis=-1) @ q_steps_invA.T, axis=-1)
-    width = np.linalg.norm(q_steps_invA, axis=0).max()
-    shell = np.rint(length / width).astype(int).ravel()
-    a, b = (centred_transform(each).ravel() for each in (first, second))
-    cross = np.bincount(shell, (a * b.conj()).real) + 1j * np.bincount(shell, (a * b.conj()).imag)
-    powers = [np.bincount(shell, np.abs(each).astype(np.float64) ** 2) for each in (a, b)]
+    shell, width = shells(first.shape, q_steps_invA)
+    # a shift of the origin turns F and G by the same phases, which F G* does not see
+    return _correlation(fft.fftn(first), fft.fftn(second), fft.ifftshift(shell).ravel(), width)
+
+
+def _by_shell(
+    starts: Sequence[Object], intensity: FloatArray, mask: BoolArray, q_steps_invA: NDArray[np.float64]
+) -> tuple[ShellCorrelation | None, Resolution]:
+    """FSC and PRTF of the starts from the transforms of the two halves alone: transforming is linear."""
+    shell, width = shells(intensity.shape, q_steps_invA)
+    if len(starts) < 2:
+        alone = fft.fftshift(np.abs(fft.fftn(starts[0])))
+        return None, shell_transfer(alone, intensity, mask, (shell, width), alone=True)
+    even, odd = (fft.fftn(half, overwrite_x=True) for half in halves(starts))
+    correlation = _correlation(even, odd, fft.ifftshift(shell).ravel(), width)
+    share = np.float32((len(starts) + 1) // 2 / len(starts))
+    even *= share
+    odd *= 1 - share
+    even += odd
+    del odd
+    mean = fft.fftshift(np.abs(even))
+    return correlation, shell_transfer(mean, intensity, mask, (shell, width))
+
+
+def _correlation(a: Object, b: Object, shell: NDArray[np.intp], width: float) -> ShellCorrelation:
+    a, b = a.ravel(), b.ravel()
+    product = a * b.conj()
+    cross = np.bincount(shell, product.real) + 1j * np.bincount(shell, product.imag)
+    norm = np.sqrt(np.bincount(shell, _power(a)) * np.bincount(shell, _power(b)))
     voxels = np.bincount(shell)
-    norm = np.sqrt(powers[0] * powers[1])
     correlation = np.divide(np.abs(cross), norm, out=np.zeros_like(norm), where=norm > 0)
     q = width * np.arange(len(correlation))
-    limits = {"0.5": np.full(len(q), 0.5), "1/7": np.full(len(q), 1 / 7), "half-bit": half_bit(voxels)}
+    limits = {**_THRESHOLDS, "half-bit": half_bit(voxels)}
     return ShellCorrelation(
         q_invA=q,
         correlation=correlation,
         voxels=voxels,
-        resolution_nm={name: _crossing_nm(q, correlation - limit) for name, limit in limits.items()},
+        # a shell of few voxels correlates by chance, or not at all: 0 and 1 are taken as seen
+        resolution_nm={name: crossing_nm(q, correlation - limit, first=2) for name, limit in limits.items()},
     )
+
+
+def _power(transform: Object) -> NDArray[np.float64]:
+    return np.square(transform.real, dtype=np.float64) + np.square(transform.imag, dtype=np.float64)
 
 
 def half_bit(voxels: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -78,17 +159,6 @@ def half_bit(voxels: NDArray[np.int64]) -> NDArray[np.float64]:
     (0.2071 + 1.9102 / sqrt n) / (1.2071 + 0.9102 / sqrt n); 1 at most, where a shell is too small to tell."""
     root = np.sqrt(np.maximum(voxels, 1))
     return np.minimum((0.2071 + 1.9102 / root) / (1.2071 + 0.9102 / root), 1.0)
-
-
-def _crossing_nm(q: NDArray[np.float64], above: NDArray[np.float64]) -> float:
-    """Period in nm at the first crossing from above to below zero; shells 0 and 1 always count as above."""
-    below = np.flatnonzero(above[2:] < 0) + 2
-    if not len(below):
-        return float(2 * np.pi / q[-1] / 10)
-    last = int(below[0])
-    before = max(float(above[last - 1]), 0.0)
-    share = before / (before - float(above[last]))
-    return float(2 * np.pi / (q[last - 1] + share * (q[last] - q[last - 1])) / 10)
 
 
 def support_stability(starts: Sequence[Object]) -> float:
@@ -109,20 +179,31 @@ def uncertainty(starts: Sequence[Object]) -> Uncertainty:
     """Per voxel, over the starts, each scaled to the best's norm and turned to its phase first. n - 1 in the
     denominator."""
     _check_several(starts)
-    scaled = [_like(starts[0], each) for each in starts]
-    mean = np.mean(scaled, axis=0)
-    turned = [np.angle(each * mean.conj()) for each in scaled]
-    amplitude = np.std(np.abs(scaled), axis=0, ddof=1) / np.abs(mean).max()
-    phase = np.sqrt(np.sum(np.square(turned), axis=0) / (len(starts) - 1))
-    return Uncertainty(
-        amplitude=amplitude.astype(np.float32),
-        phase_rad=np.where(mean == 0, np.nan, phase).astype(np.float32),
-    )
+    return _uncertainty(starts, gram_matrix(starts))
 
 
-def _like(best: Object, other: Object) -> Object:
-    turn = np.exp(1j * np.angle(overlap(other, best)))
-    return np.asarray(other * turn * np.linalg.norm(best) / np.linalg.norm(other), np.complex64)
+def _uncertainty(starts: Sequence[Object], gram: NDArray[np.complex128]) -> Uncertainty:
+    shape = starts[0].shape
+    amplitude, phase = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    largest = 0.0
+    for plane, scaled in enumerate(_scaled_planes(starts, gram)):
+        mean = scaled.mean(axis=0)
+        modulus = np.abs(mean)
+        largest = max(largest, float(modulus.max()))
+        amplitude[plane] = np.abs(scaled).std(axis=0, ddof=1)
+        turned = np.square(np.angle(scaled * mean.conj())).sum(axis=0)
+        phase[plane] = np.where(modulus > 0, np.sqrt(turned / (len(starts) - 1)), np.nan)
+    amplitude /= largest
+    return Uncertainty(amplitude=amplitude, phase_rad=phase)
+
+
+def _scaled_planes(starts: Sequence[Object], gram: NDArray[np.complex128]) -> Iterator[Object]:
+    """Plane by plane along the first axis, (n, row, column): the starts with the best's norm and phase."""
+    norms = np.sqrt(gram.diagonal().real)
+    turn = np.exp(1j * np.angle(gram[:, 0]))  # of <start, best>
+    factors = (turn * norms[0] / norms).astype(np.complex64).reshape(-1, 1, 1)
+    for planes in zip(*starts):
+        yield factors * np.stack(planes)
 
 
 def _check_several(starts: Sequence[Object]) -> None:

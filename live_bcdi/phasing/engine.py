@@ -1,6 +1,6 @@
-"""One retrieval: a pattern, a recipe and a start in; an object out. Same input and seed, same bits out."""
+"""Retrievals: a pattern, a recipe and starts in; objects out. Same input and seed, same bits out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +8,7 @@ import numpy as np
 from ..types import BoolArray, FloatArray, Outcome, ScanError
 from .kernels_cpu import Kernels
 from .kernels_numpy import Amplitude, Object, PhasingKernels
-from .operators import Diverged, State
+from .operators import State
 from .recipe import Recipe
 from .support import autocorrelation_support
 
@@ -79,68 +79,100 @@ def retrieve(
     stop: Callable[[], bool] | None = None,
     kernels: KernelFactory = Kernels,
 ) -> Retrieval:
-    """Follow `recipe` from `start`. `stop` is asked before each operator; True ends the retrieval there.
+    """`retrieve_all` of one start."""
+    starts = [start or Start()]
+    return retrieve_all(pattern, recipe, starts, threads=threads, stop=stop, kernels=kernels)[0]
 
-    The object returned is zero outside its support, whatever the last operator was.
-    Raises ScanError where the start's arrays do not fit the pattern.
+
+def retrieve_all(
+    pattern: Pattern,
+    recipe: Recipe,
+    starts: Sequence[Start],
+    *,
+    threads: int = 1,
+    stop: Callable[[], bool] | None = None,
+    kernels: KernelFactory = Kernels,
+) -> list[Retrieval]:
+    """Follow `recipe` from every start, all abreast along a leading axis. `stop` is asked before each operator;
+    True ends the retrievals there.
+
+    The objects returned are zero outside their supports, whatever the last operator was.
+    Raises ScanError where a start's arrays do not fit the pattern.
     """
-    state = _begin(pattern, start or Start(), kernels(pattern.amplitude(), threads))
+    state = _begin(pattern, starts, kernels(pattern.amplitude(), threads))
     outcome = Outcome.DONE
-    try:
-        last = max(len(recipe) - 1, 1)
-        for index, operator in enumerate(recipe):
-            if stop is not None and stop():
+    last = max(len(recipe) - 1, 1)
+    for index, operator in enumerate(recipe):
+        if stop is not None:
+            state.kernels.settle()  # else the clock would be that of a queue that is still to be worked off
+            if stop():
                 outcome = Outcome.BUDGET
                 break
-            state.progress = index / last
-            operator.apply(state)
-        state.kernels.taper(None)
-        np.multiply(state.density, state.support, out=state.density)
-        state.project()
-    except Diverged:
-        return Retrieval(
-            density=state.density,
-            support=state.support,
-            chi=float("inf"),
-            errors=tuple(state.errors),
-            outcome=Outcome.DIVERGED,
+        state.progress = index / last
+        operator.apply(state)
+    return _end(state, pattern.total_counts, outcome)
+
+
+def _end(state: State, total_counts: float, outcome: Outcome) -> list[Retrieval]:
+    state.kernels.taper(None)
+    state.density *= state.support
+    state.project()
+    chis = state.kernels.get(np.stack(state.misfits, axis=1)) / total_counts
+    finite = np.isfinite(chis[:, -1])
+    return [
+        Retrieval(
+            density=state.kernels.get(state.density[k]),
+            support=state.kernels.get(state.support[k]),
+            chi=float(chis[k, -1]) if finite[k] else float("inf"),
+            errors=tuple(map(float, chis[k, :-1])),
+            outcome=outcome if finite[k] else Outcome.DIVERGED,
         )
-    return Retrieval(
-        density=np.array(state.density),
-        support=state.support,
-        chi=state.errors[-1],
-        errors=tuple(state.errors[:-1]),
-        outcome=outcome,
+        for k in range(len(chis))
+    ]
+
+
+def _begin(pattern: Pattern, starts: Sequence[Start], kernels: PhasingKernels) -> State:
+    for start in starts:
+        _check(start, pattern.intensity.shape)
+    first = None
+    if any(start.initial is None and start.support is None for start in starts):
+        first = autocorrelation_support(pattern.intensity, pattern.mask)
+    density, supports = kernels.empty(len(starts)), []
+    for k, start in enumerate(starts):
+        support = _support(start, first)
+        supports.append(support)
+        density[k] = kernels.put(_object(start, support, pattern.total_counts))
+    return State(
+        kernels=kernels,
+        density=density,
+        projected=kernels.empty(len(starts)),
+        support=kernels.put(np.array(supports)),
     )
 
 
-def _begin(pattern: Pattern, start: Start, kernels: PhasingKernels) -> State:
-    shape = pattern.intensity.shape
+def _check(start: Start, shape: tuple[int, ...]) -> None:
     for name in ("initial", "support"):
         array = getattr(start, name)
         if array is not None and array.shape != shape:
             raise ScanError(f"the start's {name} has shape {array.shape}, the pattern {shape}")
-    support, density = start.support, kernels.empty()
-    if start.initial is not None:
-        density[...] = start.initial
-        if support is None:
-            support = np.abs(density) > 0.1 * np.abs(density).max()
-    else:
-        if support is None:
-            support = autocorrelation_support(pattern.intensity, pattern.mask)
-        density[...] = _random_phases(support, start.seed)
-        density *= np.sqrt(pattern.total_counts / density.size / np.count_nonzero(support))
-    if not support.any():
+
+
+def _support(start: Start, first: BoolArray | None) -> BoolArray:
+    support = start.support if start.support is not None else first
+    if start.initial is not None and start.support is None:
+        amplitude = np.abs(start.initial)
+        support = amplitude > 0.1 * amplitude.max()
+    if support is None or not support.any():
         raise ScanError("the start's support is empty")
-    return State(
-        kernels=kernels,
-        total_counts=pattern.total_counts,
-        density=density,
-        projected=kernels.empty(),
-        support=np.array(support, bool),
-    )
+    return np.asarray(support, bool)
 
 
-def _random_phases(support: BoolArray, seed: int) -> Object:
-    phases = np.random.default_rng(seed).random(support.shape, np.float32) * np.float32(2 * np.pi)
-    return np.where(support, np.exp(1j * phases), 0).astype(np.complex64)
+def _object(start: Start, support: BoolArray, total_counts: float) -> Object:
+    """The initial object, or random phases in the support, scaled to the counts."""
+    if start.initial is not None:
+        return np.asarray(start.initial, np.complex64)
+    inside = np.count_nonzero(support)
+    phases = np.random.default_rng(start.seed).random(inside, np.float32) * np.float32(2 * np.pi)
+    density = np.zeros(support.shape, np.complex64)
+    density[support] = np.exp(1j * phases) * np.float32(np.sqrt(total_counts / support.size / inside))
+    return density

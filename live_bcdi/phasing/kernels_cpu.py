@@ -13,6 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from threading import Lock
+from typing import Any
 
 import numpy as np
 import pyfftw
@@ -20,7 +21,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from ..types import BoolArray
-from .kernels_numpy import Amplitude, Bands, Mix, Object, taper_axes, tapered
+from .kernels_numpy import SUPPORT_SHARES, Amplitude, Bands, Mix, Object, taper_axes, tapered
 
 _FAST = {"reassoc", "contract", "nsz", "arcp"}  # not nnan: a NaN must show itself
 _BLOCK = 16  # transposed copies go by blocks whose lines fit the first-level cache
@@ -90,6 +91,25 @@ def _mix_bands(density: Object, projected: Object, support: BoolArray, bands: ND
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
+def _phase_sum(density: Object, support: BoolArray) -> np.complex128:
+    """sum S |S| in the support."""
+    total = np.complex128(0)
+    for k in range(density.size):
+        if support[k]:
+            value = density[k]
+            total += value * np.sqrt(value.real * value.real + value.imag * value.imag)
+    return total
+
+
+@njit(nogil=True, cache=True)
+def _count_above(smoothed: NDArray[np.float32], level: np.float32) -> int:
+    count = 0
+    for k in range(smoothed.size):
+        count += smoothed[k] > level
+    return count
+
+
+@njit(nogil=True, cache=True, fastmath=_FAST)
 def _clip_phase(density: Object, support: BoolArray, middle: float, half_width: float) -> None:
     turn = np.complex64(np.exp(1j * middle))
     above = np.complex64(np.exp(1j * half_width))
@@ -155,6 +175,11 @@ def gaussian_taps(sigma: float) -> NDArray[np.float32]:
     return np.asarray(taps / taps.sum(), np.float32)
 
 
+def _planes(array: NDArray[Any]) -> NDArray[Any]:
+    """(starts * rocking, row, column) of a contiguous array, without a copy."""
+    return array.reshape(-1, *array.shape[2:])
+
+
 class _Worker:
     """One thread's plans and its slab buffer."""
 
@@ -187,68 +212,72 @@ class Kernels:
         self._pool = ThreadPoolExecutor(len(self._workers)) if len(self._workers) > 1 else None
         self._scale = np.float32(1 / amplitude.size)
 
-    def empty(self) -> Object:
-        return np.asarray(pyfftw.zeros_aligned(self._shape, np.complex64))
+    def empty(self, starts: int) -> Object:
+        return np.asarray(pyfftw.zeros_aligned((starts, *self._shape), np.complex64))
 
-    def project(self, density: Object, out: Object) -> float:
-        depth, rows, _ = self._shape
-        errors = np.zeros(rows)
+    def put(self, array: NDArray[Any]) -> NDArray[Any]:
+        return array
+
+    def get(self, array: NDArray[Any]) -> NDArray[Any]:
+        return array
+
+    def settle(self) -> None:
+        """There is nothing to wait for."""
+
+    def project(self, density: Object, out: Object) -> NDArray[np.float64]:
+        rows = self._shape[1]
+        before, after = _planes(density), _planes(out)
+        errors = np.zeros((len(density), rows))
 
         def forward(worker: _Worker, planes: range) -> None:
             plan = worker.plane_forward
             for i in planes:
-                out[i] = density[i]
-                plan.update_arrays(out[i], out[i])
+                after[i] = before[i]
+                plan.update_arrays(after[i], after[i])
                 plan.execute()
 
         def modulus(worker: _Worker, slabs: range) -> None:
             buffer = worker.buffer
             floats = buffer.view(np.float32).reshape(-1, 2)
-            for i in slabs:
-                _to_columns(out[:, i], buffer)
+            for slab in slabs:
+                start, i = divmod(slab, rows)
+                _to_columns(out[start, :, i], buffer)
                 worker.column_forward.execute()
-                errors[i] = _set_modulus(floats, self._amplitude[i].reshape(-1), self._scale)
+                errors[start, i] = _set_modulus(floats, self._amplitude[i].reshape(-1), self._scale)
                 worker.column_inverse.execute()
-                _from_columns(buffer, out[:, i])
+                _from_columns(buffer, out[start, :, i])
 
         def inverse(worker: _Worker, planes: range) -> None:
             plan = worker.plane_inverse
             for i in planes:
-                plan.update_arrays(out[i], out[i])
+                plan.update_arrays(after[i], after[i])
                 plan.execute()
 
-        self._share(forward, depth)
-        self._share(modulus, rows)
-        self._share(inverse, depth)
-        return float(errors.sum())
+        self._share(forward, len(after))
+        self._share(modulus, errors.size)
+        self._share(inverse, len(after))
+        return np.asarray(errors.sum(axis=1))
 
     def mix(self, density: Object, projected: Object, support: BoolArray, weights: Mix) -> None:
         factors = np.asarray(weights, np.float32)
-        self._share(
-            lambda _, planes: [
-                _mix(density[i].reshape(-1), projected[i].reshape(-1), support[i].reshape(-1), factors)
-                for i in planes
-            ],
-            len(density),
-        )
+        d, p, s = _planes(density), _planes(projected), _planes(support)
+        self._each(lambda i: _mix(d[i].reshape(-1), p[i].reshape(-1), s[i].reshape(-1), factors), len(d))
 
     def mix_bands(self, density: Object, projected: Object, support: BoolArray, bands: Bands) -> None:
         limits = np.asarray(bands, np.float32)
-        self._share(
-            lambda _, planes: [
-                _mix_bands(density[i].reshape(-1), projected[i].reshape(-1), support[i].reshape(-1), limits)
-                for i in planes
-            ],
-            len(density),
-        )
+        d, p, s = _planes(density), _planes(projected), _planes(support)
+        self._each(lambda i: _mix_bands(d[i].reshape(-1), p[i].reshape(-1), s[i].reshape(-1), limits), len(d))
 
-    def clip_phase(self, density: Object, support: BoolArray, middle: float, half_width: float) -> None:
-        self._share(
-            lambda _, planes: [
-                _clip_phase(density[i].reshape(-1), support[i].reshape(-1), middle, half_width) for i in planes
-            ],
-            len(density),
-        )
+    def mean_phase(self, density: Object, support: BoolArray) -> NDArray[np.float64]:
+        d, s = _planes(density), _planes(support)
+        sums = self._each(lambda i: _phase_sum(d[i].reshape(-1), s[i].reshape(-1)), len(d))
+        return np.asarray(np.angle(np.reshape(sums, (len(density), -1)).sum(axis=1)))
+
+    def clip_phase(
+        self, density: Object, support: BoolArray, middle: NDArray[np.float64], half_width: float
+    ) -> None:
+        d, s, centre = _planes(density), _planes(support), np.repeat(middle, density.shape[1])
+        self._each(lambda i: _clip_phase(d[i].reshape(-1), s[i].reshape(-1), centre[i], half_width), len(d))
 
     def taper(self, width: float | None) -> None:
         if width is None:
@@ -259,17 +288,38 @@ class Kernels:
 
     def smooth(self, density: Object, sigma: float) -> NDArray[np.float32]:
         taps = gaussian_taps(sigma)
-        planes = np.empty(self._shape, np.float32)
-        out = np.empty(self._shape, np.float32)
+        lines = np.empty(density.shape, np.float32)
+        out = np.empty(density.shape, np.float32)
+        before, between, after = _planes(density), _planes(lines), _planes(out)
+        depth = density.shape[1]
 
-        def within(_: _Worker, indices: range) -> None:
-            lines = np.empty(self._shape[1:], np.float32)
-            for i in indices:
-                _smooth_plane(density[i], taps, lines, planes[i])
+        def within(_: _Worker, planes: range) -> None:
+            scratch = np.empty(self._shape[1:], np.float32)
+            for i in planes:
+                _smooth_plane(before[i], taps, scratch, between[i])
 
-        self._share(within, len(density))
-        self._share(lambda _, indices: [_smooth_rocking(planes, taps, i, out[i]) for i in indices], len(density))
+        self._share(within, len(before))
+        self._each(lambda i: _smooth_rocking(lines[i // depth], taps, i % depth, after[i]), len(after))
         return out
+
+    def tighten(self, smoothed: NDArray[np.float32], level: NDArray[np.float32], support: BoolArray) -> None:
+        planes, depth = _planes(smoothed), smoothed.shape[1]
+        counts = self._each(lambda i: _count_above(planes[i].reshape(-1), level[i // depth]), len(planes))
+        share = np.reshape(counts, (len(smoothed), depth)).sum(axis=1) / smoothed[0].size
+        usable = (share > SUPPORT_SHARES[0]) & (share < SUPPORT_SHARES[1])
+        for start in np.flatnonzero(usable):
+            np.greater(smoothed[start], level[start], out=support[start])
+
+    def _each(self, work: Callable[[int], Any], count: int) -> list[Any]:
+        """`work` for every index, the results in order."""
+        results: list[Any] = [None] * count
+
+        def some(_: _Worker, indices: range) -> None:
+            for i in indices:
+                results[i] = work(i)
+
+        self._share(some, count)
+        return results
 
     def _share(self, work: Callable[[_Worker, range], object], count: int) -> None:
         """Give each worker its run of the pieces, and wait."""

@@ -1,10 +1,11 @@
 """The readable kernels: what every faster one is tested against.
 
-`Kernels` is bound to one measured pattern. The object is complex64 with its own arbitrary origin; the pattern
-is the amplitude sqrt(I), centred (zero frequency at n//2), negative where the voxel is free (masked).
+`Kernels` is bound to one measured pattern: the amplitude sqrt(I), centred (zero frequency at n//2), negative where
+the voxel is free (masked). Objects are complex64 with an arbitrary origin of their own; they, supports and misfits
+have a leading axis of starts, (starts, rocking, row, column), and may live on a device.
 """
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,12 +38,22 @@ class Bands(NamedTuple):
 
 
 class PhasingKernels(Protocol):
-    """What an engine needs of a machine."""
+    """What an engine needs of a machine. Nothing but `get` and `settle` waits for a device."""
 
-    def empty(self) -> Object: ...
+    def empty(self, starts: int) -> Object:
+        """Zeros for so many starts."""
 
-    def project(self, density: Object, out: Object) -> float:
-        """out = the nearest object with the measured moduli, phases kept, free voxels untouched; returns
+    def put(self, array: NDArray[Any]) -> NDArray[Any]:
+        """An array of the host on the machine."""
+
+    def get(self, array: NDArray[Any]) -> NDArray[Any]:
+        """An array of the machine on the host."""
+
+    def settle(self) -> None:
+        """Wait until all that was asked is done."""
+
+    def project(self, density: Object, out: Object) -> NDArray[np.float64]:
+        """out = the nearest object with the measured moduli, phases kept, free voxels untouched; returns, a start,
         sum((|F| - sqrt(I))^2) of `density` over the measured voxels."""
 
     def mix(self, density: Object, projected: Object, support: BoolArray, weights: Mix) -> None:
@@ -51,8 +62,14 @@ class PhasingKernels(Protocol):
     def mix_bands(self, density: Object, projected: Object, support: BoolArray, bands: Bands) -> None:
         """Real-space update that depends on the sign of P along O, in place in `density`."""
 
-    def clip_phase(self, density: Object, support: BoolArray, middle: float, half_width: float) -> None:
-        """In the support, the nearest value whose phase is within `half_width` of `middle` (radians), in place."""
+    def mean_phase(self, density: Object, support: BoolArray) -> NDArray[np.float64]:
+        """Phase of sum S |S| over the support, radians, a start."""
+
+    def clip_phase(
+        self, density: Object, support: BoolArray, middle: NDArray[np.float64], half_width: float
+    ) -> None:
+        """In the support, the nearest value whose phase is within `half_width` of its start's `middle` (radians),
+        in place."""
 
     def taper(self, width: float | None) -> None:
         """From now on the measured moduli times exp(-k^2 / 2 width^2), k in units of each axis's Nyquist
@@ -60,6 +77,20 @@ class PhasingKernels(Protocol):
 
     def smooth(self, density: Object, sigma: float) -> NDArray[np.float32]:
         """|density| convolved with a periodic Gaussian of `sigma` voxels."""
+
+    def tighten(self, smoothed: NDArray[np.float32], level: NDArray[np.float32], support: BoolArray) -> None:
+        """support = smoothed > its start's level, in place; the old one stays where that is nearly nothing or
+        nearly all (`SUPPORT_SHARES`)."""
+
+
+# A support beyond these shares of the volume constrains nothing, or nothing is left.
+SUPPORT_SHARES = (1e-5, 0.5)
+_AXES = (1, 2, 3)
+
+
+def per_start(values: NDArray[Any]) -> NDArray[Any]:
+    """(starts,) for use with (starts, rocking, row, column)."""
+    return values[:, None, None, None]
 
 
 def taper_axes(shape: tuple[int, ...], width: float) -> list[NDArray[np.float32]]:
@@ -80,18 +111,27 @@ class Kernels:
         self._measured = self._amplitude = np.fft.ifftshift(amplitude)
         self._threads = threads
 
-    def empty(self) -> Object:
-        return np.zeros(self._amplitude.shape, np.complex64)
+    def empty(self, starts: int) -> Object:
+        return np.zeros((starts, *self._amplitude.shape), np.complex64)
 
-    def project(self, density: Object, out: Object) -> float:
-        transform = fft.fftn(density, workers=self._threads)
+    def put(self, array: NDArray[Any]) -> NDArray[Any]:
+        return array
+
+    def get(self, array: NDArray[Any]) -> NDArray[Any]:
+        return array
+
+    def settle(self) -> None:
+        """There is nothing to wait for."""
+
+    def project(self, density: Object, out: Object) -> NDArray[np.float64]:
+        transform = fft.fftn(density, axes=_AXES, workers=self._threads)
         modulus = np.abs(transform)
         measured = self._amplitude >= 0
-        error = float(np.sum((modulus - self._amplitude)[measured].astype(np.float64) ** 2))
+        misfit = np.where(measured, modulus - self._amplitude, 0).astype(np.float64)
         phase = np.divide(transform, modulus, out=np.ones_like(transform), where=modulus > 0)
         np.copyto(transform, self._amplitude * phase, where=measured)
-        out[...] = fft.ifftn(transform, workers=self._threads)
-        return error
+        out[...] = fft.ifftn(transform, axes=_AXES, workers=self._threads)
+        return np.asarray(np.sum(misfit**2, axis=_AXES))
 
     def mix(self, density: Object, projected: Object, support: BoolArray, weights: Mix) -> None:
         a, b, c, d = (np.float32(weight) for weight in weights)
@@ -105,13 +145,20 @@ class Kernels:
         inside = np.where(along >= upper * power, projected, inside)
         density[...] = np.where(support, inside, density - feedback * projected)
 
-    def clip_phase(self, density: Object, support: BoolArray, middle: float, half_width: float) -> None:
-        phase = np.angle(density * np.exp(-1j * middle))
+    def mean_phase(self, density: Object, support: BoolArray) -> NDArray[np.float64]:
+        total = np.sum(density * np.abs(density) * support, axis=_AXES, dtype=np.complex128)
+        return np.asarray(np.angle(total))
+
+    def clip_phase(
+        self, density: Object, support: BoolArray, middle: NDArray[np.float64], half_width: float
+    ) -> None:
+        centre = per_start(middle)
+        phase = np.angle(density * np.exp(-1j * centre))
         beyond = support & (np.abs(phase) > half_width)
         length = np.abs(density) * np.maximum(np.cos(np.abs(phase) - half_width), 0)
         np.copyto(
             density,
-            length * np.exp(1j * (middle + np.sign(phase) * half_width)),
+            length * np.exp(1j * (centre + np.sign(phase) * half_width)),
             where=beyond,
             casting="same_kind",
         )
@@ -121,4 +168,11 @@ class Kernels:
         self._amplitude = self._measured if width is None else tapered(self._measured, taper_axes(shape, width))
 
     def smooth(self, density: Object, sigma: float) -> NDArray[np.float32]:
-        return np.asarray(ndimage.gaussian_filter(np.abs(density), sigma, mode="wrap", truncate=3.0))
+        blurred = ndimage.gaussian_filter(np.abs(density), sigma, mode="wrap", truncate=3.0, axes=_AXES)
+        return np.asarray(blurred)
+
+    def tighten(self, smoothed: NDArray[np.float32], level: NDArray[np.float32], support: BoolArray) -> None:
+        above = smoothed > per_start(level)
+        share = np.count_nonzero(above, axis=_AXES) / above[0].size
+        usable = (share > SUPPORT_SHARES[0]) & (share < SUPPORT_SHARES[1])
+        np.copyto(support, above, where=per_start(usable))

@@ -53,44 +53,78 @@ def sharpness(density: Object) -> float:
     return float(power.size * np.sum(power**2) / np.sum(power) ** 2)
 
 
+def gram_matrix(starts: Sequence[Object]) -> NDArray[np.complex128]:
+    """<start j, start k>, (n, n), summed plane by plane in double precision: no copy of a whole start is made."""
+    gram = np.zeros((len(starts), len(starts)), np.complex128)
+    for planes in zip(*starts):
+        for j, first in enumerate(planes):
+            for k in range(j, len(planes)):
+                gram[j, k] += overlap(first, planes[k])
+    above = np.triu(gram, 1)
+    return np.diag(gram.diagonal()) + above + above.conj().T
+
+
 def first_mode(starts: Sequence[Object]) -> float:
     """Weight of the first mode of aligned objects: the largest eigenvalue of their Gram matrix over its trace.
 
     1 where all are equal up to scale, 1/n where n have nothing in common (Favre-Nicolin et al., Sci. Rep. 10,
-    2664 (2020)).
+    2664 (2020)). `agreement.modes` has all of them.
     """
-    gram = np.array([[overlap(a, b) for b in starts] for a in starts])
+    gram = gram_matrix(starts)
     return float(np.linalg.eigvalsh(gram)[-1] / np.trace(gram).real)
+
+
+def shells(shape: tuple[int, ...], q_steps_invA: NDArray[np.float64]) -> tuple[NDArray[np.intp], float]:
+    """The shell of |q - q_centre| that each voxel of a centred array is in, and the shells' width in 1/ångström:
+    the largest of the three steps, the columns of `q_steps_invA` (3, 3)."""
+    metric = q_steps_invA.T @ q_steps_invA
+    width = float(np.sqrt(metric.diagonal().max()))
+    index = np.meshgrid(*[np.arange(n) - n // 2 for n in shape], indexing="ij", sparse=True)
+    square = sum(metric[j, k] * index[j] * index[k] for j in range(3) for k in range(3))
+    length = np.sqrt(np.maximum(square, 0))
+    length /= width
+    return np.rint(length, out=length).astype(np.intp), width
 
 
 def transfer_function(
     starts: Sequence[Object], intensity: FloatArray, mask: BoolArray, q_steps_invA: NDArray[np.float64]
 ) -> Resolution:
     """PRTF of aligned starts by shells of |q - q_centre|: sum |mean F| / sum sqrt(I) over measured voxels
-    (Chapman et al., JOSA A 23, 1179 (2006)); the resolution is the full period 2 pi / q at 1/e."""
-    mean = np.mean([centred_transform(start) for start in starts], axis=0)
-    indices = np.meshgrid(*[np.arange(n) - n // 2 for n in intensity.shape], indexing="ij")
-    offset = np.stack(indices, axis=-1) @ q_steps_invA.T
-    length = np.linalg.norm(offset, axis=-1)
-    width = np.linalg.norm(q_steps_invA, axis=0).max()
-    shell = np.rint(length / width).astype(int)
-    use = ~mask
-    counts = np.bincount(shell[use])
-    amplitude = np.bincount(shell[use], np.sqrt(intensity[use], dtype=np.float64))
-    agreement = np.bincount(shell[use], np.abs(mean[use]))
-    filled = (counts > 0) & (amplitude > 0)
-    q = width * np.arange(len(counts))[filled]
-    prtf = agreement[filled] / amplitude[filled]
-    return Resolution(q_invA=q, prtf=prtf, resolution_nm=_resolution_nm(q, prtf, alone=len(starts) < 2))
+    (Chapman et al., JOSA A 23, 1179 (2006)); the resolution is the full period 2 pi / q at 1/e, and at 0.5."""
+    mean = np.abs(centred_transform(np.mean(starts, axis=0)))
+    return shell_transfer(mean, intensity, mask, shells(intensity.shape, q_steps_invA), alone=len(starts) < 2)
 
 
-def _resolution_nm(q: NDArray[np.float64], prtf: NDArray[np.float64], *, alone: bool) -> float:
-    if alone:
-        return float("nan")
-    below = np.flatnonzero(prtf < np.exp(-1))
+def shell_transfer(
+    mean: FloatArray,
+    intensity: FloatArray,
+    mask: BoolArray,
+    by: tuple[NDArray[np.intp], float],
+    *,
+    alone: bool = False,
+) -> Resolution:
+    """`transfer_function` from |mean F| and what `shells` gives; one start `alone` has no resolution."""
+    shell, width = by[0].ravel(), by[1]
+    use = ~mask.ravel()
+    root = np.sqrt(np.where(mask, 0, intensity), dtype=np.float64)
+    amplitude = np.bincount(shell, root.ravel())
+    found = np.bincount(shell, np.where(mask, 0, mean).ravel())
+    filled = (np.bincount(shell, use) > 0) & (amplitude > 0)
+    q = width * np.flatnonzero(filled)
+    prtf = found[filled] / amplitude[filled]
+    limits = (np.exp(-1), 0.5)
+    e_nm, half_nm = (float("nan") if alone else crossing_nm(q, prtf - limit) for limit in limits)
+    return Resolution(q_invA=q, prtf=prtf, resolution_nm=e_nm, half_nm=half_nm)
+
+
+def crossing_nm(q: NDArray[np.float64], above: NDArray[np.float64], first: int = 1) -> float:
+    """Full period 2 pi / q in nm where `above`, linear between shells, first falls below zero; shells before the
+    `first` do not count. The last shell's where it never does, NaN where there is none."""
+    below = np.flatnonzero(above[first:] < 0) + first
     if not len(below):
-        return float(2 * np.pi / q[-1] / 10)
-    last = max(int(below[0]), 1)
-    fraction = (prtf[last - 1] - np.exp(-1)) / max(prtf[last - 1] - prtf[last], 1e-12)
-    at = q[last - 1] + np.clip(fraction, 0, 1) * (q[last] - q[last - 1])
+        return float(2 * np.pi / q[-1] / 10) if len(q) and q[-1] > 0 else float("nan")
+    last = int(below[0])
+    before = max(float(above[last - 1]), 0.0)
+    share = before / (before - float(above[last]))
+    at = q[last - 1] + share * (q[last] - q[last - 1])
     return float(2 * np.pi / at / 10) if at > 0 else float("nan")

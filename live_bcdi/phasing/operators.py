@@ -17,35 +17,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..types import BoolArray, ScanError
-from .align import mean_phase
 from .kernels_numpy import Bands, Mix, Object, PhasingKernels
 from .recipe import Operator, check_positive
-from .support import above, bounded_level, otsu_level
-
-
-class Diverged(ArithmeticError):
-    """The object is no longer finite."""
+from .support import level_of_share, otsu_level
 
 
 @dataclass(kw_only=True, slots=True)
 class State:
-    """A retrieval under way. `projected` is the last P; `errors` the chi of the object before each projection;
-    `total_counts` the sum of the measured intensity; `progress` runs from 0 to 1 over the recipe."""
+    """Retrievals under way, all of the same pattern: `density`, `projected` (the last P) and `support` are
+    (starts, rocking, row, column) arrays of the kernels' machine, `misfits` has sum((|F| - sqrt I)^2) of the
+    objects before each projection, (starts,). `progress` runs from 0 to 1 over the recipe.
+
+    An object with a NaN has a NaN for its misfit; it harms no other start, and nobody waits to be told.
+    """
 
     kernels: PhasingKernels
-    total_counts: float
     density: Object
     projected: Object
     support: BoolArray
-    errors: list[float] = field(default_factory=list)
+    misfits: list[NDArray[np.float64]] = field(default_factory=list)
     progress: float = 0.0
 
     def project(self) -> None:
-        """One modulus projection. Raises Diverged where the object has a NaN or an infinity."""
-        error = self.kernels.project(self.density, self.projected) / self.total_counts
-        if not np.isfinite(error):
-            raise Diverged
-        self.errors.append(error)
+        """One modulus projection."""
+        self.misfits.append(self.kernels.project(self.density, self.projected))
 
     def mix(self, weights: Mix) -> None:
         """One real-space update."""
@@ -204,7 +199,7 @@ class DM(Operator):
     def apply(self, state: State) -> None:
         state.project()
         kernels, support = state.kernels, state.support
-        reflected = kernels.empty()
+        reflected = kernels.empty(len(support))
         reflected[...] = state.density
         kernels.mix(reflected, state.projected, support, Mix(0.0, 1.0, 0.0, 1 / self.beta))
         kernels.project(reflected, reflected)
@@ -225,10 +220,10 @@ class Detwin(Operator):
 
     def apply(self, state: State) -> None:
         state.project()
-        others = tuple(k for k in range(3) if k != self.axis)
+        others = tuple(k + 1 for k in range(3) if k != self.axis)
         profile = np.count_nonzero(state.support, axis=others)
-        index = np.arange(len(profile))
-        kept = index >= np.sum(index * profile) / profile.sum()
+        index = np.cumsum(np.ones_like(profile), axis=1) - 1
+        kept = index >= np.sum(index * profile, axis=1, keepdims=True) / np.sum(profile, axis=1, keepdims=True)
         half = state.support & np.expand_dims(kept, others)
         state.kernels.mix(state.density, state.projected, half, Mix(1.0, 0.0, 0.0, 0.0))
 
@@ -264,7 +259,7 @@ class Positivity(Operator):
 
 
 def _clip_phase(state: State, low: float, high: float) -> None:
-    middle = mean_phase(state.density * state.support) + (low + high) / 2
+    middle = state.kernels.mean_phase(state.density, state.support) + (low + high) / 2
     state.kernels.clip_phase(state.density, state.support, middle, (high - low) / 2)
 
 
@@ -315,20 +310,34 @@ class ShrinkWrap(Operator):
             raise ScanError("recipe: ShrinkWrap needs 0 <= smallest < largest <= 1, shares of the volume")
 
     def apply(self, state: State) -> None:
-        image = state.projected if state.errors else state.density
-        smoothed = state.kernels.smooth(image, self._width(state.progress))
-        level = bounded_level(smoothed, _LEVELS[self.level](smoothed, self.threshold), self.smallest, self.largest)
-        state.support = above(smoothed, level, state.support)
+        kernels = state.kernels
+        smoothed = kernels.smooth(state.projected if state.misfits else state.density, self._width(state.progress))
+        level = _LEVELS[self.level](kernels, smoothed, self.threshold)
+        if self.largest < 1:
+            level = np.maximum(level, level_of_share(smoothed, self.largest))
+        if self.smallest > 0:
+            level = np.minimum(level, level_of_share(smoothed, self.smallest))
+        kernels.tighten(smoothed, level, state.support)
 
     def _width(self, progress: float) -> float:
         return self.sigma if self.sigma_end is None else self.sigma + progress * (self.sigma_end - self.sigma)
 
 
-_LEVELS: Mapping[str, Callable[[NDArray[np.float32], float], float]] = {
-    "relative": lambda smoothed, threshold: float(np.float32(threshold) * smoothed.max()),
-    "absolute": lambda smoothed, threshold: threshold,
-    "percentile": lambda smoothed, threshold: float(np.percentile(smoothed, threshold)),
-    "otsu": lambda smoothed, threshold: otsu_level(smoothed),
+Levels = NDArray[np.float32]
+_VOLUME = (1, 2, 3)
+
+
+def _otsu_levels(kernels: PhasingKernels, smoothed: Levels, threshold: float) -> Levels:
+    return kernels.put(np.array([otsu_level(each) for each in kernels.get(smoothed)], np.float32))
+
+
+_LEVELS: Mapping[str, Callable[[PhasingKernels, Levels, float], Levels]] = {
+    "relative": lambda _, smoothed, threshold: np.float32(threshold) * smoothed.max(axis=_VOLUME),
+    "absolute": lambda _, smoothed, threshold: np.full_like(smoothed[:, 0, 0, 0], threshold),
+    "percentile": lambda _, smoothed, threshold: np.percentile(smoothed, threshold, axis=_VOLUME).astype(
+        np.float32
+    ),
+    "otsu": _otsu_levels,
 }
 
 

@@ -7,9 +7,6 @@ from skimage import filters
 
 from ..types import BoolArray, FloatArray
 
-# A support beyond these fractions of the volume constrains nothing, or nothing is left: keep the last one.
-_SMALLEST, _LARGEST = 1e-5, 0.5
-
 
 def autocorrelation_support(
     intensity: FloatArray, mask: BoolArray, *, threshold: float = 0.04, margin: float = 1.3
@@ -32,12 +29,6 @@ def autocorrelation_support(
     return np.asarray(ndimage.binary_dilation(half > 0))
 
 
-def above(smoothed: NDArray[np.float32], level: float, previous: BoolArray) -> BoolArray:
-    """Voxels above `level`; `previous` where that is nearly nothing or nearly all."""
-    support = smoothed > np.float32(level)
-    return support if _SMALLEST < np.count_nonzero(support) / support.size < _LARGEST else previous
-
-
 def otsu_level(smoothed: NDArray[np.float32]) -> float:
     """The level that splits the values with the largest variance between the two groups (Otsu, IEEE Trans.
     Syst. Man Cybern. 9, 62 (1979)); the maximum where all are equal, so that nothing is above it."""
@@ -46,11 +37,9 @@ def otsu_level(smoothed: NDArray[np.float32]) -> float:
     return float(filters.threshold_otsu(smoothed))  # type: ignore[no-untyped-call]
 
 
-def bounded_level(smoothed: NDArray[np.float32], level: float, smallest: float, largest: float) -> float:
-    """`level`, moved as little as needed for the share of voxels above it to be within the bounds (0 to 1)."""
-    share = np.count_nonzero(smoothed > level) / smoothed.size
-    if smallest <= share <= largest:
-        return level
-    wanted = round((smallest if share < smallest else largest) * smoothed.size)
-    place = min(max(smoothed.size - wanted - 1, 0), smoothed.size - 1)
-    return float(np.partition(smoothed, place, axis=None)[place])
+def level_of_share(smoothed: NDArray[np.float32], share: float) -> NDArray[np.float32]:
+    """Of each start, the value with `share` (0 to 1) of the volume above it; (starts,)."""
+    flat = smoothed.reshape(len(smoothed), -1)
+    size = flat.shape[1]
+    place = min(max(size - round(share * size) - 1, 0), size - 1)
+    return np.partition(flat, place, axis=1)[:, place]

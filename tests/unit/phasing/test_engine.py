@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from live_bcdi.phasing import kernels_numpy, parse
+from live_bcdi.phasing import kernels_cpu, kernels_numpy, parse
 from live_bcdi.phasing.align import aligned_to
-from live_bcdi.phasing.engine import Pattern, Start, retrieve
+from live_bcdi.phasing.engine import Pattern, Start, retrieve, retrieve_all
 from live_bcdi.types import Outcome, ScanError
 
 SHORT = parse("5*ER + 20*HIO + ShrinkWrap(sigma=1.5) + 5*ER")
@@ -64,6 +64,22 @@ def test_same_seed_same_bits_for_any_number_of_threads(pattern):
     assert len({each.errors for each in results}) == 1
     other = retrieve(pattern, SHORT, start=Start(seed=6))
     assert other.density.tobytes() != results[0].density.tobytes()
+
+
+@pytest.mark.parametrize("kernels", [kernels_numpy.Kernels, kernels_cpu.Kernels])
+def test_starts_abreast_are_the_starts_alone(known, pattern, kernels):
+    """Whatever the operators, a start knows nothing of the others; one of them is not even finite."""
+    recipe = parse("3*ER + 2*(HIO + CHIO + DM + PhaseRange + ShrinkWrap(sigma=1.5, smallest=0.01, largest=0.1))")
+    whole = recipe + parse("Detwin + ADMM + ShrinkWrap(level='percentile', threshold=95) + Positivity + ER")
+    broken = np.full_like(known.density, np.nan)
+    starts = [Start(seed=1), Start(initial=broken, support=known.support), Start(seed=2, support=known.support)]
+    together = retrieve_all(pattern, whole, starts, kernels=kernels)
+    for start, found in zip(starts, together):
+        alone = retrieve(pattern, whole, start=start, kernels=kernels)
+        np.testing.assert_array_equal(found.density, alone.density)
+        np.testing.assert_array_equal(found.support, alone.support)
+        np.testing.assert_array_equal(found.errors, alone.errors)
+    assert [each.outcome for each in together] == [Outcome.DONE, Outcome.DIVERGED, Outcome.DONE]
 
 
 def test_fused_and_readable_kernels_follow_the_same_path(pattern):

@@ -92,13 +92,10 @@ def make(request):
         amplitude = (9 * rng.random((N, N, N))).astype(np.float32)
         amplitude[rng.random((N, N, N)) < 0.1] = -1
         kernels = request.param.Kernels(amplitude)
-        density = kernels.empty()
-        density[...] = rng.standard_normal((N, N, N)) + 1j * rng.standard_normal((N, N, N))
-        support = rng.random((N, N, N)) < 0.3
-        made = State(
-            kernels=kernels, total_counts=1.0, density=density, projected=kernels.empty(), support=support
-        )
-        return made, amplitude
+        density = kernels.empty(2)
+        density[...] = rng.standard_normal((2, N, N, N)) + 1j * rng.standard_normal((2, N, N, N))
+        support = rng.random((2, N, N, N)) < 0.3
+        return State(kernels=kernels, density=density, projected=kernels.empty(2), support=support), amplitude
 
     return state
 
@@ -107,7 +104,9 @@ def make(request):
 def test_an_update_is_its_formula(make, operator):
     state, amplitude = make()
     before = state.density.astype(complex)
-    expected = FORMULAS[operator](before, state.support, lambda x: modulus_projection(x, amplitude))
+    formula = FORMULAS[operator]
+    starts = zip(before, state.support)
+    expected = np.array([formula(o, s, lambda x: modulus_projection(x, amplitude)) for o, s in starts])
     operator.apply(state)
     np.testing.assert_allclose(state.density, expected, atol=TOLERANCE * np.abs(expected).max())
 
@@ -116,13 +115,13 @@ def test_admm_is_its_three_steps(make):
     """x, z and u kept apart, as the method is written, follow the same z for three iterations."""
     state, amplitude = make()
     rho, gamma = 0.3, 0.8
-    s = state.support
-    z = np.where(s, state.density, 0).astype(complex)
+    s = state.support[1]
+    z = np.where(s, state.density[1], 0).astype(complex)
     u = np.zeros_like(z)
-    state.density[...] = z  # O = x + u with x = P_S(z - u)
+    state.density[1] = z  # O = x + u with x = P_S(z - u)
     for _ in range(3):
         x = np.where(s, z - u, 0)
-        np.testing.assert_allclose(state.density, x + u, atol=TOLERANCE * 3 * np.abs(x + u).max())
+        np.testing.assert_allclose(state.density[1], x + u, atol=TOLERANCE * 3 * np.abs(x + u).max())
         z = (modulus_projection(x + u, amplitude) + rho * (x + u)) / (1 + rho)
         u = u + gamma * (x - z)
         ADMM(rho=rho, gamma=gamma).apply(state)
@@ -141,25 +140,25 @@ def test_the_difference_map_with_beta_one_is_hio(make):
 def test_phase_range_is_the_nearest_object_within_it(make):
     """Against a search over the sector, in fine steps of phase and over 0."""
     state, _ = make()
-    before = state.density.astype(complex)
+    before, support = state.density[1].astype(complex), state.support[1]
     low, high = -0.5, 0.9
     PhaseRange(low=low, high=high).apply(state)
-    inside = before * state.support
+    after = state.density[1]
+    inside = before * support
     mean = np.angle(np.sum(inside * np.abs(inside)))
     rays = np.exp(1j * (mean + np.linspace(low, high, 4001)))
-    found = state.density[state.support]
-    for old, new in zip(before[state.support], found):
+    for old, new in zip(before[support], after[support]):
         lengths = np.maximum((old * rays.conj()).real, 0)
         # the rays are 3.5e-4 rad apart, and values are up to 4
         assert abs(old - new) == pytest.approx(np.abs(old - lengths * rays).min(), abs=1e-3)
         assert abs(new) < 1e-6 or low - 1e-5 <= np.angle(new * np.exp(-1j * mean)) <= high + 1e-5
-    np.testing.assert_array_equal(state.density[~state.support], before[~state.support].astype(np.complex64))
+    np.testing.assert_array_equal(after[~support], before[~support].astype(np.complex64))
 
 
 def test_positivity_keeps_the_real_positive_part(make):
     state, _ = make()
     inside = state.density * state.support
-    turn = np.exp(1j * np.angle(np.sum(inside * np.abs(inside))))
+    turn = np.exp(1j * np.angle(np.sum(inside * np.abs(inside), axis=(1, 2, 3), keepdims=True)))
     expected = np.where(state.support, np.maximum((state.density / turn).real, 0) * turn, state.density)
     Positivity().apply(state)
     np.testing.assert_allclose(state.density, expected, atol=TOLERANCE * np.abs(expected).max())
@@ -235,6 +234,6 @@ def test_sigma_goes_from_one_to_the_other(known):
 def test_an_absolute_level_is_in_the_units_of_the_object(make):
     state, _ = make()
     smoothed = state.kernels.smooth(state.density, 1.0)
-    level = float(np.percentile(smoothed, 80))
+    level = float(np.percentile(smoothed, 90))
     ShrinkWrap(level="absolute", threshold=level).apply(state)
     np.testing.assert_array_equal(state.support, smoothed > np.float32(level))

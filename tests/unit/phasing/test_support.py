@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from live_bcdi.phasing.support import above, autocorrelation_support, bounded_level, otsu_level
+from live_bcdi.phasing.support import autocorrelation_support, level_of_share, otsu_level
 
 
 def test_first_support_holds_the_object_and_little_more(known):
@@ -13,16 +13,6 @@ def test_first_support_holds_the_object_and_little_more(known):
     assert support.sum() < 5 * known.support.sum()
 
 
-def test_the_last_support_is_kept_rather_than_none_or_all():
-    previous = np.zeros((10, 10, 10), bool)
-    previous[4:6] = True
-    flat = np.ones((10, 10, 10), np.float32)
-    assert above(flat, 0.5, previous) is previous
-    assert above(np.zeros_like(flat), 0.0, previous) is previous
-    peak = np.where(previous, flat, 0.2)
-    np.testing.assert_array_equal(above(peak, 0.3, np.zeros_like(previous)), previous)
-
-
 def test_otsu_splits_two_groups_of_values():
     rng = np.random.default_rng(0)
     values = 0.1 * rng.random((12, 12, 12), np.float32)
@@ -32,8 +22,10 @@ def test_otsu_splits_two_groups_of_values():
     assert not (flat > otsu_level(flat)).any()
 
 
-@pytest.mark.parametrize(("smallest", "largest", "share"), [(0.2, 0.3, 0.2), (0.0, 0.05, 0.05), (0.05, 0.3, 0.1)])
-def test_the_level_is_moved_to_the_nearer_bound(smallest, largest, share):
-    values = np.random.default_rng(0).permutation(1000).astype(np.float32).reshape(10, 10, 10)
-    level = bounded_level(values, 899.0, smallest, largest)
-    assert np.count_nonzero(values > level) == round(1000 * share)
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.2, 1.0])
+def test_a_level_of_share_has_that_share_above_it(share):
+    rng = np.random.default_rng(0)
+    values = np.stack([rng.permutation(1000), 7 + rng.permutation(1000)]).astype(np.float32)
+    levels = level_of_share(values.reshape(2, 10, 10, 10), share)
+    expected = min(round(1000 * share), 999)  # never below the smallest value
+    np.testing.assert_array_equal((values > levels[:, None]).sum(axis=1), expected)
