@@ -28,6 +28,12 @@ def _checked_direction(text: str) -> str:
 
 Direction = Annotated[str, AfterValidator(_checked_direction)]
 Port = Annotated[int, Field(ge=1, le=65535)]
+Length = Annotated[int, Field(ge=8)]
+Factor = Annotated[int, Field(ge=1)]
+Counts = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Centring = Literal["robust", "maximum", "mass"]
+Method = Literal["linear", "fourier"]
+Window = Literal["none", "hann", "blackman"]
 
 
 class _Table(BaseModel):
@@ -137,6 +143,41 @@ class PhasingConfig(_Table):
     threads: int = Field(default=2, ge=1)
 
 
+class Preprocessing(_Table):
+    """`[preprocess]`: from the counts of a scan to what phase retrieval sees.
+
+    `centring`: the middle of the Bragg peak ("robust"), the brightest voxel, or the centre of mass of all counts.
+    `shape` (rocking, row, column) is that of the result, after `binning`; without one the data choose it.
+    `aliens` masks intensity of other crystals; `background` is counts a voxel, or "corners" to take them from the
+    scan's own. `flatfield` and `monitor` use what the scan has of them. `dark` is a file (TIFF or .npy) of the
+    mean counts of a frame without beam. Of several scans that are summed, those are left out whose correlation
+    with the first, less what counting noise explains, is below `least_correlation`.
+    """
+
+    centring: Centring = "robust"
+    shape: tuple[Length, Length, Length] | None = None
+    binning: tuple[Factor, Factor, Factor] = (1, 1, 1)
+    aliens: bool = False
+    background: Counts | Literal["corners"] = 0.0
+    flatfield: bool = True
+    monitor: bool = True
+    dark: Path | None = None
+    least_correlation: float = Field(default=0.95, ge=-1, le=1)
+
+
+class CrystalConfig(_Table):
+    """`[crystal]`: from the object to the crystal in the lab frame.
+
+    `window` apodises the transform, `method` is the way to cubic voxels of `voxel_nm` (the shortest edge of the
+    detector's by default), and the crystal is what is above `threshold` of the maximum amplitude.
+    """
+
+    method: Method = "linear"
+    window: Window = "none"
+    voxel_nm: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    threshold: float = Field(default=0.3, gt=0, lt=1)
+
+
 class LiveConfig(_Table):
     """The estimate while frames arrive: longest edge of its volume, iterations of one refresh."""
 
@@ -157,7 +198,9 @@ class Config(_Table):
     tiled: TiledConfig = TiledConfig()
     page: PageConfig = PageConfig()
     storage: StorageConfig = StorageConfig()
+    preprocess: Preprocessing = Preprocessing()
     phasing: PhasingConfig = PhasingConfig()
+    crystal: CrystalConfig = CrystalConfig()
     live: LiveConfig = LiveConfig()
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
@@ -194,6 +237,13 @@ class Config(_Table):
             arm=tuple(placed(circle) for circle in circles.arm),
             rocking=circles.rocking,
         )
+
+    def changed(self, **tables: Mapping[str, Any]) -> "Config":
+        """The same with some keys of some tables changed, checked as a file is. Raises ScanError."""
+        whole = self.model_dump()
+        for name, changes in tables.items():
+            whole[name] = {**whole[name], **changes}
+        return parse_config(whole, "command line")
 
 
 def parse_config(table: Mapping[str, Any], source: str = "configuration") -> Config:

@@ -9,6 +9,7 @@ from time import perf_counter
 
 import numpy as np
 
+from .config import Preprocessing
 from .geometry import direct_basis_nm
 from .phasing import Pattern, Start, as_recipe, retrieve
 from .phasing.align import with_ramp
@@ -45,7 +46,7 @@ def live_estimate(
     ScanError where too little has been seen (fewer than 3 frames, no counts) or the retrieval diverged.
     """
     began_s = perf_counter()
-    volume = diffraction_volume(scan, shape=(edge, edge, edge))
+    volume = diffraction_volume(scan, Preprocessing(shape=(edge, edge, edge)))
     origin, step_deg = _origin(scan, volume)
     start = Start(seed=0)
     if previous is not None and previous.density.shape == volume.intensity.shape:

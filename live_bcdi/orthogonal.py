@@ -6,17 +6,13 @@ its complex values, or by its Fourier sum: the transform on the measured q, eval
 phase, so a dislocation's winding stays.
 """
 
-from typing import Literal
-
 import finufft
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, ndimage, signal
 
-from .types import ComplexArray, ScanError
-
-Method = Literal["fourier", "linear"]
-Window = Literal["none", "blackman", "hann"]
+from .config import Method, Window
+from .types import ComplexArray, ScanError, Vector
 
 _MARGIN_VOXELS = 4
 _LONGEST = 512
@@ -39,13 +35,35 @@ def orthogonalise(
     interpolates the complex value, which damps what rings at sharp edges; "fourier" is exact for what was
     measured, ringing included (`apodised` damps it). Raises ScanError where the object fills no box.
     """
-    where, step = _lab_grid(density, basis_nm, voxel_nm, threshold)
-    if method == "linear":
-        middle = np.reshape([n // 2 for n in density.shape], (3, 1, 1, 1))
-        cubic = ndimage.map_coordinates(density, where + middle, order=1, cval=0)
-    else:
-        cubic = fourier_sum(density, where)
-    return np.asarray(cubic, np.complex64), step
+    grid = lab_grid(density, basis_nm, voxel_nm, threshold)
+    return on_grid(density, basis_nm, grid, method), grid.voxel_nm
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Grid:
+    """Cubic voxels along lab x, y, z; voxel n//2 of them is at `origin_nm` from voxel n//2 of the object."""
+
+    shape: tuple[int, int, int]
+    voxel_nm: float
+    origin_nm: Vector
+
+
+def on_grid(
+    density: ComplexArray, basis_nm: NDArray[np.float64], grid: Grid, method: Method = "linear"
+) -> NDArray[np.complex64]:
+    """The object as `orthogonalise` gives it, on a grid that was chosen before."""
+    where = _places(grid, basis_nm)
+    if method == "fourier":
+        return np.asarray(fourier_sum(density, where), np.complex64)
+    middle = np.reshape([n // 2 for n in density.shape], (3, 1, 1, 1))
+    return np.asarray(ndimage.map_coordinates(density, where + middle, order=1, cval=0), np.complex64)
+
+
+def _places(grid: Grid, basis_nm: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Fractional voxels of the object from its n//2, (3, x, y, z), where the grid's voxels are."""
+    axes = [(np.arange(n) - n // 2) * grid.voxel_nm + o for n, o in zip(grid.shape, grid.origin_nm)]
+    lab = np.stack(np.meshgrid(*axes, indexing="ij"))
+    return np.tensordot(np.linalg.inv(basis_nm), lab, axes=1)
 
 
 def fourier_sum(density: ComplexArray, where: NDArray[np.float64]) -> NDArray[np.complex128]:
@@ -73,10 +91,10 @@ def apodised(density: ComplexArray, window: Window = "blackman") -> NDArray[np.c
     return np.asarray(fft.fftshift(fft.ifftn(fft.ifftshift(amplitude))), np.complex64)
 
 
-def _lab_grid(
-    density: ComplexArray, basis_nm: NDArray[np.float64], voxel_nm: float | None, threshold: float
-) -> tuple[NDArray[np.float64], float]:
-    """Fractional voxels from n//2 (3, x, y, z) of the cubic grid about the object, and its voxel in nm."""
+def lab_grid(
+    density: ComplexArray, basis_nm: NDArray[np.float64], voxel_nm: float | None = None, threshold: float = 0.05
+) -> Grid:
+    """The box that `orthogonalise` puts an object in. Raises ScanError where the object fills none."""
     modulus = np.abs(density)
     inside = np.argwhere(modulus > threshold * modulus.max())
     if not len(inside):
@@ -86,8 +104,8 @@ def _lab_grid(
     lab = (inside - middle) @ basis_nm.T
     centre = np.average(lab, axis=0, weights=power)
     step = float(np.linalg.norm(basis_nm, axis=0).min()) if voxel_nm is None else voxel_nm
-    half = np.ceil(np.abs(lab - centre).max(axis=0) / step).astype(int) + _MARGIN_VOXELS
-    if 2 * half.max() > _LONGEST:
-        raise ScanError(f"the object spans {2 * half.max()} voxels of {step:.3g} nm; give a larger voxel")
-    grid = np.stack(np.meshgrid(*[np.arange(-h, h) * step for h in half], indexing="ij"))
-    return np.tensordot(np.linalg.inv(basis_nm), grid + np.reshape(centre, (3, 1, 1, 1)), axes=1), step
+    x, y, z = (int(half) for half in np.ceil(np.abs(lab - centre).max(axis=0) / step) + _MARGIN_VOXELS)
+    if 2 * max(x, y, z) > _LONGEST:
+        raise ScanError(f"the object spans {2 * max(x, y, z)} voxels of {step:.3g} nm; give a larger voxel")
+    origin = float(centre[0]), float(centre[1]), float(centre[2])
+    return Grid(shape=(2 * x, 2 * y, 2 * z), voxel_nm=step, origin_nm=origin)

@@ -3,51 +3,35 @@
 Nothing is rolled around: where the peak is off the middle, the volume is padded with masked voxels.
 """
 
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from . import geometry
-from .aliens import find_aliens
-from .cleaning import background_counts, flashes, without_background
-from .types import BoolArray, DiffractionVolume, FloatArray, FrameArray, RockingScan, ScanError
+from .aliens import Alien, find_aliens
+from .cleaning import (
+    background_counts,
+    dead_pixels,
+    flashes,
+    hot_pixels,
+    unreadable,
+    without_background,
+)
+from .config import Centring, Preprocessing
+from .types import BoolArray, DiffractionVolume, FloatArray, RockingScan, ScanError, Vector
 
 Shape = tuple[int, int, int]
 
-# Neighbours that count this often leave a working pixel at zero with probability e^-14: less than one in
-# a megapixel.
-_DEAD_EXPECTED = 14.0
-# A hot pixel counts in most frames what its neighbours do not in any: this many times their median.
-_HOT_FACTOR, _HOT_COUNTS = 10.0, 10.0
 # A pixel that sees less than this share of the median pixel is not corrected but masked.
 _NO_RESPONSE = 0.1
 # Below this share of the median monitor there was no beam worth the name.
 _BEAM_LOST = 0.1
-# Lengths whose transforms FFTW does well without measuring, and that halve at least four times.
-_GOOD_LENGTHS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+_DEFAULTS = Preprocessing()
+_SHORTEST = 16
 _DEFAULT_LONGEST = 128
-
-
-def dead_pixels(intensity: FrameArray) -> BoolArray:
-    """(row, column) True where a pixel never counts over the scan although the pixels around it do."""
-    totals = intensity.sum(axis=0, dtype=np.float64)
-    counting = totals > 0
-    window = (7, 7)
-    filled = ndimage.uniform_filter(counting.astype(np.float64), window, mode="reflect")
-    around = ndimage.uniform_filter(totals, window, mode="reflect") / np.maximum(filled, 1e-9)
-    # at least a quarter of the window must count: else it is the dark outside of the pattern
-    return np.asarray(~counting & (around >= _DEAD_EXPECTED) & (filled >= 0.25))
-
-
-def hot_pixels(intensity: FrameArray, have: BoolArray | None = None) -> BoolArray:
-    """(row, column) True where the median over the scan is far above that of every pixel around."""
-    median = np.median(intensity if have is None else intensity[have], axis=0)
-    ring = np.ones((3, 3), bool)
-    ring[1, 1] = False
-    around = ndimage.median_filter(median, footprint=ring, mode="reflect")
-    return np.asarray(median > np.maximum(_HOT_FACTOR * around, _HOT_COUNTS))
 
 
 def monitor_scale(monitor: FloatArray, have: BoolArray) -> tuple[NDArray[np.float64], BoolArray]:
@@ -73,18 +57,26 @@ def monitor_scale(monitor: FloatArray, have: BoolArray) -> tuple[NDArray[np.floa
     return mean / filled, with_beam | no_reading
 
 
-def find_centre(intensity: FloatArray, mask: BoolArray) -> tuple[float, float, float]:
-    """Centre of mass of the Bragg peak: of the component above a tenth of the smoothed maximum that holds it.
+def find_centre(intensity: FloatArray, mask: BoolArray, centring: Centring = "robust") -> Vector:
+    """Where the Bragg peak is, as (rocking, row, column), fractional.
 
-    Smoothing over 3 x 3 x 3 voxels keeps a hot voxel from being the maximum. Raises ScanError without counts.
+    "robust": centre of mass of the component above a tenth of the smoothed maximum that holds it; smoothing over
+    3 x 3 x 3 voxels keeps a hot voxel from being the maximum. "maximum": the brightest voxel. "mass": centre of
+    mass of all counts; a background pulls it to the middle of the frames. Raises ScanError without counts.
     """
-    smooth = ndimage.uniform_filter(np.where(mask, 0, intensity).astype(np.float32), 3, mode="constant")
-    if not smooth.max() > 0:
+    counts = np.where(mask, 0, intensity).astype(np.float32)
+    if not counts.max() > 0:
         raise ScanError("the scan has no counts outside its mask; check the detector and the bad pixels")
-    labels, _ = ndimage.label(smooth > 0.1 * smooth.max())
-    peak = labels[np.unravel_index(np.argmax(smooth), smooth.shape)]
-    row = ndimage.center_of_mass(smooth, labels, peak)
-    return float(row[0]), float(row[1]), float(row[2])
+    if centring == "maximum":
+        found = np.unravel_index(np.argmax(counts), counts.shape)
+    elif centring == "mass":
+        found = ndimage.center_of_mass(counts.astype(np.float64))
+    else:
+        smooth = ndimage.uniform_filter(counts, 3, mode="constant")
+        labels, _ = ndimage.label(smooth > 0.1 * smooth.max())
+        peak = labels[np.unravel_index(np.argmax(smooth), smooth.shape)]
+        found = ndimage.center_of_mass(smooth, labels, peak)
+    return float(found[0]), float(found[1]), float(found[2])
 
 
 def crop_centred(
@@ -143,55 +135,136 @@ def rocking_grid_deg(angles_deg: FloatArray, have: BoolArray) -> tuple[float, fl
     return float(start), float(step)
 
 
-def scan_mask(scan: RockingScan, have: BoolArray) -> BoolArray:
-    """True for voxels not to be used: bad, dead, hot, flashing, saturated, negative (gap codes), missing."""
+def scan_mask(scan: RockingScan, have: BoolArray) -> tuple[BoolArray, dict[str, int]]:
+    """True for voxels not to be used, and how many pixels or voxels each reason names (some have several)."""
     intensity = scan.intensity
-    pixels = dead_pixels(intensity) | hot_pixels(intensity, have)
-    if scan.bad_pixels is not None:
-        pixels = pixels | scan.bad_pixels
+    lost = unreadable(intensity)
+    counts = np.where(lost, 0, intensity) if lost.any() else intensity
+    bad = np.zeros(intensity.shape[1:], bool) if scan.bad_pixels is None else scan.bad_pixels
     if scan.flatfield is not None:
-        pixels = pixels | ~(scan.flatfield > _NO_RESPONSE)
-    mask = np.broadcast_to(pixels, intensity.shape) | ~have[:, None, None] | (intensity < 0)
-    mask = mask | flashes(intensity)
-    if scan.saturation_counts is not None:
-        mask = mask | (intensity >= scan.saturation_counts)
-    return np.asarray(mask)
+        bad = bad | ~(scan.flatfield > _NO_RESPONSE)
+    limit = np.inf if scan.saturation_counts is None else scan.saturation_counts
+    pixels = {"bad": bad, "dead": dead_pixels(counts), "hot": hot_pixels(counts, have)}
+    voxels = {"flashing": flashes(counts), "saturated": counts >= limit, "unreadable": lost}
+    mask = np.repeat(~have, intensity[0].size).reshape(intensity.shape)
+    for found in (*pixels.values(), *voxels.values()):
+        mask |= found
+    return mask, {name: int(np.count_nonzero(found)) for name, found in {**pixels, **voxels}.items()}
 
 
-def diffraction_volume(
-    scan: RockingScan,
-    *,
-    shape: Shape | None = None,
-    binning: Shape | None = None,
-    aliens: bool = False,
-    background: float | Literal["corners"] = 0.0,
-) -> DiffractionVolume:
-    """The centred, masked, monitor-corrected volume of a scan, with its place in reciprocal space.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    """What preprocessing did to a scan.
 
-    `shape` is that of the result, after `binning`; both have defaults from the data (`default_shape`).
-    `aliens` masks intensity of other crystals (`find_aliens`); `background` is taken off every voxel, in counts or
-    as the scan's own corners have it.
+    `masked` counts pixels (bad, dead, hot), voxels (flashing, saturated, unreadable, alien) and frames (missing,
+    dark: without beam); `aliens` are the blobs; `background_counts` went off every voxel; `kept` is the share of
+    the counts that lies in the volume.
+    """
+
+    masked: Mapping[str, int]
+    aliens: tuple[Alien, ...]
+    background_counts: float
+    centre: Vector
+    frames: tuple[int, ...]
+    shape: tuple[int, ...]
+    kept: float
+
+    def lines(self) -> dict[str, str]:
+        """As text, for `Reconstruction.provenance`."""
+        count = self.masked
+        pixels = ", ".join(f"{count[name]} {name}" for name in ("bad", "dead", "hot"))
+        voxels = ", ".join(f"{count[name]} {name}" for name in ("flashing", "saturated", "unreadable", "alien"))
+        places = "; ".join(
+            f"{alien.counts:.0f} counts at " + ", ".join(f"{c:.0f}" for c in alien.centre) for alien in self.aliens
+        )
+        centre = ", ".join(f"{c:.2f}" for c in self.centre)
+        return {
+            "masked": f"{pixels} pixels; {voxels} voxels; {count['missing']} frames missing, {count['dark']} dark",
+            "aliens": places or "none found or not looked for",
+            "background": f"{self.background_counts:.4g} counts a voxel",
+            "volume": f"{_times(self.shape)} of {_times(self.frames)}, peak at {centre},"
+            f" with {100 * self.kept:.2f} % of the counts",
+        }
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
+
+
+def diffraction_volume(scan: RockingScan, settings: Preprocessing = _DEFAULTS) -> DiffractionVolume:
+    """The centred, masked, corrected volume of a scan, with its place in reciprocal space.
+
     Raises ScanError for uneven angles, NaN counts, a scan without counts.
     """
+    return prepare(scan, settings)[0]
+
+
+def prepare(scan: RockingScan, settings: Preprocessing = _DEFAULTS) -> tuple[DiffractionVolume, Report]:
+    """`diffraction_volume`, and what was done. `settings.dark` is not looked at: see `cleaning.without_dark`."""
     have = np.ones(len(scan.intensity), bool) if scan.have is None else np.asarray(scan.have, bool)
     grid_deg = rocking_grid_deg(scan.angles_deg, have)
     if not np.isfinite(scan.intensity).all():
         raise ScanError(f"{scan.name}: frames hold NaN or infinite counts; set them to 0 and mark bad_pixels")
-    scale = np.ones(len(have))
+    used = _as_set(scan, settings)
+    intensity, mask, masked = _corrected(used, have)
+    centre = find_centre(intensity, mask)
+    aliens: tuple[Alien, ...] = ()
+    masked["alien"] = 0
+    if settings.aliens:
+        strange, aliens = find_aliens(intensity, mask, centre)
+        masked["alien"] = int(np.count_nonzero(strange))
+        mask = mask | strange
+    level = background_counts(intensity, mask) if settings.background == "corners" else float(settings.background)
+    if level:
+        intensity = without_background(intensity, level)
+    if settings.centring != "robust":
+        centre = find_centre(intensity, mask, settings.centring)
+    volume = _boxed(used, intensity, mask, (centre, grid_deg, settings))
+    total = float(intensity.sum(where=~mask, dtype=np.float64))
+    report = Report(
+        masked=masked,
+        aliens=aliens,
+        background_counts=level,
+        centre=centre,
+        frames=scan.intensity.shape,
+        shape=volume.intensity.shape,
+        kept=float(volume.intensity.sum(dtype=np.float64)) / total,
+    )
+    return volume, report
+
+
+def _as_set(scan: RockingScan, settings: Preprocessing) -> RockingScan:
+    """Without what `settings` leaves out."""
+    return replace(
+        scan,
+        flatfield=scan.flatfield if settings.flatfield else None,
+        monitor=scan.monitor if settings.monitor else None,
+    )
+
+
+def _corrected(scan: RockingScan, have: BoolArray) -> tuple[NDArray[np.float32], BoolArray, dict[str, int]]:
+    """Counts by monitor and flat field, 0 where masked; the mask, and how many of what it masks."""
+    scale, beam = np.ones(len(have)), have
     if scan.monitor is not None:
-        scale, have = monitor_scale(scan.monitor, have)
-    mask = scan_mask(scan, have)
+        scale, beam = monitor_scale(scan.monitor, have)
+    mask, masked = scan_mask(scan, beam)
     response = 1.0 if scan.flatfield is None else np.where(scan.flatfield > _NO_RESPONSE, scan.flatfield, 1.0)
     intensity = np.where(mask, 0, scan.intensity * scale[:, None, None] / response).astype(np.float32)
-    centre = find_centre(intensity, mask)
-    if aliens:
-        mask = mask | find_aliens(intensity, mask, centre)[0]
-    if background:
-        level = background_counts(intensity, mask) if background == "corners" else float(background)
-        intensity = without_background(intensity, level)
+    masked["missing"] = int(np.count_nonzero(~have))
+    masked["dark"] = int(np.count_nonzero(have & ~beam))
+    return intensity, mask, masked
+
+
+def _boxed(
+    scan: RockingScan,
+    intensity: NDArray[np.float32],
+    mask: BoolArray,
+    how: tuple[Vector, tuple[float, float], Preprocessing],
+) -> DiffractionVolume:
+    centre, grid_deg, settings = how
     middle = (round(centre[0]), round(centre[1]), round(centre[2]))
-    factors = binning or (1, 1, 1)
-    size = shape or default_shape(scan.intensity.shape, middle, factors)
+    factors = settings.binning
+    size = settings.shape or default_shape(intensity.shape, middle, factors)
     whole = (size[0] * factors[0], size[1] * factors[1], size[2] * factors[2])
     volume, free = bin_volume(*crop_centred(intensity, mask, middle, whole), factors)
     return _placed(scan, volume, free, (middle, factors), grid_deg)
@@ -219,13 +292,24 @@ def _placed(
 
 
 def default_shape(raw: tuple[int, ...], middle: tuple[int, int, int], factors: Shape) -> Shape:
-    """The largest good FFT lengths that the data reach on both sides of the peak, 128 at most; a scan that
-    stops short on one side of the peak is padded to what it has on the other."""
+    """Good FFT lengths that hold all that the data reach on both sides of the peak, 128 at most; a scan that stops
+    short on one side of the peak is padded to what it has on the other, and all that is not data is masked."""
     reach = [2 * max(centre, length - 1 - centre) for length, centre in zip(raw, middle)]
-    lengths = [good_length(min(n // factor, _DEFAULT_LONGEST)) for n, factor in zip(reach, factors)]
+    lengths = [min(good_length(-(-n // factor)), _DEFAULT_LONGEST) for n, factor in zip(reach, factors)]
     return lengths[0], lengths[1], lengths[2]
 
 
-def good_length(longest: int) -> int:
-    """The largest length up to `longest` that transforms fast (the smallest there is below that)."""
-    return max((n for n in _GOOD_LENGTHS if n <= longest), default=_GOOD_LENGTHS[0])
+def good_length(shortest: int) -> int:
+    """The smallest even length from `shortest` (and 16) with no prime factor above 7: such are transformed as fast
+    as powers of two, a voxel, to 20 % (benchmarks/fft_lengths.py), and there is one in every 20 %."""
+    length = max(shortest + shortest % 2, _SHORTEST)
+    while not _is_smooth(length):
+        length += 2
+    return length
+
+
+def _is_smooth(length: int) -> bool:
+    for factor in (2, 3, 5, 7):
+        while length % factor == 0:
+            length //= factor
+    return length == 1

@@ -9,11 +9,14 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.restoration import unwrap_phase
 
+from .config import CrystalConfig
 from .geometry import direct_basis_nm
-from .orthogonal import Method, Window, apodised, orthogonalise
-from .types import BoolArray, ComplexArray, DiffractionVolume, FloatArray, LabImage
+from .orthogonal import apodised, orthogonalise
+from .types import BoolArray, ComplexArray, DiffractionVolume, FloatArray, LabImage, Vector
 
 Object = ComplexArray
+
+_DEFAULTS = CrystalConfig()
 
 
 def crystal_support(density: Object, threshold: float = 0.3) -> BoolArray:
@@ -64,40 +67,88 @@ def lab_image(
     density: Object,
     slopes: tuple[float, float, float],
     volume: DiffractionVolume,
-    *,
-    threshold: float = 0.3,
-    method: Method = "linear",
-    window: Window = "none",
+    settings: CrystalConfig = _DEFAULTS,
 ) -> LabImage:
     """The crystal in the lab frame from an object whose phase ramp `slopes` (radians a voxel) was taken out.
 
     The ramp is a difference between the voxel n//2 and the mean lattice: it goes into `q_centre_invA`.
     """
     shape = (density.shape[0], density.shape[1], density.shape[2])
-    seen = apodised(density, window)
-    cubic, step = orthogonalise(seen, direct_basis_nm(volume.q_steps_invA, shape), method=method)
+    basis_nm = direct_basis_nm(volume.q_steps_invA, shape)
+    seen = apodised(density, settings.window)
+    basis_nm = direct_basis_nm(volume.q_steps_invA, shape)
+    grid = lab_grid(seen, basis_nm)
+    cubic = on_grid(seen, basis_nm, grid, method)
     support = crystal_support(cubic, threshold)
-    cubic, support = _recentred(cubic, support)
+    cubic, support, origin_nm = _recentred(cubic, support, grid)
     q_centre = volume.q_centre_invA + volume.q_steps_invA @ (np.asarray(slopes) * np.asarray(shape) / (2 * np.pi))
     return LabImage(
         density=cubic,
         support=support,
         displacement_angstrom=displacement_angstrom(cubic, support, float(np.linalg.norm(q_centre))),
-        strain=strain_along(cubic, support, q_centre, step),
-        voxel_nm=step,
+        strain=strain_along(cubic, support, q_centre, grid.voxel_nm),
+        voxel_nm=grid.voxel_nm,
         q_centre_invA=q_centre,
+        origin_nm=origin_nm,
     )
 
 
-def _recentred(density: NDArray[np.complex64], support: BoolArray) -> tuple[NDArray[np.complex64], BoolArray]:
-    """Padded with zeros (never rolled) to have the support's centre of mass within half a voxel of n//2."""
+def with_spread(
+    lab: LabImage,
+    starts: Iterable[Object],
+    volume: DiffractionVolume,
+    *,
+    method: Method = "linear",
+    window: Window = "none",
+) -> LabImage:
+    """The image with the standard deviations (n - 1) of displacement and strain over `starts`.
+
+    Each start, the image's own among them and less the same phase ramp, is put on the image's voxels as
+    `lab_image` does; its displacement and strain have zero mean in the image's support. Differences of phase are
+    wrapped, so a displacement is at most half a spacing off. Fewer than two starts leave the image as it is.
+    """
+    displacements, strains = [], []
+    x, y, z = lab.support.shape
+    grid = Grid(shape=(x, y, z), voxel_nm=lab.voxel_nm, origin_nm=lab.origin_nm)
+    q_length = float(np.linalg.norm(lab.q_centre_invA))
+    for start in starts:
+        basis_nm = direct_basis_nm(volume.q_steps_invA, (start.shape[0], start.shape[1], start.shape[2]))
+        cubic = on_grid(apodised(start, window), basis_nm, grid, method)
+        product = (cubic * lab.density.conj())[lab.support]
+        displacements.append(-np.angle(product * np.exp(-1j * np.angle(product.sum()))) / q_length)
+        strains.append(strain_along(cubic, lab.support, lab.q_centre_invA, lab.voxel_nm)[lab.support])
+    if len(strains) < 2:
+        return lab
+    return replace(
+        lab,
+        displacement_std_angstrom=_spread(displacements, lab.support),
+        strain_std=_spread(strains, lab.support),
+    )
+
+
+def _spread(values: list[FloatArray], support: BoolArray) -> NDArray[np.float32]:
+    """Standard deviation over a list of values in the support, each less its mean; NaN outside."""
+    centred = [each - each.mean() for each in values]
+    image = np.full(support.shape, np.nan, np.float32)
+    image[support] = np.std(centred, axis=0, ddof=1)
+    return image
+
+
+def _recentred(
+    density: NDArray[np.complex64], support: BoolArray, grid: Grid
+) -> tuple[NDArray[np.complex64], BoolArray, Vector]:
+    """Padded with zeros (never rolled) to have the support's centre of mass within half a voxel of n//2, and
+    where that voxel is."""
     centre = [round(c) for c in ndimage.center_of_mass(support)]
     pads = []
     for n, c in zip(support.shape, centre):
         # a box of even length with c at its middle: as many voxels below it as from it upwards
         half = max(c, n - c)
         pads.append((half - c, half - (n - c)))
-    return np.pad(density, pads), np.pad(support, pads)
+    x, y, z = (
+        o + (c - n // 2) * grid.voxel_nm for o, c, n in zip(grid.origin_nm, centre, support.shape, strict=True)
+    )
+    return np.pad(density, pads), np.pad(support, pads), (x, y, z)
 
 
 def extent_nm(support: BoolArray, voxel_nm: float) -> tuple[float, float, float]:

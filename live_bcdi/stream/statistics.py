@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..cleaning import dead_pixels
 from ..geometry import d_spacing_angstrom, two_theta_deg
-from ..preprocess import dead_pixels
 from ..types import FrameArray, RockingScan
 
 # Silent pixels of a larger detector are looked for once, at the end: it takes 60 ns a pixel, while frames wait.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from live_bcdi.aliens import find_aliens
-from live_bcdi.config import load_config
+from live_bcdi.config import Preprocessing, load_config
 from live_bcdi.preprocess import diffraction_volume, find_centre
 from live_bcdi.sim import simulate_scan
 from live_bcdi.transport.spec import read_spec_scan
@@ -70,7 +70,8 @@ def test_the_volume_masks_them_when_asked_to():
     with_alien = type(scan)(
         name="alien", intensity=intensity, angles_deg=scan.angles_deg, geometry=scan.geometry, monitor=scan.monitor
     )
-    assert diffraction_volume(with_alien, aliens=True).mask.sum() > diffraction_volume(with_alien).mask.sum() + 50
+    plain = diffraction_volume(with_alien)
+    assert diffraction_volume(with_alien, Preprocessing(aliens=True)).mask.sum() > plain.mask.sum() + 50
 
 
 def test_s0054_has_the_one_that_is_known(s0054):

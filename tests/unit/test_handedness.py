@@ -12,7 +12,7 @@ import pytest
 from scipy import ndimage, signal
 from scipy.spatial.transform import Rotation as Turn
 
-from live_bcdi.config import direction, load_config
+from live_bcdi.config import Preprocessing, direction, load_config
 from live_bcdi.phasing.align import without_ramp
 from live_bcdi.preprocess import crop_centred, diffraction_volume
 from live_bcdi.strain import lab_image
@@ -132,7 +132,7 @@ def measured(request):
     """The experiment, and the crystal in the lab frame as the whole chain finds it with the right phases."""
     experiment = Experiment(*request.param)
     amplitude = experiment.amplitude()
-    volume = diffraction_volume(experiment.scan(amplitude), shape=SHAPE)
+    volume = diffraction_volume(experiment.scan(amplitude), Preprocessing(shape=SHAPE))
     middle = tuple(round(c) for c in volume.centre)
     nothing = np.zeros(SHAPE, bool)
     # padded as the intensities are where the peak is off the middle

@@ -5,6 +5,7 @@ import pytest
 from scipy import ndimage
 
 from live_bcdi import strain
+from live_bcdi.config import CrystalConfig
 from live_bcdi.geometry import direct_basis_nm
 from live_bcdi.types import DiffractionVolume
 
@@ -144,7 +145,7 @@ def test_the_fourier_way_and_a_window_reach_the_lab_image():
     rate = 1e-4 / 40 * 10
     density = strained(rate, half_nm=(40, 30, 35))
     plain = strain.lab_image(density, (0.0, 0.0, 0.0), volume())
-    image = strain.lab_image(density, (0.0, 0.0, 0.0), volume(), method="fourier", window="hann")
+    image = strain.lab_image(density, (0.0, 0.0, 0.0), volume(), CrystalConfig(method="fourier", window="hann"))
     assert image.density.shape != plain.density.shape or not np.allclose(image.density, plain.density, atol=0.02)
     inside = ndimage.binary_erosion(image.support, iterations=3)
     slope = np.polyfit(along_q(image)[inside], image.strain[inside], 1)[0]
