@@ -173,6 +173,8 @@ class LabImage:
 
     `density` is complex; `displacement_angstrom` is along +h and `strain` is d u_h / d x_h, both zero-mean
     inside `support` and NaN outside it; `q_centre_invA` (3,) is the scattering vector h in the lab frame.
+    `origin_nm` is where voxel n//2 lies, from voxel n//2 of the array in the detector's frame. The two `_std` are
+    standard deviations over the starts of a retrieval, NaN outside `support`; None where there was one start.
     """
 
     density: NDArray[np.complex64]
@@ -181,16 +183,53 @@ class LabImage:
     strain: NDArray[np.float32]
     voxel_nm: float
     q_centre_invA: NDArray[np.float64]
+    origin_nm: Vector = (0.0, 0.0, 0.0)
+    displacement_std_angstrom: NDArray[np.float32] | None = None
+    strain_std: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resolution:
     """Phase retrieval transfer function by shell: `prtf` against `q_invA`; `resolution_nm` is the full period
-    2 pi / q where it falls below 1/e (NaN with a single start; the array's limit where it never falls)."""
+    2 pi / q where it falls below 1/e and `half_nm` that where it falls below 0.5 (NaN with a single start; the
+    array's limit where it never falls)."""
 
     q_invA: NDArray[np.float64]
     prtf: NDArray[np.float64]
     resolution_nm: float
+    half_nm: float = float("nan")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShellCorrelation:
+    """Fourier shell correlation of two halves: `correlation` and the number of `voxels` by shell at `q_invA`.
+
+    `resolution_nm` has, for "0.5", "1/7" and "half-bit", the full period 2 pi / q where the correlation first
+    falls below that threshold; the array's limit where it never does.
+    """
+
+    q_invA: NDArray[np.float64]
+    correlation: NDArray[np.float64]
+    voxels: NDArray[np.int64]
+    resolution_nm: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Agreement:
+    """How far the starts of a retrieval agree, on the detector's conjugate grid (rocking, row, column).
+
+    `mode` is their first orthogonal mode, with the phase of the best start and the size of a start; `weights`
+    (n,) are those of all modes, falling, 1 in sum. Over the starts, each scaled to the best: `amplitude_std`,
+    relative to the mean object's maximum, and `phase_std_rad` about the mean object's phase (of wrapped
+    differences, NaN where that object is zero). `correlation` is there where the geometry is known. Starts that
+    guided each other are not independent: all this is then a lower limit of what is uncertain.
+    """
+
+    mode: NDArray[np.complex64]
+    weights: NDArray[np.float64]
+    amplitude_std: NDArray[np.float32]
+    phase_std_rad: NDArray[np.float32]
+    correlation: ShellCorrelation | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -198,7 +237,7 @@ class Reconstruction:
     """What a retrieval gives: `density` (rocking, row, column) on the detector's conjugate grid, centred.
 
     `chi` is the modulus error of `density` (docs/explanation.md), `chi_starts` that of every start.
-    `lab` and `resolution` are there where the geometry is known.
+    `lab` and `resolution` are there where the geometry is known, `agreement` where several starts ended.
     """
 
     density: NDArray[np.complex64]
@@ -212,4 +251,5 @@ class Reconstruction:
     volume: DiffractionVolume | None = None
     lab: LabImage | None = None
     resolution: Resolution | None = None
+    agreement: Agreement | None = None
     provenance: Mapping[str, str] = field(default_factory=dict)

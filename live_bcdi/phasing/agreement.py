@@ -13,7 +13,7 @@ from scipy import fft
 
 from ..types import Agreement, BoolArray, FloatArray, Resolution, ScanError, ShellCorrelation
 from .kernels_numpy import Object
-from .metrics import crossing_nm, gram_matrix, shells, shell_transfer
+from .metrics import crossing_nm, gram_matrix, shell_transfer, shells, sum_by_shell
 
 _CRYSTAL = 0.3  # of the maximum amplitude, as in `strain.py`
 _THRESHOLDS = {"0.5": 0.5, "1/7": 1 / 7}
@@ -42,8 +42,8 @@ def consensus(
 ) -> tuple[Agreement | None, Resolution | None]:
     """All that several starts say together, and their PRTF against the centred `intensity` where `mask` is False.
 
-    Without `q_steps_invA` (no geometry) there are no resolutions; one start has a PRTF alone. Three Fourier
-    transforms at most, and about five complex64 volumes besides the starts.
+    Without `q_steps_invA` (no geometry) there are no resolutions; one start has a PRTF alone. It takes two Fourier
+    transforms, and at most four complex64 volumes besides the starts.
     """
     correlation, resolution = None, None
     if q_steps_invA is not None:
@@ -67,8 +67,7 @@ def modes(starts: Sequence[Object], count: int = 1) -> Modes:
     """The first `count` orthogonal modes: the singular vectors of the matrix of all starts, from the eigenvectors
     of their n x n overlaps (Favre-Nicolin et al., Sci. Rep. 10, 2664 (2020)).
 
-    Each has the phase of the start that has most of it. Raises ScanError without starts, or for a `count` that
-    is not 1 to n.
+    Each has the phase of the first start. Raises ScanError without starts, or for a `count` that is not 1 to n.
     """
     if not 1 <= count <= len(starts):
         raise ScanError(f"{len(starts)} starts have 1 to {len(starts)} modes, not {count}")
@@ -78,9 +77,8 @@ def modes(starts: Sequence[Object], count: int = 1) -> Modes:
 def _modes(starts: Sequence[Object], gram: NDArray[np.complex128], count: int) -> Modes:
     values, vectors = np.linalg.eigh(gram)
     shares = vectors[:, ::-1][:, :count].T.copy()
-    for share in shares:  # <start k, mode> = eigenvalue * share[k]: make the largest real
-        largest = share[np.argmax(np.abs(share))]
-        share *= np.conj(largest) / (abs(largest) * np.sqrt(len(starts)))
+    # <first start, mode> is the eigenvalue times the first share: made real here
+    shares *= np.exp(-1j * np.angle(shares[:, :1])) / np.sqrt(len(starts))
     objects = np.zeros((count, *starts[0].shape), np.complex64)
     for mode, share in zip(objects, shares):
         for start, part in zip(starts, share.astype(np.complex64)):
@@ -110,7 +108,7 @@ def shell_correlation(first: Object, second: Object, q_steps_invA: NDArray[np.fl
     """
     shell, width = shells(first.shape, q_steps_invA)
     # a shift of the origin turns F and G by the same phases, which F G* does not see
-    return _correlation(fft.fftn(first), fft.fftn(second), fft.ifftshift(shell).ravel(), width)
+    return _correlation(fft.fftn(first), fft.fftn(second), fft.ifftshift(shell), width)
 
 
 def _by_shell(
@@ -122,7 +120,7 @@ def _by_shell(
         alone = fft.fftshift(np.abs(fft.fftn(starts[0])))
         return None, shell_transfer(alone, intensity, mask, (shell, width), alone=True)
     even, odd = (fft.fftn(half, overwrite_x=True) for half in halves(starts))
-    correlation = _correlation(even, odd, fft.ifftshift(shell).ravel(), width)
+    correlation = _correlation(even, odd, fft.ifftshift(shell), width)
     share = np.float32((len(starts) + 1) // 2 / len(starts))
     even *= share
     odd *= 1 - share
@@ -133,12 +131,12 @@ def _by_shell(
 
 
 def _correlation(a: Object, b: Object, shell: NDArray[np.intp], width: float) -> ShellCorrelation:
-    a, b = a.ravel(), b.ravel()
-    product = a * b.conj()
-    cross = np.bincount(shell, product.real) + 1j * np.bincount(shell, product.imag)
-    norm = np.sqrt(np.bincount(shell, _power(a)) * np.bincount(shell, _power(b)))
-    voxels = np.bincount(shell)
-    correlation = np.divide(np.abs(cross), norm, out=np.zeros_like(norm), where=norm > 0)
+    real = sum_by_shell(shell, ((f * g.conj()).real for f, g in zip(a, b)))
+    imaginary = sum_by_shell(shell, ((f * g.conj()).imag for f, g in zip(a, b)))
+    powers = [sum_by_shell(shell, (np.abs(f) ** 2 for f in each)) for each in (a, b)]
+    norm = np.sqrt(powers[0] * powers[1])
+    voxels = np.bincount(shell.ravel())
+    correlation = np.divide(np.hypot(real, imaginary), norm, out=np.zeros_like(norm), where=norm > 0)
     q = width * np.arange(len(correlation))
     limits = {**_THRESHOLDS, "half-bit": half_bit(voxels)}
     return ShellCorrelation(
@@ -148,10 +146,6 @@ def _correlation(a: Object, b: Object, shell: NDArray[np.intp], width: float) ->
         # a shell of few voxels correlates by chance, or not at all: 0 and 1 are taken as seen
         resolution_nm={name: crossing_nm(q, correlation - limit, first=2) for name, limit in limits.items()},
     )
-
-
-def _power(transform: Object) -> NDArray[np.float64]:
-    return np.square(transform.real, dtype=np.float64) + np.square(transform.imag, dtype=np.float64)
 
 
 def half_bit(voxels: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -1,6 +1,7 @@
 """How good a retrieved object is. Definitions and their sources are in docs/explanation.md."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,6 +87,15 @@ def shells(shape: tuple[int, ...], q_steps_invA: NDArray[np.float64]) -> tuple[N
     return np.rint(length, out=length).astype(np.intp), width
 
 
+def sum_by_shell(shell: NDArray[np.intp], planes: Iterable[NDArray[Any]]) -> NDArray[np.float64]:
+    """Sum over each shell of an array that comes plane by plane, so that no copy of it is made."""
+    count = int(shell.max()) + 1
+    total = np.zeros(count)
+    for where, values in zip(shell, planes):
+        total += np.bincount(where.ravel(), values.ravel(), minlength=count)
+    return total
+
+
 def transfer_function(
     starts: Sequence[Object], intensity: FloatArray, mask: BoolArray, q_steps_invA: NDArray[np.float64]
 ) -> Resolution:
@@ -104,12 +114,10 @@ def shell_transfer(
     alone: bool = False,
 ) -> Resolution:
     """`transfer_function` from |mean F| and what `shells` gives; one start `alone` has no resolution."""
-    shell, width = by[0].ravel(), by[1]
-    use = ~mask.ravel()
-    root = np.sqrt(np.where(mask, 0, intensity), dtype=np.float64)
-    amplitude = np.bincount(shell, root.ravel())
-    found = np.bincount(shell, np.where(mask, 0, mean).ravel())
-    filled = (np.bincount(shell, use) > 0) & (amplitude > 0)
+    shell, width = by
+    amplitude = sum_by_shell(shell, (np.sqrt(np.where(m, 0, i)) for i, m in zip(intensity, mask)))
+    found = sum_by_shell(shell, (np.where(m, 0, f) for f, m in zip(mean, mask)))
+    filled = (sum_by_shell(shell, (~m for m in mask)) > 0) & (amplitude > 0)
     q = width * np.flatnonzero(filled)
     prtf = found[filled] / amplitude[filled]
     limits = (np.exp(-1), 0.5)
