@@ -6,6 +6,8 @@ its complex values, or by its Fourier sum: the transform on the measured q, eval
 phase, so a dislocation's winding stays.
 """
 
+from dataclasses import dataclass
+
 import finufft
 import numpy as np
 from numpy.typing import NDArray

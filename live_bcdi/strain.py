@@ -4,6 +4,9 @@ The object is complex all the way: a wrapped phase is never interpolated or diff
 survive. Signs (Sun & Singer, Eq. 1): S = s exp(i phi), phi = -h.u, so u_h = -phi / |h| along +h.
 """
 
+from collections.abc import Iterable
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -11,7 +14,7 @@ from skimage.restoration import unwrap_phase
 
 from .config import CrystalConfig
 from .geometry import direct_basis_nm
-from .orthogonal import apodised, orthogonalise
+from .orthogonal import Grid, apodised, lab_grid, on_grid
 from .types import BoolArray, ComplexArray, DiffractionVolume, FloatArray, LabImage, Vector
 
 Object = ComplexArray
@@ -76,10 +79,9 @@ def lab_image(
     shape = (density.shape[0], density.shape[1], density.shape[2])
     basis_nm = direct_basis_nm(volume.q_steps_invA, shape)
     seen = apodised(density, settings.window)
-    basis_nm = direct_basis_nm(volume.q_steps_invA, shape)
-    grid = lab_grid(seen, basis_nm)
-    cubic = on_grid(seen, basis_nm, grid, method)
-    support = crystal_support(cubic, threshold)
+    grid = lab_grid(seen, basis_nm, settings.voxel_nm)
+    cubic = on_grid(seen, basis_nm, grid, settings.method)
+    support = crystal_support(cubic, settings.threshold)
     cubic, support, origin_nm = _recentred(cubic, support, grid)
     q_centre = volume.q_centre_invA + volume.q_steps_invA @ (np.asarray(slopes) * np.asarray(shape) / (2 * np.pi))
     return LabImage(
@@ -97,15 +99,14 @@ def with_spread(
     lab: LabImage,
     starts: Iterable[Object],
     volume: DiffractionVolume,
-    *,
-    method: Method = "linear",
-    window: Window = "none",
+    settings: CrystalConfig = _DEFAULTS,
 ) -> LabImage:
     """The image with the standard deviations (n - 1) of displacement and strain over `starts`.
 
     Each start, the image's own among them and less the same phase ramp, is put on the image's voxels as
-    `lab_image` does; its displacement and strain have zero mean in the image's support. Differences of phase are
-    wrapped, so a displacement is at most half a spacing off. Fewer than two starts leave the image as it is.
+    `lab_image` does with the same `settings`; its displacement and strain have zero mean in the image's support.
+    Differences of phase are wrapped, so a displacement is at most half a spacing off. Fewer than two starts leave
+    the image as it is.
     """
     displacements, strains = [], []
     x, y, z = lab.support.shape
@@ -113,7 +114,7 @@ def with_spread(
     q_length = float(np.linalg.norm(lab.q_centre_invA))
     for start in starts:
         basis_nm = direct_basis_nm(volume.q_steps_invA, (start.shape[0], start.shape[1], start.shape[2]))
-        cubic = on_grid(apodised(start, window), basis_nm, grid, method)
+        cubic = on_grid(apodised(start, settings.window), basis_nm, grid, settings.method)
         product = (cubic * lab.density.conj())[lab.support]
         displacements.append(-np.angle(product * np.exp(-1j * np.angle(product.sum()))) / q_length)
         strains.append(strain_along(cubic, lab.support, lab.q_centre_invA, lab.voxel_nm)[lab.support])

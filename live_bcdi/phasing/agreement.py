@@ -137,7 +137,7 @@ def _correlation(a: Object, b: Object, shell: NDArray[np.intp], width: float) ->
     norm = np.sqrt(powers[0] * powers[1])
     voxels = np.bincount(shell.ravel())
     correlation = np.divide(np.hypot(real, imaginary), norm, out=np.zeros_like(norm), where=norm > 0)
-    q = width * np.arange(len(correlation))
+    q = width * np.arange(len(correlation), dtype=np.float64)
     limits = {**_THRESHOLDS, "half-bit": half_bit(voxels)}
     return ShellCorrelation(
         q_invA=q,

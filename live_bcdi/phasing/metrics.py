@@ -118,7 +118,7 @@ def shell_transfer(
     amplitude = sum_by_shell(shell, (np.sqrt(np.where(m, 0, i)) for i, m in zip(intensity, mask)))
     found = sum_by_shell(shell, (np.where(m, 0, f) for f, m in zip(mean, mask)))
     filled = (sum_by_shell(shell, (~m for m in mask)) > 0) & (amplitude > 0)
-    q = width * np.flatnonzero(filled)
+    q = width * np.flatnonzero(filled).astype(np.float64)
     prtf = found[filled] / amplitude[filled]
     limits = (np.exp(-1), 0.5)
     e_nm, half_nm = (float("nan") if alone else crossing_nm(q, prtf - limit) for limit in limits)
