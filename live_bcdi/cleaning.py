@@ -74,7 +74,7 @@ def flashes(intensity: FrameArray) -> BoolArray:
     padded = np.pad(intensity, ((0, 0), (1, 1), (1, 1)))
     around = np.zeros(len(bright), intensity.dtype)
     for row, column in np.argwhere(_RING):
-        np.maximum(around, padded[tuple((bright + (0, row, column)).T)], out=around)
+        np.maximum(around, padded[tuple((bright + np.array([0, row, column])).T)], out=around)
     here = intensity[tuple(bright.T)]
     found[tuple(bright[here > _HOT_FACTOR * around + _HOT_COUNTS].T)] = True
     return found

@@ -162,7 +162,7 @@ class Preprocessing(_Table):
     flatfield: bool = True
     monitor: bool = True
     dark: Path | None = None
-    least_correlation: float = Field(default=0.95, ge=-1, le=1)
+    least_correlation: float = Field(default=0.97, ge=-1, le=1)
 
 
 class CrystalConfig(_Table):
