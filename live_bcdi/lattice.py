@@ -16,14 +16,19 @@ def displacement_gradient(lab: LabImage, direction: FloatArray) -> NDArray[np.fl
 
     Its mean is zero, as the mean tilt of the planes is in `q_centre_invA`. Along h it is `LabImage.strain`.
     """
-    length = float(np.linalg.norm(direction))
-    if not length > 0:
+    gradient: NDArray[np.float32] = _gradients(lab, np.asarray(direction, float)[None])[0]
+    return gradient
+
+
+def _gradients(lab: LabImage, directions: FloatArray) -> NDArray[np.float32]:
+    """One for each of `directions` (n, 3), from one phase gradient."""
+    lengths = np.linalg.norm(directions, axis=1, keepdims=True)
+    if not (lengths > 0).all():
         raise ScanError("the displacement gradient needs a direction other than zero")
-    unit = np.asarray(direction, float) / length
-    slope = np.tensordot(unit, phase_gradient(lab.density, lab.support), axes=1)
+    slopes = np.tensordot(directions / lengths, phase_gradient(lab.density, lab.support), axes=1)
     q_length = float(np.linalg.norm(lab.q_centre_invA))
-    gradient = np.where(lab.support, -slope / (q_length * lab.voxel_nm * 10), np.nan)
-    return np.asarray(gradient - np.nanmean(gradient), np.float32)
+    gradients = np.where(lab.support, -slopes / (q_length * lab.voxel_nm * 10), np.nan)
+    return np.asarray(gradients - np.nanmean(gradients, axis=(1, 2, 3), keepdims=True), np.float32)
 
 
 def shear_axes(lab: LabImage, reference: Vector = (0.0, 0.0, 1.0)) -> NDArray[np.float64]:
@@ -39,7 +44,12 @@ def shear_axes(lab: LabImage, reference: Vector = (0.0, 0.0, 1.0)) -> NDArray[np
 
 def shear_gradients(lab: LabImage, reference: Vector = (0.0, 0.0, 1.0)) -> NDArray[np.float32]:
     """(2, x, y, z): d u_h / dx along each of `shear_axes`, NaN outside the support."""
-    return np.stack([displacement_gradient(lab, axis) for axis in shear_axes(lab, reference)])
+    return _gradients(lab, shear_axes(lab, reference))
+
+
+def mean_spacing_angstrom(lab: LabImage) -> float:
+    """d_0 = 2 pi / |h|, the spacing that zero strain means."""
+    return 2 * np.pi / float(np.linalg.norm(lab.q_centre_invA))
 
 
 def d_spacing_angstrom(lab: LabImage) -> NDArray[np.float64]:
@@ -47,5 +57,4 @@ def d_spacing_angstrom(lab: LabImage) -> NDArray[np.float64]:
 
     As accurate as the detector's calibration: an arm that points a few pixels aside scales the whole map.
     """
-    spacing = 2 * np.pi / float(np.linalg.norm(lab.q_centre_invA))
-    return np.asarray(spacing * (1 + lab.strain.astype(np.float64)))
+    return np.asarray(mean_spacing_angstrom(lab) * (1 + lab.strain.astype(np.float64)))

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..geometry import direct_basis_nm
+from ..lattice import d_spacing_angstrom, mean_spacing_angstrom, shear_axes, shear_gradients
 from ..types import (
+    Agreement,
     BoolArray,
     DiffractionVolume,
     LabImage,
@@ -18,6 +20,7 @@ from ..types import (
     Reconstruction,
     Resolution,
     ScanError,
+    ShellCorrelation,
 )
 from .files import clear_errors, new_file, nexus_group, open_file, put, text
 from .nexus import DATA_PATH
@@ -27,6 +30,14 @@ _LAB = "entry_1/image_2"
 _PROCESS = "entry_1/process_1"
 _VOLUME = "entry_1/instrument_1/detector_1"
 _RESOLUTION = "entry_1/resolution_1"
+_AGREEMENT = "entry_1/agreement_1"
+_CORRELATION = "entry_1/correlation_1"
+
+# What the numbers of a complex density mean; Sun & Singer Eq. 1
+_SIGN = "A(q) = sum S(r) exp(-i q.r), S = s exp(i phi), phi = -h.u: a displacement u along +h lowers the phase"
+_INSIDE = "NaN outside"
+_GUIDED = "over the starts of the retrieval, which guide each other: a lower limit of the uncertainty"
+_FULL_PERIOD = "full period 2 pi / q"
 
 
 def write_result(
@@ -55,6 +66,8 @@ def write_result(
             _write_lab(entry, reconstruction.lab)
         if reconstruction.resolution is not None:
             _write_resolution(entry, reconstruction.resolution)
+        if reconstruction.agreement is not None:
+            _write_agreement(entry, reconstruction.agreement)
         _write_origin(entry, run, links, path)
 
 
@@ -77,6 +90,7 @@ def read_result(path: Path) -> Reconstruction:
             volume=_read_volume(file[_VOLUME]) if _VOLUME in file else None,
             lab=_read_lab(file[_LAB]) if _LAB in file else None,
             resolution=_read_resolution(file[_RESOLUTION]) if _RESOLUTION in file else None,
+            agreement=_read_agreement(file) if _AGREEMENT in file else None,
             provenance={name: text(value) for name, value in process["provenance"].attrs.items()},
         )
 
@@ -88,8 +102,8 @@ def _write_process(entry: h5py.Group, result: Reconstruction) -> None:
         put(process, "command", result.provenance["command"])
     put(process, "recipe", result.recipe)
     put(process, "seed", result.seed)
-    put(process, "chi", result.chi)
-    put(process, "chi_starts", np.asarray(result.chi_starts, np.float64))
+    put(process, "chi", result.chi, units="", meaning="sum (|F| - sqrt I)^2 / sum I over measured voxels")
+    put(process, "chi_starts", np.asarray(result.chi_starts, np.float64), units="")
     put(process, "outcome", result.outcome.name, meaning=result.outcome.value)
     metrics = process.create_group("metrics")
     for name, value in result.metrics.items():
@@ -114,9 +128,9 @@ def _write_image(entry: h5py.Group, result: Reconstruction) -> None:
 def _image_group(entry: h5py.Group, name: str, density: NDArray[Any], support: BoolArray) -> h5py.Group:
     """What both images have: the complex density, and amplitude and phase for viewers."""
     image = nexus_group(entry, name, "NXdata", signal="amplitude")
-    put(image, "data", density)
-    put(image, "amplitude", np.abs(density).astype(np.float32))
-    put(image, "phase", np.angle(density).astype(np.float32), units="rad")
+    put(image, "data", density, units="arbitrary", convention=_SIGN)
+    put(image, "amplitude", np.abs(density).astype(np.float32), units="arbitrary")
+    put(image, "phase", np.angle(density).astype(np.float32), units="rad", convention=_SIGN)
     put(image, "mask", support, meaning="the support: True inside the crystal")
     image["support"] = h5py.SoftLink(f"{image.name}/mask")
     put(image, "data_space", "real")
@@ -129,31 +143,66 @@ def _image_group(entry: h5py.Group, name: str, density: NDArray[Any], support: B
 def _write_lab(entry: h5py.Group, lab: LabImage) -> None:
     image = _image_group(entry, "image_2", lab.density, lab.support)
     image.attrs["axes"] = ["x", "y", "z"]
-    inside = "zero mean inside the support, NaN outside"
-    put(
-        image,
-        "displacement",
-        lab.displacement_angstrom,
-        units="angstrom",
-        direction="along +h, the scattering vector q_centre",
-        reference=inside,
-    )
-    put(
-        image,
-        "strain",
-        lab.strain,
-        units="",
-        definition="d u_h / d x_h, the normal strain along h",
-        reference=inside,
-    )
-    put(image, "voxel_size", lab.voxel_nm, units="nm")
+    image.attrs["frame"] = "laboratory, of the beamline's configuration"
+    put(image, "voxel_size", lab.voxel_nm, units="nm", meaning="edge of a cubic voxel")
     put(image, "image_size", np.asarray(lab.density.shape) * lab.voxel_nm * 1e-9, units="m")
     put(image, "q_centre", lab.q_centre_invA, units="1/angstrom", frame="lab (x, y, z), with 2 pi")
+    put(
+        image,
+        "origin",
+        np.asarray(lab.origin_nm),
+        units="nm",
+        frame="lab (x, y, z)",
+        meaning="where voxel n//2 lies, from voxel n//2 of image_1",
+    )
     for name, count in zip(("x", "y", "z"), lab.density.shape, strict=True):
         put(image, name, (np.arange(count) - count // 2) * lab.voxel_nm, units="nm")
+    _write_fields(image, lab)
+    _write_gradients(image, lab)
+
+
+def _write_fields(image: h5py.Group, lab: LabImage) -> None:
+    """Displacement and strain, and how far the starts differ in them."""
+    displacement = {"units": "angstrom", "direction": "along +h, the scattering vector q_centre"}
+    strain = {"units": "", "definition": "d u_h / d x_h, the normal strain along h"}
+    zero = f"zero mean inside the support, {_INSIDE}"
+    put(image, "displacement", lab.displacement_angstrom, **displacement, reference=zero)
+    spacing = mean_spacing_angstrom(lab)
+    put(image, "strain", lab.strain, **strain, reference=zero, reference_spacing_angstrom=spacing)
+    spread = {"meaning": f"standard deviation {_GUIDED}", "reference": _INSIDE}
+    if lab.displacement_std_angstrom is not None:
+        put(image, "displacement_std", lab.displacement_std_angstrom, **displacement, **spread)
+    if lab.strain_std is not None:
+        put(image, "strain_std", lab.strain_std, **strain, **spread)
+
+
+def _write_gradients(image: h5py.Group, lab: LabImage) -> None:
+    """What follows from the fields above (`live_bcdi.lattice`), for readers without it."""
+    spacing = mean_spacing_angstrom(lab)
+    put(
+        image,
+        "d_spacing",
+        d_spacing_angstrom(lab).astype(np.float32),
+        units="angstrom",
+        definition="d_0 (1 + strain), spacing of the diffracting planes",
+        reference=f"d_0 = 2 pi / |q_centre| = {spacing:.6g} angstrom, as good as the calibration; {_INSIDE}",
+    )
+    for number, axis, values in zip((1, 2), shear_axes(lab), shear_gradients(lab), strict=True):
+        put(
+            image,
+            f"shear_{number}",
+            values,
+            units="",
+            definition=f"d u_h / d x_{number}, tilt and shear of the planes",
+            direction=axis,
+            frame=f"direction of x_{number} in lab (x, y, z): 1 is the part of z across h, 2 is h x 1",
+            reference=f"zero mean inside the support, {_INSIDE}",
+        )
 
 
 def _read_lab(image: h5py.Group) -> LabImage:
+    # older files have no origin, and those of one start no spread
+    x, y, z = (float(edge) for edge in image["origin"][()]) if "origin" in image else (0.0, 0.0, 0.0)
     return LabImage(
         density=image["data"][()],
         support=image["support"][()],
@@ -161,7 +210,14 @@ def _read_lab(image: h5py.Group) -> LabImage:
         strain=image["strain"][()],
         voxel_nm=float(image["voxel_size"][()]),
         q_centre_invA=image["q_centre"][()],
+        origin_nm=(x, y, z),
+        displacement_std_angstrom=_or_none(image, "displacement_std"),
+        strain_std=_or_none(image, "strain_std"),
     )
+
+
+def _or_none(group: h5py.Group, name: str) -> NDArray[Any] | None:
+    return group[name][()] if name in group else None
 
 
 def _write_volume(entry: h5py.Group, volume: DiffractionVolume) -> None:
@@ -189,16 +245,83 @@ def _read_volume(detector: h5py.Group) -> DiffractionVolume:
 
 def _write_resolution(entry: h5py.Group, resolution: Resolution) -> None:
     group = nexus_group(entry, "resolution_1", "NXdata", signal="prtf", axes=["q"])
-    put(group, "q", resolution.q_invA, units="1/angstrom")
-    put(group, "prtf", resolution.prtf)
-    put(group, "resolution", resolution.resolution_nm, units="nm", meaning="full period 2 pi / q at prtf = 1/e")
+    put(group, "q", resolution.q_invA, units="1/angstrom", meaning="|q - q_centre|")
+    put(group, "prtf", resolution.prtf, units="")
+    put(group, "resolution", resolution.resolution_nm, units="nm", meaning=f"{_FULL_PERIOD} at prtf = 1/e")
+    put(group, "resolution_half", resolution.half_nm, units="nm", meaning=f"{_FULL_PERIOD} at prtf = 0.5")
 
 
 def _read_resolution(group: h5py.Group) -> Resolution:
+    half = _or_none(group, "resolution_half")
     return Resolution(
         q_invA=group["q"][()],
         prtf=group["prtf"][()],
         resolution_nm=float(group["resolution"][()]),
+        half_nm=float("nan") if half is None else float(half),
+    )
+
+
+def _write_agreement(entry: h5py.Group, agreement: Agreement) -> None:
+    group = nexus_group(entry, "agreement_1", "NXdata", signal="phase_std", axes=["rocking", "row", "column"])
+    about = "the mean object of the starts, each scaled to the best"
+    put(group, "mode", agreement.mode, units="arbitrary", meaning="first orthogonal mode", convention=_SIGN)
+    put(group, "weights", agreement.weights, units="", meaning="of all modes, 1 in sum")
+    put(
+        group,
+        "amplitude_std",
+        agreement.amplitude_std,
+        units="",
+        meaning=f"standard deviation {_GUIDED}",
+        reference=f"the maximum of {about}",
+    )
+    put(
+        group,
+        "phase_std",
+        agreement.phase_std_rad,
+        units="rad",
+        meaning=f"standard deviation {_GUIDED}",
+        reference=f"the phase of {about}; wrapped differences, NaN where it is zero",
+    )
+    if agreement.correlation is not None:
+        _write_correlation(entry, agreement.correlation)
+
+
+def _write_correlation(entry: h5py.Group, correlation: ShellCorrelation) -> None:
+    group = nexus_group(entry, "correlation_1", "NXdata", signal="fsc", axes=["q"])
+    put(group, "q", correlation.q_invA, units="1/angstrom", meaning="|q - q_centre|")
+    put(
+        group,
+        "fsc",
+        correlation.correlation,
+        units="",
+        meaning="Fourier shell correlation of two halves of the starts",
+    )
+    put(group, "voxels", correlation.voxels, units="", meaning="in the shell")
+    nanometres = np.asarray(list(correlation.resolution_nm.values()), np.float64)
+    put(
+        group, "resolution", nanometres, units="nm", meaning=f"{_FULL_PERIOD} where fsc falls below each threshold"
+    )
+    put(group, "thresholds", list(correlation.resolution_nm))
+
+
+def _read_agreement(file: h5py.File) -> Agreement:
+    group = file[_AGREEMENT]
+    return Agreement(
+        mode=group["mode"][()],
+        weights=group["weights"][()],
+        amplitude_std=group["amplitude_std"][()],
+        phase_std_rad=group["phase_std"][()],
+        correlation=_read_correlation(file[_CORRELATION]) if _CORRELATION in file else None,
+    )
+
+
+def _read_correlation(group: h5py.Group) -> ShellCorrelation:
+    names = [text(name) for name in group["thresholds"][()]]
+    return ShellCorrelation(
+        q_invA=group["q"][()],
+        correlation=group["fsc"][()],
+        voxels=group["voxels"][()],
+        resolution_nm={name: float(value) for name, value in zip(names, group["resolution"][()], strict=True)},
     )
 
 

@@ -1,7 +1,7 @@
 """Tiled: `raw/<run>` as bluesky writes it, `refined/<run>/<version>` as we do. Nothing is overwritten.
 
 A result is a container with the arrays in the laboratory frame (x, y, z), the detector-frame density
-(rocking, row, column), the transfer function, and metadata with units, recipe, seed, chi and provenance.
+(rocking, row, column), what the starts agree on, and metadata with units, recipe, seed, chi and provenance.
 """
 
 import os
@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import httpx
 import numpy as np
@@ -18,9 +18,10 @@ from tiled.client.container import Container
 from tiled.queries import Key
 
 from ..config import Config
+from ..lattice import d_spacing_angstrom, mean_spacing_angstrom, shear_gradients
 from ..metadata import scan_from_metadata
 from ..stream.run import run_plan
-from ..types import Reconstruction, RockingScan, ScanError
+from ..types import Agreement, LabImage, Reconstruction, RockingScan, ScanError
 
 KEY_FILE = "tiled/api_key"
 
@@ -130,25 +131,65 @@ def store_result(root: Container, run: str, reconstruction: Reconstruction, meta
     return f"refined/{run}/{version}"
 
 
-def _arrays(result: Reconstruction) -> dict[str, tuple[np.ndarray[Any, Any], dict[str, str]]]:
+_Arrays: TypeAlias = dict[str, tuple[np.ndarray[Any, Any], dict[str, str]]]
+
+
+def _arrays(result: Reconstruction) -> _Arrays:
     detector = {"axes": "rocking, row, column", "frame": "conjugate to the detector"}
-    arrays: dict[str, tuple[np.ndarray[Any, Any], dict[str, str]]] = {
+    arrays: _Arrays = {
         "density": (result.density, {**detector, "units": "arbitrary"}),
         "detector_support": (result.support, detector),
     }
     if result.lab is not None:
-        lab = {"axes": "x, y, z", "frame": "laboratory", "voxel_nm": f"{result.lab.voxel_nm:.6g}"}
-        arrays |= {
-            "amplitude": (np.abs(result.lab.density), {**lab, "units": "arbitrary"}),
-            "phase": (np.angle(result.lab.density), {**lab, "units": "radian"}),
-            "support": (result.lab.support, lab),
-            "displacement": (result.lab.displacement_angstrom, {**lab, "units": "angstrom, along +h"}),
-            "strain": (result.lab.strain, {**lab, "units": "1, d u_h / d x_h"}),
-        }
+        arrays |= _lab_arrays(result.lab)
     if result.resolution is not None:
         arrays |= {
             "prtf_q": (result.resolution.q_invA, {"units": "1/angstrom"}),
             "prtf": (result.resolution.prtf, {"units": "1"}),
+        }
+    if result.agreement is not None:
+        arrays |= _agreement_arrays(result.agreement, detector)
+    return arrays
+
+
+def _lab_arrays(image: LabImage) -> _Arrays:
+    lab = {"axes": "x, y, z", "frame": "laboratory", "voxel_nm": f"{image.voxel_nm:.6g}"}
+    zero = {"reference": "zero mean inside the support, NaN outside"}
+    spacing = {"reference": f"d_0 = {mean_spacing_angstrom(image):.6g} angstrom where the strain is zero"}
+    first, second = shear_gradients(image)
+    arrays: _Arrays = {
+        "amplitude": (np.abs(image.density), {**lab, "units": "arbitrary"}),
+        "phase": (np.angle(image.density), {**lab, "units": "radian", "convention": "phase = -h.u"}),
+        "support": (image.support, lab),
+        "displacement": (image.displacement_angstrom, {**lab, **zero, "units": "angstrom, along +h"}),
+        "strain": (image.strain, {**lab, **zero, "units": "1, d u_h / d x_h"}),
+        "d_spacing": (d_spacing_angstrom(image).astype(np.float32), {**lab, **spacing, "units": "angstrom"}),
+        "shear_1": (first, {**lab, **zero, "units": "1, d u_h / d x_1, x_1 the part of z across h"}),
+        "shear_2": (second, {**lab, **zero, "units": "1, d u_h / d x_2, x_2 = h x x_1"}),
+    }
+    spread = {"meaning": "standard deviation over the starts, which guide each other"}
+    if image.displacement_std_angstrom is not None:
+        arrays["displacement_std"] = (image.displacement_std_angstrom, {**lab, **spread, "units": "angstrom"})
+    if image.strain_std is not None:
+        arrays["strain_std"] = (image.strain_std, {**lab, **spread, "units": "1"})
+    return arrays
+
+
+def _agreement_arrays(agreement: Agreement, detector: Mapping[str, str]) -> _Arrays:
+    """The first mode as amplitude and phase: Tiled gives no picture of complex numbers."""
+    spread = {**detector, "meaning": "standard deviation over the starts, which guide each other"}
+    arrays: _Arrays = {
+        "mode_weights": (agreement.weights, {"units": "1", "meaning": "of all modes of the starts"}),
+        "mode_amplitude": (np.abs(agreement.mode), {**detector, "units": "arbitrary"}),
+        "mode_phase": (np.angle(agreement.mode), {**detector, "units": "radian"}),
+        "amplitude_std": (agreement.amplitude_std, {**spread, "units": "1, of the maximum"}),
+        "phase_std": (agreement.phase_std_rad, {**spread, "units": "radian"}),
+    }
+    if agreement.correlation is not None:
+        about = {f"resolution_nm {name}": f"{nm:.6g}" for name, nm in agreement.correlation.resolution_nm.items()}
+        arrays |= {
+            "fsc_q": (agreement.correlation.q_invA, {"units": "1/angstrom"}),
+            "fsc": (agreement.correlation.correlation, {**about, "units": "1"}),
         }
     return arrays
 

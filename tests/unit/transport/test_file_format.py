@@ -10,7 +10,15 @@ import pytest
 
 from live_bcdi.metadata import scan_metadata
 from live_bcdi.transport.hdf5 import FrameWriter, write_result, write_scan
-from live_bcdi.types import DiffractionVolume, LabImage, Outcome, Reconstruction, Resolution
+from live_bcdi.types import (
+    Agreement,
+    DiffractionVolume,
+    LabImage,
+    Outcome,
+    Reconstruction,
+    Resolution,
+    ShellCorrelation,
+)
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "file-format.md"
 
@@ -87,8 +95,17 @@ def result() -> Reconstruction:
             strain=real,
             voxel_nm=1.0,
             q_centre_invA=q,
+            displacement_std_angstrom=real,
+            strain_std=real,
         ),
         resolution=Resolution(q_invA=q, prtf=q, resolution_nm=1.0),
+        agreement=Agreement(
+            mode=density,
+            weights=q,
+            amplitude_std=real,
+            phase_std_rad=real,
+            correlation=ShellCorrelation(q_invA=q, correlation=q, voxels=q, resolution_nm={"0.5": 1.0}),
+        ),
         provenance={"command": "live-bcdi phase"},
     )
 

@@ -6,14 +6,17 @@ import h5py
 import numpy as np
 import pytest
 
+from live_bcdi.lattice import d_spacing_angstrom, shear_axes, shear_gradients
 from live_bcdi.transport.hdf5 import read_result, write_result, write_scan
 from live_bcdi.types import (
+    Agreement,
     DiffractionVolume,
     LabImage,
     Outcome,
     Reconstruction,
     Resolution,
     ScanError,
+    ShellCorrelation,
 )
 
 
@@ -63,8 +66,25 @@ def result() -> Reconstruction:
             strain=np.where(support, 1e-4, np.nan).astype(np.float32),
             voxel_nm=5.1,
             q_centre_invA=random.normal(size=3),
+            origin_nm=(0.1, -2 / 3, 1e3),
+            displacement_std_angstrom=np.where(support, 0.1, np.nan).astype(np.float32),
+            strain_std=np.where(support, 1e-5, np.nan).astype(np.float32),
         ),
-        resolution=Resolution(q_invA=np.arange(4.0), prtf=random.random(4), resolution_nm=float("nan")),
+        resolution=Resolution(
+            q_invA=np.arange(4.0), prtf=random.random(4), resolution_nm=float("nan"), half_nm=7.1
+        ),
+        agreement=Agreement(
+            mode=density((4, 5, 6)),
+            weights=np.array([0.9, 0.1]),
+            amplitude_std=random.random((4, 5, 6)).astype(np.float32),
+            phase_std_rad=np.where(random.random((4, 5, 6)) < 0.5, np.nan, 0.1).astype(np.float32),
+            correlation=ShellCorrelation(
+                q_invA=np.arange(3.0),
+                correlation=random.random(3),
+                voxels=np.array([1, 8, 27]),
+                resolution_nm={"0.5": 12.5, "1/7": 1 / 3, "half-bit": float("inf")},
+            ),
+        ),
         provenance={"command": "live-bcdi phase s.h5", "numpy": "2.4", "input sha256": "ab12", "note": "°C"},
     )
 
@@ -85,8 +105,30 @@ def test_round_trip(tmp_path, result):
 
 def test_round_trip_without_geometry(tmp_path, result):
     bare = replace(result, volume=None, lab=None, resolution=None, metrics={}, provenance={}, chi_starts=())
+    bare = replace(bare, agreement=replace(result.agreement, correlation=None))
     write(tmp_path / "r.cxi", bare)
     assert_same(read_result(tmp_path / "r.cxi"), bare)
+
+
+def test_round_trip_of_one_start(tmp_path, result):
+    lab = replace(result.lab, displacement_std_angstrom=None, strain_std=None)
+    bare = replace(result, lab=lab, agreement=None, metrics={})
+    write(tmp_path / "r.cxi", bare)
+    assert_same(read_result(tmp_path / "r.cxi"), bare)
+
+
+def test_a_file_from_before_there_was_agreement(tmp_path, result):
+    write(tmp_path / "r.cxi", result)
+    with h5py.File(tmp_path / "r.cxi", "r+") as file:
+        for name in ("agreement_1", "correlation_1", "resolution_1/resolution_half"):
+            del file["entry_1"][name]
+        for name in ("origin", "displacement_std", "strain_std", "d_spacing", "shear_1", "shear_2"):
+            del file["entry_1/image_2"][name]
+    back = read_result(tmp_path / "r.cxi")
+    assert back.agreement is None
+    assert back.lab.strain_std is None
+    assert np.isnan(back.resolution.half_nm)
+    assert back.lab.strain.tobytes() == result.lab.strain.tobytes()
 
 
 @pytest.mark.parametrize("outcome", list(Outcome))
@@ -109,6 +151,40 @@ def test_what_a_reader_of_the_file_needs_is_in_it(tmp_path, result):
         assert lab["x"][3] == 0.0  # n//2 is the origin
         assert np.array_equal(lab["amplitude"], np.abs(result.lab.density))
         assert np.array_equal(lab["phase"], np.angle(result.lab.density))
+
+
+def test_every_number_has_its_unit_and_every_image_its_axes(tmp_path, result):
+    """In all that is science; names, counters and switches have none."""
+    write(tmp_path / "r.cxi", result)
+    bare = []
+
+    def visit(name, node):
+        if isinstance(node, h5py.Dataset) and node.dtype.kind in "fc" and "units" not in node.attrs:
+            bare.append(name)
+        if isinstance(node, h5py.Group) and node.attrs.get("NX_class") == "NXdata" and "image" in name:
+            assert len(node.attrs["axes"]) == 3, name
+
+    with h5py.File(tmp_path / "r.cxi") as file:
+        file.visititems(visit)
+        for name in ("image_1", "image_2"):
+            assert "phi = -h.u" in file["entry_1"][name]["phase"].attrs["convention"]
+        assert file["entry_1/image_2/voxel_size"].attrs["units"] == "nm"
+        for name in ("displacement_std", "strain_std"):
+            assert "lower limit" in file["entry_1/image_2"][name].attrs["meaning"]
+    assert bare == []
+
+
+def test_spacing_and_shear_are_those_of_the_lattice(tmp_path, result):
+    write(tmp_path / "r.cxi", result)
+    with h5py.File(tmp_path / "r.cxi") as file:
+        lab = file["entry_1/image_2"]
+        spacing = 2 * np.pi / np.linalg.norm(result.lab.q_centre_invA)
+        assert lab["strain"].attrs["reference_spacing_angstrom"] == pytest.approx(spacing, rel=1e-12)
+        assert f"{spacing:.6g} angstrom" in lab["d_spacing"].attrs["reference"]
+        np.testing.assert_array_equal(lab["d_spacing"], d_spacing_angstrom(result.lab).astype(np.float32))
+        for number, axis, values in zip((1, 2), shear_axes(result.lab), shear_gradients(result.lab)):
+            np.testing.assert_array_equal(lab[f"shear_{number}"], values)
+            np.testing.assert_array_equal(lab[f"shear_{number}"].attrs["direction"], axis)
 
 
 def test_cxi_names_and_voxels(tmp_path, result):
