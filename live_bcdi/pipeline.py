@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 
@@ -14,15 +14,15 @@ from .phasing import (
     Pattern,
     Plan,
     Recipe,
+    agreement,
     as_recipe,
-    metrics,
     phase_pattern,
 )
-from .phasing.align import without_ramp
+from .phasing.align import with_ramp, without_ramp
 from .phasing.kernels_numpy import Object
 from .preprocess import diffraction_volume
-from .strain import lab_image
-from .types import Reconstruction, RockingScan
+from .strain import lab_image, with_spread
+from .types import DiffractionVolume, LabImage, Reconstruction, RockingScan
 
 Progress = Callable[[float, str], None]
 
@@ -59,12 +59,18 @@ def reconstruct(
     result = replace(result, volume=volume, provenance=origin)
     if not aligned:
         return result
-    resolution = metrics.transfer_function(aligned, volume.intensity, volume.mask, volume.q_steps_invA)
+    agreed, resolution = agreement.consensus(aligned, volume.intensity, volume.mask, volume.q_steps_invA)
     tell(0.95, "orthogonalising")
-    flat, slopes = without_ramp(result.density)
-    done = replace(result, lab=lab_image(flat, slopes, volume), resolution=resolution)
+    done = replace(result, lab=_in_the_lab(result, aligned, volume), resolution=resolution, agreement=agreed)
     tell(1.0, done.outcome.value)
     return done
+
+
+def _in_the_lab(result: Reconstruction, aligned: Sequence[Object], volume: DiffractionVolume) -> LabImage:
+    """The crystal with the spread of all starts, each less the best one's phase ramp."""
+    flat, slopes = without_ramp(result.density)
+    starts = (with_ramp(start, (-slopes[0], -slopes[1], -slopes[2])) for start in aligned)
+    return with_spread(lab_image(flat, slopes, volume), starts, volume)
 
 
 def provenance(scan: RockingScan) -> dict[str, str]:
