@@ -113,8 +113,11 @@ def import_scan(
 
 @app.command()
 def phase(
-    source: Annotated[
-        str, typer.Argument(help="A scan (NeXus/CXI), a centred pattern (.npy, .npz), or a run's uid.")
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            help="A scan (NeXus/CXI), a centred pattern (.npy, .npz), or a run's uid. Several scans are summed."
+        ),
     ],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Result file; by default SOURCE_result.cxi.")
@@ -128,20 +131,32 @@ def phase(
     budget: Annotated[
         str | None, typer.Option(help="Wall time, e.g. 5s or 2min; the best so far is kept.")
     ] = None,
+    aliens: Annotated[bool | None, typer.Option(help="Mask intensity of other crystals.")] = None,
+    background: Annotated[str | None, typer.Option(help="Counts a voxel to take off, or 'corners'.")] = None,
+    shape: Annotated[str | None, typer.Option(help="Of the volume, after binning: 128,128,128.")] = None,
+    binning: Annotated[str | None, typer.Option("--bin", help="Voxels summed along each axis: 2,1,1.")] = None,
     config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
 ) -> None:
-    """Retrieve a recorded scan, exactly as the live path does."""
+    """Retrieve a recorded scan, as the live path does; what no option says is the configuration's."""
     from .offline import phase_to_file
 
-    settings = load_config(config_path(config))
-    given = {"recipe": recipe, "starts": starts, "seed": seed}
-    chosen = settings.phasing.model_copy(update={key: value for key, value in given.items() if value is not None})
-    settings = settings.model_copy(update={"phasing": chosen})
+    phasing = {"recipe": recipe, "starts": starts, "seed": seed}
+    preprocess = {
+        "aliens": aliens,
+        "background": background,
+        "shape": None if shape is None else shape.split(","),
+        "binning": None if binning is None else binning.split(","),
+    }
+    settings = load_config(config_path(config)).changed(phasing=_given(phasing), preprocess=_given(preprocess))
     budget_s = None if budget is None else seconds(budget)
     with _progress(quiet=as_json) as tell:
-        table = phase_to_file(source, output, settings, overwrite=overwrite, budget_s=budget_s, progress=tell)
+        table = phase_to_file(sources, output, settings, overwrite=overwrite, budget_s=budget_s, progress=tell)
     _print(table, as_json, "Reconstruction")
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
 
 
 @contextmanager

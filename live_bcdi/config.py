@@ -5,7 +5,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from .types import Geometry, Rotation, ScanError, Vector
 
@@ -26,11 +34,21 @@ def _checked_direction(text: str) -> str:
     return text
 
 
+def _checked_background(value: Any) -> Any:
+    try:
+        good = value == "corners" or 0 <= float(value) < float("inf")
+    except (TypeError, ValueError):
+        good = False
+    if not good:
+        raise ValueError(f"{value!r} is not a background; give counts a voxel, or 'corners'")
+    return value
+
+
 Direction = Annotated[str, AfterValidator(_checked_direction)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Length = Annotated[int, Field(ge=8)]
 Factor = Annotated[int, Field(ge=1)]
-Counts = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Background = Annotated[float | Literal["corners"], BeforeValidator(_checked_background)]
 Centring = Literal["robust", "maximum", "mass"]
 Method = Literal["linear", "fourier"]
 Window = Literal["none", "hann", "blackman"]
@@ -158,7 +176,7 @@ class Preprocessing(_Table):
     shape: tuple[Length, Length, Length] | None = None
     binning: tuple[Factor, Factor, Factor] = (1, 1, 1)
     aliens: bool = False
-    background: Counts | Literal["corners"] = 0.0
+    background: Background = 0.0
     flatfield: bool = True
     monitor: bool = True
     dark: Path | None = None

@@ -1,21 +1,21 @@
-"""What `live-bcdi phase` does: a file or a run, from where it lies to a result file."""
+"""What `live-bcdi phase` does: files or runs, from where they lie to a result file."""
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from .config import Config
 from .phasing import phase
-from .pipeline import Progress, reconstruct
-from .refraction import corrected, material_of
+from .pipeline import Progress, reconstruct_as_configured
 from .transport.arrays import is_array_file, read_pattern
 from .transport.files import check_output
 from .transport.hdf5 import read_scan, write_result
+from .transport.images import read_image
 from .transport.tiled import connect, read_raw_scan
-from .types import BoolArray, FloatArray, Reconstruction, RockingScan
+from .types import BoolArray, FloatArray, Reconstruction, RockingScan, ScanError
 
 _UID = re.compile(r"[0-9a-f]{4,8}(-[0-9a-f-]*)?")
 
@@ -25,15 +25,17 @@ def is_run(source: str) -> bool:
     return _UID.fullmatch(source) is not None and not Path(source).exists()
 
 
-def default_output(source: str) -> Path:
-    """`<stem>_result.cxi` beside a file, `<first 8 of the uid>_result.cxi` in the working folder for a run."""
+def default_output(source: str, *, several: bool = False) -> Path:
+    """`<stem>_result.cxi` beside a file, `<first 8 of the uid>_result.cxi` in the working folder for a run; of
+    `several` sources the first one's, as `..._sum_result.cxi`."""
+    ending = "_sum_result.cxi" if several else "_result.cxi"
     if is_run(source):
-        return Path(f"{source[:8]}_result.cxi")
-    return Path(source).parent / f"{Path(source).stem or 'scan'}_result.cxi"
+        return Path(f"{source[:8]}{ending}")
+    return Path(source).parent / f"{Path(source).stem or 'scan'}{ending}"
 
 
 def phase_to_file(
-    source: str,
+    source: str | Sequence[str],
     output: Path | None,
     config: Config,
     *,
@@ -41,17 +43,21 @@ def phase_to_file(
     budget_s: float | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Retrieve `source` with `config`'s [phasing] and [sample] as the refine service does, and write `output`.
+    """Retrieve `source` with `config` as the refine service does, and write `output`.
 
-    `source` is a scan (NeXus/CXI), a centred pattern (.npy, .npz), or the uid of a run, or its beginning. Returns
-    what there is to say of the result. Raises ScanError as reading, `check_output`, phasing and writing do.
+    `source` is a scan (NeXus/CXI), a centred pattern (.npy, .npz), or the uid of a run, or its beginning; several
+    scans or runs are repeats of one, and summed. Returns what there is to say of the result. Raises ScanError as
+    reading, `check_output`, phasing and writing do.
     """
     began_s = time.perf_counter()
-    path = output or default_output(source)
-    name, links, retrieve = _read(source, config)
-    check_output(path, overwrite=overwrite, source=Path(source))
+    sources = [source] if isinstance(source, str) else list(source)
+    path = output or default_output(sources[0], several=len(sources) > 1)
+    name, links, retrieve = _read(sources, config)
+    for each in sources:
+        check_output(path, overwrite=overwrite, source=Path(each))
     result = retrieve(budget_s=budget_s, progress=progress)
-    write_result(path, result, scan_name=name, run=source if is_run(source) else "", links=links)
+    runs = [each for each in sources if is_run(each)]
+    write_result(path, result, scan_name=name, run=" ".join(runs), links=links)
     return {
         "name": name,
         "chi": result.chi,
@@ -60,38 +66,29 @@ def phase_to_file(
         "recipe": result.recipe,
         "seed": result.seed,
         "outcome": result.outcome.value,
+        **{key: result.provenance.get(key) for key in ("volume", "masked", "summed")},
         "seconds": time.perf_counter() - began_s,
         "file": str(path),
     }
 
 
-def _read(source: str, config: Config) -> tuple[str, dict[str, str], Callable[..., Reconstruction]]:
-    """The name of what `source` means, where it lies, and what to call with a budget and a progress."""
-    path = Path(source)
-    if is_array_file(path):
-        return path.stem, {"pattern": source}, partial(_phase_pattern, *read_pattern(path), config)
-    if is_run(source):
-        scan = read_raw_scan(connect(config), source)
-        return scan.name, {}, partial(_phase_scan, scan, config)
-    scan = read_scan(path)
-    return scan.name, {"frames": source}, partial(_phase_scan, scan, config)
+def _read(sources: Sequence[str], config: Config) -> tuple[str, dict[str, str], Callable[..., Reconstruction]]:
+    """The name of what `sources` mean, where they lie, and what to call with a budget and a progress."""
+    first = Path(sources[0])
+    if len(sources) == 1 and is_array_file(first):
+        return first.stem, {"pattern": sources[0]}, partial(_phase_pattern, *read_pattern(first), config)
+    scans = [_read_scan(source, config) for source in sources]
+    files = [source for source in sources if not is_run(source)]
+    links = {"frames" if k == 0 else f"frames_{k + 1}": file for k, file in enumerate(files)}
+    dark = None if config.preprocess.dark is None else read_image(config.preprocess.dark)
+    name = " + ".join(scan.name for scan in scans)
+    return name, links, partial(reconstruct_as_configured, scans, config, dark=dark)
 
 
-def _phase_scan(
-    scan: RockingScan, config: Config, *, budget_s: float | None, progress: Progress | None
-) -> Reconstruction:
-    chosen = config.phasing
-    result = reconstruct(
-        scan,
-        recipe=chosen.recipe,
-        starts=chosen.starts,
-        seed=chosen.seed,
-        threads=chosen.threads,
-        budget_s=budget_s,
-        progress=progress,
-    )
-    material = material_of(config.sample.formula, config.sample.density_g_cm3)
-    return corrected(result, scan.geometry, material)
+def _read_scan(source: str, config: Config) -> RockingScan:
+    if is_array_file(Path(source)):
+        raise ScanError(f"{source} is a centred pattern, which cannot be summed with others; give scans")
+    return read_raw_scan(connect(config), source) if is_run(source) else read_scan(Path(source))
 
 
 def _phase_pattern(
@@ -102,7 +99,7 @@ def _phase_pattern(
     budget_s: float | None,
     progress: Progress | None,
 ) -> Reconstruction:
-    """As `_phase_scan`, of a pattern without geometry; the front door it goes through tells no progress."""
+    """Of a pattern without geometry, as it is; the front door it goes through tells no progress."""
     chosen = config.phasing
     return phase(
         intensity, mask=mask, recipe=chosen.recipe, starts=chosen.starts, seed=chosen.seed, budget_s=budget_s

@@ -8,6 +8,9 @@ from importlib.metadata import version
 
 import numpy as np
 
+from .cleaning import without_dark
+from .combine import Summed, sum_volumes
+from .config import Config, CrystalConfig, Preprocessing
 from .metadata import scan_metadata
 from .phasing import (
     DEFAULT_STARTS,
@@ -20,16 +23,23 @@ from .phasing import (
 )
 from .phasing.align import with_ramp, without_ramp
 from .phasing.kernels_numpy import Object
-from .preprocess import diffraction_volume
+from .preprocess import prepare
+from .refraction import corrected, material_of
 from .strain import lab_image, with_spread
-from .types import DiffractionVolume, LabImage, Reconstruction, RockingScan
+from .types import DiffractionVolume, FloatArray, LabImage, Reconstruction, RockingScan, ScanError
 
 Progress = Callable[[float, str], None]
 
 
+_PREPROCESSING = Preprocessing()
+_CRYSTAL = CrystalConfig()
+
+
 def reconstruct(
-    scan: RockingScan,
+    scan: RockingScan | Sequence[RockingScan],
     *,
+    preprocessing: Preprocessing = _PREPROCESSING,
+    crystal: CrystalConfig = _CRYSTAL,
     recipe: Recipe | str | None = None,
     starts: int | None = None,
     seed: int = 0,
@@ -39,8 +49,9 @@ def reconstruct(
     progress: Progress | None = None,
 ) -> Reconstruction:
     """Preprocess, phase, align, orthogonalise, strain; deterministic for a scan, recipe, starts and seed
-    (without a budget). `initial` is an object to start the first start from, of the volume's shape;
-    `progress` is told the share done and a line about it. Raises ScanError as its parts do.
+    (without a budget). Several scans are repeats of one, and summed (`combine.sum_volumes`). `initial` is an
+    object to start the first start from, of the volume's shape; `progress` is told the share done and a line
+    about it; `preprocessing.dark` is not looked at (`cleaning.without_dark`). Raises ScanError as its parts do.
     """
     tell = progress or (lambda share, text: None)
     plan = Plan(
@@ -51,9 +62,11 @@ def reconstruct(
         threads=threads,
         budget_s=budget_s,
     )
-    origin = provenance(scan)
-    volume = diffraction_volume(scan)
-    tell(0.05, f"volume {volume.intensity.shape}, peak at {volume.centre}")
+    scans = [scan] if isinstance(scan, RockingScan) else list(scan)
+    origin = provenance(*scans)
+    volume, done_to_it = prepared(scans, preprocessing)
+    origin |= done_to_it | {"preprocessing": preprocessing.model_dump_json(), "crystal": crystal.model_dump_json()}
+    tell(0.05, "; ".join(done_to_it.values()).replace("\n", "; "))
     pattern = Pattern(intensity=volume.intensity, mask=volume.mask)
     result, aligned = phase_pattern(pattern, plan, lambda share, text: tell(0.05 + 0.85 * share, text))
     result = replace(result, volume=volume, provenance=origin)
@@ -61,25 +74,88 @@ def reconstruct(
         return result
     agreed, resolution = agreement.consensus(aligned, volume.intensity, volume.mask, volume.q_steps_invA)
     tell(0.95, "orthogonalising")
-    done = replace(result, lab=_in_the_lab(result, aligned, volume), resolution=resolution, agreement=agreed)
+    lab = _in_the_lab(result, aligned, volume, crystal)
+    done = replace(result, lab=lab, resolution=resolution, agreement=agreed)
     tell(1.0, done.outcome.value)
     return done
 
 
-def _in_the_lab(result: Reconstruction, aligned: Sequence[Object], volume: DiffractionVolume) -> LabImage:
+def _in_the_lab(
+    result: Reconstruction, aligned: Sequence[Object], volume: DiffractionVolume, crystal: CrystalConfig
+) -> LabImage:
     """The crystal with the spread of all starts, each less the best one's phase ramp."""
     flat, slopes = without_ramp(result.density)
     starts = (with_ramp(start, (-slopes[0], -slopes[1], -slopes[2])) for start in aligned)
-    return with_spread(lab_image(flat, slopes, volume), starts, volume)
+    return with_spread(lab_image(flat, slopes, volume, crystal), starts, volume, crystal)
 
 
-def provenance(scan: RockingScan) -> dict[str, str]:
+def reconstruct_as_configured(
+    scans: Sequence[RockingScan],
+    config: Config,
+    *,
+    dark: FloatArray | None = None,
+    budget_s: float | None = None,
+    progress: Progress | None = None,
+) -> Reconstruction:
+    """`reconstruct` with a beamline's [preprocess], [phasing], [crystal] and [sample] tables: what the refine
+    service and `live-bcdi phase` both do. `dark` (row, column) is what the file [preprocess] dark holds.
+    """
+    chosen = config.phasing
+    material = material_of(config.sample.formula, config.sample.density_g_cm3)
+    result = reconstruct(
+        scans if dark is None else [without_dark(scan, dark) for scan in scans],
+        preprocessing=config.preprocess,
+        crystal=config.crystal,
+        recipe=chosen.recipe,
+        starts=chosen.starts,
+        seed=chosen.seed,
+        threads=chosen.threads,
+        budget_s=budget_s,
+        progress=progress,
+    )
+    return corrected(result, scans[0].geometry, material)
+
+
+def prepared(scans: Sequence[RockingScan], settings: Preprocessing) -> tuple[DiffractionVolume, dict[str, str]]:
+    """The volume of a scan, or the sum of several, and what was done to get it, a line each for provenance.
+
+    Raises ScanError where a scan cannot be used, or scans do not go together.
+    """
+    if not scans:
+        raise ScanError("there is no scan to reconstruct")
+    volume, report = prepare(scans[0], settings)
+    if len(scans) == 1:
+        return volume, report.lines()
+    alike = settings.model_copy(update={"shape": volume.intensity.shape})
+    volumes, lines = [volume], [report.lines()]
+    for scan in scans[1:]:
+        volume, report = prepare(scan, alike)
+        volumes.append(volume)
+        lines.append(report.lines())
+    summed = sum_volumes(volumes, least_correlation=settings.least_correlation)
+    said = {key: "\n".join(f"{scan.name}: {line[key]}" for scan, line in zip(scans, lines)) for key in lines[0]}
+    return summed.volume, {**said, "summed": _said_of(scans, summed)}
+
+
+def _said_of(scans: Sequence[RockingScan], summed: Summed) -> str:
+    lines = []
+    for scan, used, value, shift in zip(scans, summed.used, summed.correlations, summed.shifts):
+        moved = ", ".join(f"{step:.2f}" for step in shift)
+        what = "summed" if used else "left out, as it shows another state"
+        lines.append(f"{scan.name}: {what}; correlation {value:.3f}, moved by {moved} voxels")
+    return "\n".join(lines)
+
+
+def provenance(*scans: RockingScan) -> dict[str, str]:
     """What made a result: the scan, a checksum of all that it holds but its times, and the versions that matter.
 
-    Raises ScanError where `scan.metadata` holds what JSON cannot.
+    The checksum of several scans is that of their checksums. Raises ScanError where `metadata` of one hold what
+    JSON cannot.
     """
     versions = {name: version(name) for name in ("live_bcdi", "numpy", "scipy", "numba", "pyfftw")}
-    return {"scan": scan.name, "input_sha256": _checksum(scan), **versions}
+    sums = [_checksum(scan) for scan in scans]
+    whole = sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
+    return {"scan": " + ".join(scan.name for scan in scans), "input_sha256": whole, **versions}
 
 
 def _checksum(scan: RockingScan) -> str:

@@ -13,7 +13,6 @@ from typing import Any
 
 from live_bcdi.jobs import JobPool
 from live_bcdi.log import about_run
-from live_bcdi.refraction import material_of
 from live_bcdi.stream import journal
 from live_bcdi.stream.run import is_rocking_run, run_plan
 from live_bcdi.stream.updates import Update
@@ -139,10 +138,8 @@ class Refiner:
         self.detail = f"{waiting} waiting" if waiting else ""
 
     def _begin(self, name: str, ticket: dict[str, Any]) -> None:
-        config = self._service.config
         about_run("refine", ticket["start"]["uid"]).info("refinement begins")
-        material = material_of(config.sample.formula, config.sample.density_g_cm3)
-        job = self.pool.submit(refine_run, ticket, self._results, config.phasing, material)
+        job = self.pool.submit(refine_run, ticket, self._results, self._service.config)
         self._job = (name, ticket, job)
 
     def _finish(

@@ -7,19 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from live_bcdi.config import PhasingConfig
+from live_bcdi.config import Config
 from live_bcdi.metadata import file_stem
-from live_bcdi.pipeline import reconstruct
-from live_bcdi.refraction import Material, corrected
+from live_bcdi.pipeline import reconstruct_as_configured
 from live_bcdi.stream.assembler import Assembler
 from live_bcdi.stream.run import run_plan
 from live_bcdi.transport.hdf5 import FrameFile, write_result
+from live_bcdi.transport.images import read_image
 from live_bcdi.types import RockingScan
 
 
-def refine_run(
-    ticket: Mapping[str, Any], results: Path, settings: PhasingConfig, material: Material | None = None
-) -> dict[str, Any]:
+def refine_run(ticket: Mapping[str, Any], results: Path, config: Config) -> dict[str, Any]:
     """The job: frames of a finished run -> result file.
 
     Returns the summary that is published: run, name, chi, resolution_nm, frames, num, missing, seconds, file.
@@ -29,10 +27,8 @@ def refine_run(
     with FrameFile(ticket["file"]) as store:
         assembler.refill(store)
     scan = assembler.scan()
-    result = reconstruct(
-        scan, recipe=settings.recipe, starts=settings.starts, seed=settings.seed, threads=settings.threads
-    )
-    result = corrected(result, scan.geometry, material)
+    dark = None if config.preprocess.dark is None else read_image(config.preprocess.dark)
+    result = reconstruct_as_configured([scan], config, dark=dark)
     plan = assembler.plan
     path = _free_path(results, f"{file_stem(plan.name)}_{plan.run[:8]}")
     write_result(path, result, scan_name=scan.name, run=plan.run, links={"frames": str(ticket["file"])})
