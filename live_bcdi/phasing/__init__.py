@@ -4,7 +4,7 @@ from typing import Literal
 
 import numpy as np
 
-from ..types import BoolArray, FloatArray, Reconstruction, ScanError
+from ..types import BoolArray, FloatArray, Reconstruction
 from . import agreement, metrics, operators
 from .engine import Pattern, Retrieval, Start, retrieve
 from .guided import DEFAULT_RECIPE, DEFAULT_STARTS, Plan, as_recipe, phase_pattern
@@ -38,7 +38,7 @@ def phase(
     starts: int | None = None,
     seed: int = 0,
     budget_s: float | None = None,
-    device: Literal["auto", "cpu"] = "auto",
+    device: Literal["auto", "cpu", "cuda"] = "auto",
 ) -> Reconstruction:
     """Retrieve the object of a centred (rocking, row, column) pattern of counts, peak at n//2 of each axis.
 
@@ -46,9 +46,8 @@ def phase(
     lowest chi; the same seed gives the same bits on one machine. `budget_s` ends all starts after that wall
     time with what they have. Raises ScanError for input that cannot be phased and for an unknown recipe.
     """
-    if device not in ("auto", "cpu"):
-        raise ScanError(f"no phasing device {device!r}; there are auto and cpu")
     data = np.asarray(intensity)
     pattern = Pattern(intensity=data, mask=np.zeros(data.shape, bool) if mask is None else np.asarray(mask, bool))
-    plan = Plan(recipe=as_recipe(recipe), starts=starts or DEFAULT_STARTS, seed=seed, budget_s=budget_s)
+    chosen = as_recipe(recipe)
+    plan = Plan(recipe=chosen, starts=starts or DEFAULT_STARTS, seed=seed, budget_s=budget_s, device=device)
     return phase_pattern(pattern, plan)[0]

@@ -12,11 +12,13 @@ from ..types import Outcome, Reconstruction, ScanError
 from . import metrics
 from .agreement import support_stability
 from .align import aligned_to, canonical
-from .engine import Pattern, Retrieval, Start, retrieve
+from .coarse import retrieve_coarse
+from .devices import device_of
+from .engine import Pattern, Retrieval, Start, retrieve_all
 from .free import free_llk, held_out
+from .generations import Generation, Guide, bred, generations
 from .kernels_numpy import Object
-from .operators import Guide
-from .recipe import Operator, Recipe, Sequence, parse
+from .recipe import Recipe, parse
 
 # ER settles the random phases and HIO finds the object while the support tightens as it appears. The starts end
 # in different local minima a few per cent apart; two generations of guidance bring them to the best one's, and
@@ -40,6 +42,7 @@ class Plan:
 
     `free` is the share of the measured voxels that is held out of the retrieval, and judges it (`free_llk` in
     the metrics). The best start is the one with the lowest `select`, within a recipe's generations too.
+    `device` is "auto", "cpu" or "cuda".
     """
 
     recipe: Recipe
@@ -49,15 +52,16 @@ class Plan:
     threads: int = 1
     budget_s: float | None = None
     free: float = 0.0
-    select: Literal["chi", "free_llk"] = "chi"
+    select: Literal["chi", "free_llk", "sharpness"] = "chi"
+    device: str = "auto"
 
     def __post_init__(self) -> None:
         if self.starts < 1:
             raise ScanError(f"phasing needs at least one start, not {self.starts}")
         if self.budget_s is not None and not self.budget_s > 0:
             raise ScanError(f"the time budget must be positive, not {self.budget_s}")
-        if self.select not in ("chi", "free_llk"):
-            raise ScanError(f"no selection by {self.select!r}; there are chi and free_llk")
+        if self.select not in ("chi", "free_llk", "sharpness"):
+            raise ScanError(f"no selection by {self.select!r}; there are chi, free_llk and sharpness")
         if self.select == "free_llk" and not self.free:
             raise ScanError("selection by free_llk needs free voxels: give their share, such as free=0.04")
 
@@ -77,9 +81,10 @@ def phase_pattern(
     starts = [Start(seed=int(seed)) for seed in seeds]
     starts[0] = Start(seed=int(seeds[0]), initial=plan.initial)
     results = run.generation(starts)
-    while run.unfinished and (finite := _best_first(results)):
-        guided = run.generation(_guided(finite, results))
-        results = [_kept(old, new) for old, new in zip(results, guided)]
+    while (guide := run.guide) is not None and _best_first(results):
+        results = _survivors(results, guide.keep)
+        ends = run.generation(_guided(results, guide.breed))
+        results = [_kept(old, new) for old, new in zip(results, ends)]
     finite = _best_first(results)
     if not finite:
         return _reconstruction(run.seen, plan, results, results[0].retrieval), []
@@ -116,12 +121,18 @@ def _best_first(results: Iterable[_Scored]) -> list[Retrieval]:
     return [each.retrieval for each in sorted(finite, key=lambda each: each.score)]
 
 
-def _guided(finite: list[Retrieval], results: list[_Scored]) -> list[Start]:
-    """Halfway to the best; a start that diverged begins again at the best itself."""
-    best = finite[0].density
+def _survivors(results: list[_Scored], keep: int) -> list[_Scored]:
+    """The `keep` best (0: all), in the order they were in."""
+    ranks = np.argsort(np.argsort([each.score for each in results], kind="stable"))
+    return [each for each, rank in zip(results, ranks) if not keep or rank < keep]
+
+
+def _guided(results: list[_Scored], breed: str) -> list[Start]:
+    """The children of each with the best; a start that diverged begins again at the best itself."""
+    best = _best_first(results)[0].density
     ends = [each.retrieval.density if np.isfinite(each.score) else None for each in results]
     own = [best if end is None else aligned_to(best, end) for end in ends]
-    return [Start(initial=np.asarray((best + each) / 2, np.complex64)) for each in own]
+    return [Start(initial=bred(each, best, breed)) for each in own]
 
 
 class _Run:
@@ -134,55 +145,63 @@ class _Run:
         if self._free is not None:
             self.seen = Pattern(intensity=pattern.intensity, mask=pattern.mask | self._free)
         self._left = generations(plan.recipe)
-        self._count = len(self._left) * plan.starts
+        self._count = _objects(self._left, plan.starts)
         self._done = 0
+        self._device = device_of(plan.device)
+        self.guide: Guide | None = None
         self.cut = False
         self._deadline = None if plan.budget_s is None else monotonic() + plan.budget_s
 
-    @property
-    def unfinished(self) -> bool:
-        """Whether there is another generation, and time for it."""
-        self.cut |= bool(self._left) and self._late()
-        return bool(self._left) and not self._late()
-
     def generation(self, starts: list[Start]) -> list[_Scored]:
-        """Each start on its own thread where there are enough of both: the starts share nothing."""
-        recipe = self._left.pop(0)
-        abreast = min(self._plan.threads, len(starts))
-        threads = self._plan.threads // abreast
-
-        def one(start: Start) -> _Scored:
-            return self._scored(retrieve(self.seen, recipe, start=start, threads=threads, stop=self._late))
-
+        """As many starts abreast as the machine takes, and each group on its own thread where there are enough of
+        both: the starts share nothing. `guide` is then how the next generation begins, None after the last."""
+        now = self._left.pop(0)
+        size = self._device.abreast(self.seen.intensity.shape)
+        groups = [starts[k : k + size] for k in range(0, len(starts), size)]
+        workers = min(self._plan.threads, len(groups))
         results: list[_Scored] = []
-        with ThreadPoolExecutor(abreast) as pool:
-            for result in pool.map(one, starts):
-                results.append(result)
-                self._done += 1
-                self.cut |= result.retrieval.outcome is Outcome.BUDGET
-                text = f"start {len(results)} of {len(starts)}: chi {result.retrieval.chi:.4f}"
-                self._progress(self._done / self._count, text)
+        with ThreadPoolExecutor(workers) as pool:
+            for ends in pool.map(lambda group: self._retrieve(now, group, self._plan.threads // workers), groups):
+                results += map(self._scored, ends)
+                self._done += len(ends)
+                self._tell(results, len(starts))
+        self.cut |= any(each.retrieval.outcome is Outcome.BUDGET for each in results)
+        self.cut |= bool(self._left) and self._late()
+        self.guide = now.guide if self._left and not self.cut else None
         return results
 
+    def _retrieve(self, now: Generation, starts: list[Start], threads: int) -> list[Retrieval]:
+        def retrieve(pattern: Pattern, starts: Iterable[Start]) -> list[Retrieval]:
+            stop = None if self._deadline is None else self._late
+            kernels = self._device.kernels
+            return retrieve_all(pattern, now.recipe, list(starts), threads=threads, stop=stop, kernels=kernels)
+
+        return retrieve(self.seen, starts) if now.by == 1 else retrieve_coarse(self.seen, now.by, starts, retrieve)
+
+    def _tell(self, results: list[_Scored], count: int) -> None:
+        text = f"start {len(results)} of {count}: chi {results[-1].retrieval.chi:.4f}"
+        self._progress(self._done / self._count, text)
+
     def _scored(self, end: Retrieval) -> _Scored:
-        llk = float("nan")
+        finite, llk = bool(np.isfinite(end.chi)), float("nan")
         if self._free is not None:
-            llk = free_llk(end.density, self._pattern, self._free) if np.isfinite(end.chi) else float("inf")
-        return _Scored(retrieval=end, free_llk=llk, score=llk if self._plan.select == "free_llk" else end.chi)
+            llk = free_llk(end.density, self._pattern, self._free) if finite else float("inf")
+        score = {"chi": end.chi, "free_llk": llk}.get(self._plan.select)
+        if score is None:
+            score = metrics.sharpness(end.density) if finite else float("inf")
+        return _Scored(retrieval=end, free_llk=llk, score=score)
 
     def _late(self) -> bool:
         return self._deadline is not None and monotonic() > self._deadline
 
 
-def generations(recipe: Recipe) -> list[Recipe]:
-    """The recipe cut at each `Guide`; empty generations are left out."""
-    parts: list[list[Operator]] = [[]]
-    for operator in recipe:
-        if isinstance(operator, Guide):
-            parts.append([])
-        else:
-            parts[-1].append(operator)
-    return [Sequence(steps=tuple(part)) for part in parts if part] or [Sequence(steps=())]
+def _objects(left: list[Generation], starts: int) -> int:
+    """How many retrievals there are in all the generations."""
+    total = 0
+    for each in left:
+        total += starts
+        starts = min(starts, each.guide.keep or starts) if each.guide is not None else starts
+    return total
 
 
 def _reconstruction(pattern: Pattern, plan: Plan, results: list[_Scored], best: Retrieval) -> Reconstruction:

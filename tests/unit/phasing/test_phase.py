@@ -5,7 +5,6 @@ import pytest
 
 from live_bcdi.phasing import Pattern, Plan, parse, phase, phase_pattern
 from live_bcdi.phasing.align import aligned_to
-from live_bcdi.phasing.guided import generations
 from live_bcdi.types import Outcome, ScanError
 
 RECIPE = "10*ER + 3*(20*HIO + 5*ER + ShrinkWrap(sigma=1.5, threshold=0.15)) + 15*ER"
@@ -28,11 +27,6 @@ def test_the_best_start_is_returned_and_says_how_it_was_made(known):
     assert (found.recipe, found.seed) == (str(parse(RECIPE)), 4)
     assert found.metrics["chi"] == pytest.approx(found.chi, rel=1e-3)
     assert found.support[16, 16, 16]
-
-
-def test_a_recipe_is_cut_at_its_guides():
-    parts = generations(parse("Guide + 2*(3*ER + Guide) + HIO"))
-    assert [list(map(str, part)) for part in parts] == [["ER"] * 3, ["ER"] * 3, ["HIO"]]
 
 
 def test_guided_starts_agree_better(known):
