@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from ..types import BoolArray
 from .kernels_numpy import SUPPORT_SHARES, Amplitude, Bands, Mix, Object, taper_axes, tapered
+from .support import level_of_share
 
 _FAST = {"reassoc", "contract", "nsz", "arcp"}  # not nnan: a NaN must show itself
 _BLOCK = 16  # transposed copies go by blocks whose lines fit the first-level cache
@@ -301,6 +302,9 @@ class Kernels:
         self._share(within, len(before))
         self._each(lambda i: _smooth_rocking(lines[i // depth], taps, i % depth, after[i]), len(after))
         return out
+
+    def level_of_share(self, smoothed: NDArray[np.float32], share: float) -> NDArray[np.float32]:
+        return level_of_share(smoothed, share)
 
     def tighten(self, smoothed: NDArray[np.float32], level: NDArray[np.float32], support: BoolArray) -> None:
         planes, depth = _planes(smoothed), smoothed.shape[1]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import fft, ndimage
 
 from ..types import BoolArray
+from .support import level_of_share
 
 Object = NDArray[np.complex64]
 Amplitude = NDArray[np.float32]
@@ -77,6 +78,9 @@ class PhasingKernels(Protocol):
 
     def smooth(self, density: Object, sigma: float) -> NDArray[np.float32]:
         """|density| convolved with a periodic Gaussian of `sigma` voxels."""
+
+    def level_of_share(self, smoothed: NDArray[np.float32], share: float) -> NDArray[np.float32]:
+        """Of each start, the value with `share` (0 to 1) of the volume above it; (starts,). None is negative."""
 
     def tighten(self, smoothed: NDArray[np.float32], level: NDArray[np.float32], support: BoolArray) -> None:
         """support = smoothed > its start's level, in place; the old one stays where that is nearly nothing or
@@ -170,6 +174,9 @@ class Kernels:
     def smooth(self, density: Object, sigma: float) -> NDArray[np.float32]:
         blurred = ndimage.gaussian_filter(np.abs(density), sigma, mode="wrap", truncate=3.0, axes=_AXES)
         return np.asarray(blurred)
+
+    def level_of_share(self, smoothed: NDArray[np.float32], share: float) -> NDArray[np.float32]:
+        return level_of_share(smoothed, share)
 
     def tighten(self, smoothed: NDArray[np.float32], level: NDArray[np.float32], support: BoolArray) -> None:
         above = smoothed > per_start(level)

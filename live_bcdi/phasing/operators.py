@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ..types import BoolArray, ScanError
 from .kernels_numpy import Bands, Mix, Object, PhasingKernels
 from .recipe import Operator, check_positive
-from .support import level_of_share, otsu_level
+from .support import otsu_level
 
 
 @dataclass(kw_only=True, slots=True)
@@ -314,9 +314,9 @@ class ShrinkWrap(Operator):
         smoothed = kernels.smooth(state.projected if state.misfits else state.density, self._width(state.progress))
         level = _LEVELS[self.level](kernels, smoothed, self.threshold)
         if self.largest < 1:
-            level = np.maximum(level, level_of_share(smoothed, self.largest))
+            level = np.maximum(level, kernels.level_of_share(smoothed, self.largest))
         if self.smallest > 0:
-            level = np.minimum(level, level_of_share(smoothed, self.smallest))
+            level = np.minimum(level, kernels.level_of_share(smoothed, self.smallest))
         kernels.tighten(smoothed, level, state.support)
 
     def _width(self, progress: float) -> float:
@@ -334,9 +334,7 @@ def _otsu_levels(kernels: PhasingKernels, smoothed: Levels, threshold: float) ->
 _LEVELS: Mapping[str, Callable[[PhasingKernels, Levels, float], Levels]] = {
     "relative": lambda _, smoothed, threshold: np.float32(threshold) * smoothed.max(axis=_VOLUME),
     "absolute": lambda _, smoothed, threshold: np.full_like(smoothed[:, 0, 0, 0], threshold),
-    "percentile": lambda _, smoothed, threshold: np.percentile(smoothed, threshold, axis=_VOLUME).astype(
-        np.float32
-    ),
+    "percentile": lambda kernels, smoothed, threshold: kernels.level_of_share(smoothed, 1 - threshold / 100),
     "otsu": _otsu_levels,
 }
 

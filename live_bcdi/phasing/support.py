@@ -40,6 +40,10 @@ def otsu_level(smoothed: NDArray[np.float32]) -> float:
 def level_of_share(smoothed: NDArray[np.float32], share: float) -> NDArray[np.float32]:
     """Of each start, the value with `share` (0 to 1) of the volume above it; (starts,)."""
     flat = smoothed.reshape(len(smoothed), -1)
-    size = flat.shape[1]
-    place = min(max(size - round(share * size) - 1, 0), size - 1)
+    place = place_of_share(flat.shape[1], share)
     return np.partition(flat, place, axis=1)[:, place]
+
+
+def place_of_share(size: int, share: float) -> int:
+    """Among `size` values in rising order, the place of the one with `share` of them above it."""
+    return min(max(size - round(share * size) - 1, 0), size - 1)
