@@ -47,7 +47,9 @@ def test_34idc_is_what_its_file_says(table):
     assert geometry.rocking == "theta"
 
 
-@pytest.mark.parametrize("place", ["", "detector", "diffractometer", "spec", "stream", "page", "live"])
+@pytest.mark.parametrize(
+    "place", ["", "detector", "diffractometer", "spec", "stream", "page", "preprocess", "crystal", "live"]
+)
 def test_unknown_key(table, place):
     target = table.setdefault(place, {}) if place else table
     target["pixels_um"] = 1
@@ -90,6 +92,30 @@ def test_distance_from_the_configuration_or_the_scan(table):
 def test_an_empty_recipe_is_the_default_one(table):
     table["phasing"] = {"recipe": ""}
     assert as_recipe(parse_config(table).phasing.recipe) == as_recipe(DEFAULT_RECIPE)
+
+
+def test_preprocessing_is_read_and_checked(table):
+    table["preprocess"] = {"centring": "mass", "shape": [64, 64, 64], "background": "corners", "dark": "dark.tif"}
+    table["crystal"] = {"method": "fourier", "window": "hann", "voxel_nm": 5}
+    config = parse_config(table)
+    assert config.preprocess.shape == (64, 64, 64)
+    assert (config.preprocess.dark, config.preprocess.background) == (Path("dark.tif"), "corners")
+    assert (config.crystal.method, config.crystal.voxel_nm) == ("fourier", 5.0)
+    table["preprocess"] = {"centring": "middle", "background": float("nan"), "binning": [0, 1, 1]}
+    table["crystal"] = {"threshold": 1.5}
+    with pytest.raises(ScanError) as raised:
+        parse_config(table)
+    for part in ("preprocess.centring", "'corners'", "preprocess.binning.0", "crystal.threshold"):
+        assert part in str(raised.value)
+
+
+def test_changes_leave_the_rest_and_are_checked(table):
+    config = parse_config(table)
+    changed = config.changed(preprocess={"aliens": True}, phasing={"starts": 7})
+    assert (changed.preprocess.aliens, changed.phasing.starts) == (True, 7)
+    assert changed.changed(preprocess={"aliens": False}, phasing={"starts": None}) == config
+    with pytest.raises(ScanError, match=r"unknown key 'preprocess\.alien'"):
+        config.changed(preprocess={"alien": True})
 
 
 @pytest.mark.parametrize(
