@@ -157,7 +157,7 @@ class Report:
     """What preprocessing did to a scan.
 
     `masked` counts pixels (bad, dead, hot), voxels (flashing, saturated, unreadable, alien) and frames (missing,
-    dark: without beam); `aliens` are the blobs; `background_counts` went off every voxel; `kept` is the share of
+    without beam); `aliens` are the blobs; `background_counts` went off every voxel; `kept` is the share of
     the counts that lies in the volume.
     """
 
@@ -179,7 +179,8 @@ class Report:
         )
         centre = ", ".join(f"{c:.2f}" for c in self.centre)
         return {
-            "masked": f"{pixels} pixels; {voxels} voxels; {count['missing']} frames missing, {count['dark']} dark",
+            "masked": f"{pixels} pixels; {voxels} voxels; {count['missing']} frames missing,"
+            f" {count['without beam']} without beam",
             "aliens": places or "none found or not looked for",
             "background": f"{self.background_counts:.4g} counts a voxel",
             "volume": f"{_times(self.shape)} of {_times(self.frames)}, peak at {centre},"
@@ -251,7 +252,7 @@ def _corrected(scan: RockingScan, have: BoolArray) -> tuple[NDArray[np.float32],
     response = 1.0 if scan.flatfield is None else np.where(scan.flatfield > _NO_RESPONSE, scan.flatfield, 1.0)
     intensity = np.where(mask, 0, scan.intensity * scale[:, None, None] / response).astype(np.float32)
     masked["missing"] = int(np.count_nonzero(~have))
-    masked["dark"] = int(np.count_nonzero(have & ~beam))
+    masked["without beam"] = int(np.count_nonzero(have & ~beam))
     return intensity, mask, masked
 
 

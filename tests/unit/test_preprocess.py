@@ -224,7 +224,7 @@ def test_the_report_says_what_was_masked_and_where():
     monitor[38] = 1.0
     full = scan(intensity, bad_pixels=bad, have=have, monitor=monitor, saturation_counts=65535)
     report = preprocess.prepare(full, Preprocessing(shape=(32, 32, 32), background=0.5))[1]
-    known = {"bad": 3, "dead": 1, "saturated": 1, "unreadable": 1, "alien": 0, "missing": 1, "dark": 1}
+    known = {"bad": 3, "dead": 1, "saturated": 1, "unreadable": 1, "alien": 0, "missing": 1, "without beam": 1}
     assert {name: report.masked[name] for name in known} == known
     # hot for four frames of forty: told by the scan's total, and by each of the frames
     assert (report.masked["hot"], report.masked["flashing"]) == (2, 4 + 40 + 1)
@@ -232,7 +232,7 @@ def test_the_report_says_what_was_masked_and_where():
     assert lines["masked"].startswith(
         "3 bad, 1 dead, 2 hot pixels; 45 flashing, 1 saturated, 1 unreadable, 0 alien"
     )
-    assert lines["masked"].endswith("1 frames missing, 1 dark")
+    assert lines["masked"].endswith("1 frames missing, 1 without beam")
     assert lines["volume"].startswith("32 x 32 x 32 of 40 x 40 x 48, peak at 2")
     assert lines["background"] == "0.5 counts a voxel"
     _, whole = preprocess.prepare(full, Preprocessing(shape=(128, 128, 128)))
