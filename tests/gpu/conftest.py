@@ -91,6 +91,12 @@ class DeviceArray(NDArrayOperatorsMixin):
     def __setitem__(self, key, value):
         self.host[self._place(key)] = _bare(value)
 
+    def __setattr__(self, name, value):
+        if name == "host":
+            super().__setattr__(name, value)
+        else:
+            setattr(self.host, name, _bare(value))  # the real and the imaginary part
+
     def __getattr__(self, name):
         if name.startswith("__"):
             raise AttributeError(name)

@@ -3,6 +3,8 @@
 With a CUDA device: `pip install 'live_bcdi[cuda]'`, then `pytest tests/gpu`; `-m gpu` for the device alone.
 """
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -15,6 +17,7 @@ from live_bcdi.phasing.operators import State
 SHAPES = [(8, 8, 8), (5, 6, 7), (16, 20, 23), (12, 15, 10)]
 # complex64 has 6e-8 of relative rounding; a transform of N values adds about log2(N) of them.
 TOLERANCE = 2e-6
+SOURCE = Path(kernels_numpy.__file__).with_name("kernels.cu")
 
 
 def problem(shape, seed=0, starts=3):
@@ -152,6 +155,19 @@ def test_a_nan_shows_in_its_own_starts_error(machine):
     kernels = machine.Kernels(amplitude)
     error = kernels.get(kernels.project(kernels.put(density), kernels.empty(3)))
     np.testing.assert_array_equal(np.isfinite(error), [True, False, True])
+
+
+@pytest.mark.parametrize("chip", ["75", "80", "90"])
+def test_nvidias_compiler_takes_the_source(chip):
+    """It needs no device."""
+    cupy = pytest.importorskip("cupy", reason="no cupy", exc_type=ImportError)
+    nvrtc = cupy.cuda.nvrtc
+    program = nvrtc.createProgram(SOURCE.read_text(), SOURCE.name, (), ())
+    try:
+        nvrtc.compileProgram(program, ("-std=c++17", f"-arch=sm_{chip}"))
+    except nvrtc.NVRTCError:
+        pytest.fail(nvrtc.getProgramLog(program))
+    assert nvrtc.getProgramLog(program) == ""
 
 
 def crystal(shape):
