@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from live_bcdi import cli
 from live_bcdi.config import load_config
 from live_bcdi.phasing import DEFAULT_RECIPE, as_recipe
 from live_bcdi.sim import simulate_scan
-from live_bcdi.transport.hdf5 import read_result, write_scan
+from live_bcdi.transport.hdf5 import read_result, read_scan, write_scan
 
 
 @pytest.fixture
@@ -125,6 +126,78 @@ def test_phase_writes_beside_its_source_and_leaves_it(run, small):
     assert told(out)["file"] == str(source.with_name("small_result.cxi"))
     assert source.read_bytes() == before
     assert len(read_result(source.with_name("small_result.cxi")).chi_starts) == 1
+
+
+def test_preprocessing_from_the_command_line_is_what_the_configuration_says(run, small, tmp_path):
+    """The same bits by option and by file, and another volume without; the result says what was done."""
+    options = ("--aliens", "--background", "0.01", "--shape", "16,24,28", "--bin", "2,1,1")
+    status, out, err = run("phase", small, *QUICK, "--json", "-o", "by_option.cxi", *options)
+    assert status == 0, err
+    assert "16 x 24 x 28 of 32 x 32 x 32" in told(out)["volume"]
+    assert "0 bad, 0 dead, 0 hot pixels" in told(out)["masked"]
+    table = "aliens = true\nbackground = 0.01\nshape = [16, 24, 28]\nbinning = [2, 1, 1]\n"
+    (tmp_path / "c.toml").write_text(f"{cli.config_path('34idc').read_text()}\n[preprocess]\n{table}")
+    assert run("phase", small, *QUICK, "-o", "by_file.cxi", "--config", "c.toml")[0] == 0
+    first, second = (read_result(tmp_path / name) for name in ("by_option.cxi", "by_file.cxi"))
+    np.testing.assert_array_equal(first.density, second.density)
+    assert first.density.shape == (16, 24, 28)
+    assert first.provenance == second.provenance
+    assert json.loads(first.provenance["preprocessing"])["binning"] == [2, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--background", "corner", "give counts a voxel, or 'corners'"),
+        ("--background", "-1", "give counts a voxel, or 'corners'"),
+        ("--shape", "64,64", "preprocess.shape"),
+        ("--shape", "64,64,4", "preprocess.shape.2"),
+        ("--bin", "2,x,1", "preprocess.binning.1"),
+    ],
+)
+def test_preprocessing_that_cannot_be(run, small, option, value, message):
+    assert message in one_line(run("phase", small, option, value))
+
+
+def test_several_scans_are_summed(run, small, tmp_path):
+    """A second exposure goes in; another crystal is left out, and both are said."""
+    first = read_scan(small)
+    other = simulate_scan(
+        shape=(32, 32, 32), photons=1e6, strain="strong", seed=9, config=load_config(cli.config_path("34idc"))
+    )[0]
+    again = np.random.default_rng(0).poisson(first.intensity).astype(np.int32)
+    write_scan(tmp_path / "again.h5", replace(first, name="again", intensity=again))
+    write_scan(tmp_path / "other.h5", replace(other, name="other"))
+    status, out, err = run("phase", small, "again.h5", "other.h5", *QUICK, "--json")
+    assert status == 0, err
+    table = told(out)
+    assert table["file"] == str(small.with_name("small_sum_result.cxi"))
+    assert "again: summed; correlation 1.000, moved by" in table["summed"]
+    assert "other: left out, as it shows another state; correlation 0." in table["summed"]
+    volume = read_result(small.with_name("small_sum_result.cxi")).volume
+    assert volume.intensity.sum() == pytest.approx(first.intensity.sum() + again.sum(), rel=0.02)
+    message = one_line(run("phase", small, "other.h5", *QUICK, "-o", "no.cxi"))
+    assert "1 of 2 scans agree with the first" in message
+    assert "is the input itself" in one_line(run("phase", small, "again.h5", "-o", "again.h5", "--overwrite"))
+    assert "cannot be summed" in one_line(run("phase", small, "pattern.npy", "-o", "no.cxi"))
+
+
+def test_a_dark_frame_comes_off(run, small, tmp_path):
+    scan = read_scan(small)
+    write_scan(tmp_path / "lit.h5", replace(scan, intensity=scan.intensity + 7))
+    np.save(tmp_path / "dark.npy", np.full(scan.intensity.shape[1:], 7.0))
+    (tmp_path / "c.toml").write_text(f"{cli.config_path('34idc').read_text()}\n[preprocess]\ndark = 'dark.npy'\n")
+    assert run("phase", "lit.h5", *QUICK, "-o", "lit.cxi", "--config", "c.toml")[0] == 0
+    assert run("phase", small, *QUICK, "-o", "plain.cxi")[0] == 0
+    lit, plain = (read_result(tmp_path / name).volume for name in ("lit.cxi", "plain.cxi"))
+    np.testing.assert_array_equal(lit.intensity, plain.intensity)
+    np.save(tmp_path / "dark.npy", np.full((3, 4), 7.0))
+    message = one_line(run("phase", "lit.h5", *QUICK, "-o", "no.cxi", "--config", "c.toml"))
+    assert "the dark frame is (3, 4), frames are (32, 32)" in message
+    (tmp_path / "dark.npy").write_bytes(b"no")
+    assert "dark.npy is not an image" in one_line(run("phase", small, "-o", "no.cxi", "--config", "c.toml"))
+    (tmp_path / "dark.npy").unlink()
+    assert "no file dark.npy" in one_line(run("phase", small, "-o", "no.cxi", "--config", "c.toml"))
 
 
 def test_what_is_not_there_reads_as_null(run, small):

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from live_bcdi.config import load_config
+from live_bcdi.config import CrystalConfig, Preprocessing, load_config
 from live_bcdi.geometry import d_spacing_angstrom, two_theta_deg
+from live_bcdi.phasing.align import without_ramp
 from live_bcdi.pipeline import provenance, reconstruct
 from live_bcdi.sim.compare import compare_with_truth
 from live_bcdi.sim.scattering import simulate_scan
-from live_bcdi.strain import extent_nm
+from live_bcdi.strain import extent_nm, lab_image
 from live_bcdi.types import Outcome, ScanError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -94,6 +95,46 @@ def test_the_checksum_is_of_all_that_was_used(simulated):
     stored = {"monitor": scan.monitor.astype(int), "have": np.ones(shape[0], bool), "timestamps_s": scan.monitor}
     for name, value in stored.items():
         assert provenance(replace(scan, **{name: value})) == provenance(scan)
+
+
+def test_settings_go_all_the_way_and_are_told(simulated):
+    scan, _ = simulated
+    told = []
+    result = reconstruct(
+        scan,
+        preprocessing=Preprocessing(shape=(32, 40, 40), background="corners"),
+        crystal=CrystalConfig(method="fourier", window="hann", voxel_nm=20.0, threshold=0.4),
+        recipe="5*ER",
+        starts=1,
+        progress=lambda share, text: told.append(text),
+    )
+    assert result.density.shape == (32, 40, 40)
+    assert result.lab.voxel_nm == 20.0
+    plain = reconstruct(scan, preprocessing=Preprocessing(shape=(32, 40, 40)), recipe="5*ER", starts=1)
+    assert plain.volume.intensity.sum() > result.volume.intensity.sum()
+    assert "32 x 40 x 40" in told[0] and "0 bad, 0 dead" in told[0]
+    said = result.provenance
+    assert said["background"] != plain.provenance["background"] == "0 counts a voxel"
+    assert Preprocessing.model_validate_json(said["preprocessing"]).background == "corners"
+    assert CrystalConfig.model_validate_json(said["crystal"]).window == "hann"
+    expected = lab_image(
+        *without_ramp(result.density), result.volume, CrystalConfig.model_validate_json(said["crystal"])
+    )
+    np.testing.assert_array_equal(result.lab.support, expected.support)
+
+
+def test_repeats_are_summed_and_each_is_told(simulated):
+    scan, _ = simulated
+    again = replace(scan, name="again", intensity=np.random.default_rng(0).poisson(scan.intensity))
+    result = reconstruct([scan, again], recipe="2*ER", starts=1)
+    assert result.volume.intensity.sum() == pytest.approx(scan.intensity.sum() + again.intensity.sum(), rel=0.02)
+    said = result.provenance
+    assert said["scan"] == f"{scan.name} + again"
+    assert said["input_sha256"] not in {provenance(each)["input_sha256"] for each in (scan, again)}
+    assert [line.partition(":")[0] for line in said["summed"].splitlines()] == [scan.name, "again"]
+    assert said["masked"].count("0 bad") == 2
+    with pytest.raises(ScanError, match="there is no scan"):
+        reconstruct([])
 
 
 def test_metadata_that_cannot_be_kept_is_said_before_phasing(simulated):

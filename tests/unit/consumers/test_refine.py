@@ -1,8 +1,10 @@
 """Whatever dies between a start and a result, the run is refined once somebody is there again."""
 
+import json
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +14,7 @@ from live_bcdi.metadata import scan_metadata
 from live_bcdi.sim import simulate_scan
 from live_bcdi.stream import journal
 from live_bcdi.stream.fakes import RUN, start_document
-from live_bcdi.transport.hdf5 import DATA_PATH, FrameWriter
+from live_bcdi.transport.hdf5 import DATA_PATH, FrameWriter, read_result
 from live_bcdi.types import StorageError
 from live_bcdi_consumers.refine import Refiner
 from live_bcdi_consumers.tickets import Tickets
@@ -84,6 +86,18 @@ def test_a_run_is_refined(refiner, documents):
     assert (summary["run"], summary["frames"], summary["missing"]) == (RUN, 16, [])
     assert len(one._done.names()) == 1
     assert one._queue.names() == one._open.names() == []
+
+
+def test_a_run_is_refined_with_what_the_configuration_says(refiner, documents, service):
+    preprocess = {"shape": (16, 24, 20), "aliens": True}
+    service.config = service.config.changed(preprocess=preprocess, crystal={"window": "blackman"})
+    one = refiner()
+    for name, doc in documents:
+        one.document(name, doc)
+    result = read_result(Path(worked(one).got[0]["file"]))
+    assert result.density.shape == (16, 24, 20)
+    assert json.loads(result.provenance["preprocessing"])["aliens"]
+    assert json.loads(result.provenance["crystal"])["window"] == "blackman"
 
 
 def test_killed_between_start_and_stop_with_the_archiver_awake(refiner, documents, service):
