@@ -91,7 +91,7 @@ def repeat(seed, counts):
 
 @pytest.mark.parametrize("counts", [100.0, 1e3, 3e4])
 def test_repeats_correlate_whatever_their_counts(counts):
-    """Of 100 at the maximum the plain correlation is 0.9. This one, of 900 lit voxels, is uncertain by a per cent."""
+    """Of 100 at the maximum the plain correlation is 0.9. This one, of 900 voxels, is right to a per cent."""
     found = sum_volumes([repeat(seed, counts) for seed in range(4)])
     assert min(found.correlations) > 0.98
 
