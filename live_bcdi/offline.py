@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from .config import Config
+from .config import Config, Preprocessing
 from .phasing import phase
 from .pipeline import Progress, reconstruct_as_configured
 from .transport.arrays import is_array_file, read_pattern
@@ -76,6 +76,10 @@ def _read(sources: Sequence[str], config: Config) -> tuple[str, dict[str, str], 
     """The name of what `sources` mean, where they lie, and what to call with a budget and a progress."""
     first = Path(sources[0])
     if len(sources) == 1 and is_array_file(first):
+        if config.preprocess != Preprocessing():
+            raise ScanError(
+                f"{first} is a centred pattern and is phased as it is; set nothing of [preprocess] for it"
+            )
         return first.stem, {"pattern": sources[0]}, partial(_phase_pattern, *read_pattern(first), config)
     scans = [_read_scan(source, config) for source in sources]
     files = [source for source in sources if not is_run(source)]

@@ -112,6 +112,7 @@ def test_phase_of_a_numpy_pattern(run, tmp_path):
     status, out, err = run("phase", "pattern.npz", "--starts", 1, "--recipe", "5*ER", "--json")
     assert status == 0, err
     assert read_result(told(out)["file"]).density.shape == (16, 16, 16)
+    assert "is phased as it is" in one_line(run("phase", "pattern.npz", "--bin", "2,2,2", "-o", "no.cxi"))
 
 
 QUICK = ("--starts", 1, "--recipe", "2*ER")
