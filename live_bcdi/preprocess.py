@@ -218,10 +218,14 @@ def prepare(scan: RockingScan, settings: Preprocessing = _DEFAULTS) -> tuple[Dif
     level = background_counts(intensity, mask) if settings.background == "corners" else float(settings.background)
     if level:
         intensity = without_background(intensity, level)
+    total = float(intensity.sum(where=~mask, dtype=np.float64))
+    if not total > 0:
+        raise ScanError(
+            f"{scan.name}: a background of {level:g} counts a voxel leaves nothing; give a smaller one"
+        )
     if settings.centring != "robust":
         centre = find_centre(intensity, mask, settings.centring)
     volume = _boxed(used, intensity, mask, (centre, grid_deg, settings))
-    total = float(intensity.sum(where=~mask, dtype=np.float64))
     report = Report(
         masked=masked,
         aliens=aliens,

@@ -240,6 +240,11 @@ def test_the_report_says_what_was_masked_and_where():
     assert 0.5 < report.kept < 1
 
 
+def test_a_background_that_leaves_nothing_is_said():
+    with pytest.raises(ScanError, match="leaves nothing"):
+        preprocess.prepare(scan(), Preprocessing(background=1e6))
+
+
 def test_gap_codes_of_unsigned_detectors_are_no_counts():
     intensity = counts().astype(np.uint32)
     intensity[:, 12:14] = 2**32 - 1
