@@ -191,7 +191,7 @@ def host_library(tmp_path_factory):
     if compiler is None:
         pytest.skip("no g++ to compile kernels.cu for the host")
     path = tmp_path_factory.mktemp("cuda") / "kernels.so"
-    options = ["-std=c++20", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-pthread"]
+    options = ["-std=c++20", "-O1", "-shared", "-fPIC", "-pthread"]
     command = [compiler, *options, "-include", str(SHIM), "-x", "c++", str(CODE), "-o", str(path)]
     done = subprocess.run(command, capture_output=True, text=True)
     if "barrier: No such file" in done.stderr or "unrecognized command" in done.stderr:

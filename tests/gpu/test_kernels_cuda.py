@@ -149,6 +149,16 @@ def test_a_support_tightens_or_stays(machine, shape):
     assert (expected[0] != support[0]).any() and (expected[1:] == support[1:]).all()
 
 
+def test_a_voxel_at_the_level_is_not_above(machine):
+    """With them the support would be most of the volume, and the old one would stay."""
+    smoothed = np.ones((1, 10, 10, 10), np.float32)
+    smoothed[0, 4] = 2
+    kernels = machine.Kernels(smoothed[0])
+    found = kernels.put(np.ones(smoothed.shape, bool))
+    kernels.tighten(kernels.put(smoothed), kernels.put(np.ones(1, np.float32)), found)
+    np.testing.assert_array_equal(kernels.get(found), smoothed > 1)
+
+
 def test_a_nan_shows_in_its_own_starts_error(machine):
     density, amplitude, _ = problem((5, 6, 7))
     density[1, 1, 2, 3] = np.nan
