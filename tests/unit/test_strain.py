@@ -151,3 +151,43 @@ def test_the_fourier_way_and_a_window_reach_the_lab_image():
     slope = np.polyfit(along_q(image)[inside], image.strain[inside], 1)[0]
     # Hann takes a few per cent of the strain of a box ten rocking voxels thick
     assert slope * 40 == pytest.approx(1e-4, rel=0.1)
+
+
+def test_the_spread_of_starts_is_that_of_their_known_strains():
+    """Starts with strain rates a, 2a, 3a about one box: the standard deviation of strain is a |s| / 10, s along h,
+    and that of displacement a |s^2 / 2 - its mean|. The phase of a start does not count."""
+    rate = 1e-5
+    starts = [np.exp(1j * k).astype(np.complex64) * strained(k * rate) for k in (1, 2, 3)]
+    image = strain.lab_image(starts[1], (0.0, 0.0, 0.0), volume())
+    image = strain.with_spread(image, starts, volume())
+    index = np.stack(np.meshgrid(*[np.arange(n) - n // 2 for n in image.support.shape], indexing="ij"))
+    lab = index * image.voxel_nm + np.reshape(image.origin_nm, (3, 1, 1, 1))
+    along = np.tensordot(Q / LENGTH, lab, axes=1)
+    middle = ndimage.binary_erosion(image.support, iterations=4)
+    expected = rate * np.abs(along - along[image.support].mean()) / 10
+    # in a core of the box central differences are exact for a square; linear interpolation damps curvature alike
+    np.testing.assert_allclose(image.strain_std[middle], expected[middle], atol=0.05 * expected[middle].max())
+    bend = rate * along**2 / 2
+    bend = np.abs(bend - bend[image.support].mean())
+    np.testing.assert_allclose(
+        image.displacement_std_angstrom[middle], bend[middle], atol=0.05 * bend[middle].max()
+    )
+    for values in (image.strain_std, image.displacement_std_angstrom):
+        assert np.isnan(values[~image.support]).all()
+
+
+def test_one_start_has_no_spread():
+    image = strain.lab_image(strained(0.0), (0.0, 0.0, 0.0), volume())
+    assert strain.with_spread(image, [strained(0.0)], volume()) is image
+
+
+def test_the_image_tells_where_it_lies():
+    """A box moved by whole voxels of the detector's array moves the origin by their lab vectors."""
+    box_nm = (25, 20, 22)  # with room around it in the array
+    moved = np.roll(strained(0.0, box_nm), (3, -2, 4), axis=(0, 1, 2))
+    here = strain.lab_image(strained(0.0, box_nm), (0.0, 0.0, 0.0), volume())
+    there = strain.lab_image(moved, (0.0, 0.0, 0.0), volume())
+    off = np.subtract(there.origin_nm, here.origin_nm) - direct_basis_nm(STEPS, SHAPE) @ [3, -2, 4]
+    # the support's middle may fall between two lab voxels, and either is taken
+    np.testing.assert_allclose(off / here.voxel_nm, np.rint(off / here.voxel_nm), atol=1e-4)
+    assert np.abs(off).max() < 1.01 * here.voxel_nm

@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from live_bcdi.phasing.agreement import half_bit, halves, shell_correlation, support_stability, uncertainty
+from live_bcdi.phasing import metrics
+from live_bcdi.phasing.agreement import (
+    consensus,
+    half_bit,
+    halves,
+    modes,
+    shell_correlation,
+    support_stability,
+    uncertainty,
+)
 from live_bcdi.types import ScanError
 
 STEPS = np.diag([1e-3, 1e-3, 1e-3])
@@ -101,3 +110,74 @@ def test_uncertainty_is_that_of_the_noise_put_in(known):
 def test_one_start_agrees_with_no_one(known, measure):
     with pytest.raises(ScanError, match="at least two starts"):
         measure([known.density])
+
+
+@pytest.fixture(scope="module")
+def starts(known):
+    return [
+        np.exp(0.1j * k) * (known.density + noisy(known.density.shape, 0.02 * (k + 1), k)).astype(np.complex64)
+        for k in range(5)
+    ]
+
+
+def test_modes_are_those_of_the_whole_matrix(starts):
+    """numpy's own singular value decomposition of all starts at once."""
+    matrix = np.stack([each.ravel() for each in starts]).astype(np.complex128)
+    values, rows = np.linalg.svd(matrix, full_matrices=False)[1:]
+    found = modes(starts, 5)
+    np.testing.assert_allclose(found.weights, values**2 / np.sum(values**2), rtol=1e-5)
+    for mode, value, row in zip(found.objects, values, rows):
+        expected = row.reshape(mode.shape) * value / np.sqrt(5)
+        turn = np.vdot(expected, mode)
+        # sums of five complex64; the weakest mode is 1e-2 of them
+        np.testing.assert_allclose(mode, expected * turn / abs(turn), atol=1e-5)
+        assert abs(np.angle(np.vdot(starts[0], mode))) < 1e-3
+    power = np.sum(np.abs(found.objects.astype(complex)) ** 2, axis=0)
+    np.testing.assert_allclose(power, np.mean(np.abs(matrix) ** 2, axis=0).reshape(power.shape), atol=1e-4)
+
+
+def test_the_first_mode_of_one_object_is_that_object(known):
+    found = modes([known.density] * 3)
+    np.testing.assert_allclose(found.objects[0], known.density, atol=1e-6)
+    np.testing.assert_allclose(found.weights, [1, 0, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_no_more_modes_than_starts(known, count):
+    with pytest.raises(ScanError, match="1 to 2 modes"):
+        modes([known.density] * 2, count)
+
+
+def test_consensus_is_all_of_it_at_once(known, starts):
+    """The parts, each by its own function and with a transform of every start."""
+    mask = np.random.default_rng(0).random(known.intensity.shape) < 0.1
+    steps = np.array([[1.0, 0.5, 0.0], [0.0, 0.8, 0.1], [0.0, 0.0, 1.1]]) * 1e-3
+    agreement, resolution = consensus(starts, known.intensity, mask, steps)
+    transforms = [metrics.centred_transform(each) for each in starts]
+    index = np.stack(np.indices(mask.shape) - 16, axis=-1)
+    shell = np.rint(np.linalg.norm(index @ steps.T, axis=-1) / np.linalg.norm(steps, axis=0).max()).astype(int)
+    mean = np.abs(np.mean(transforms, axis=0))
+    for k, prtf in zip(range(8), resolution.prtf):
+        use = (shell == k) & ~mask
+        assert prtf == pytest.approx(mean[use].sum() / np.sqrt(known.intensity[use]).sum(), rel=1e-4)
+    even, odd = np.mean(transforms[::2], axis=0), np.mean(transforms[1::2], axis=0)
+    for k in range(8):
+        f, g = even[shell == k], odd[shell == k]
+        expected = abs(np.vdot(f, g)) / np.linalg.norm(f) / np.linalg.norm(g)
+        assert agreement.correlation.correlation[k] == pytest.approx(expected, rel=1e-4)
+    spread = uncertainty(starts)
+    np.testing.assert_array_equal(agreement.amplitude_std, spread.amplitude)
+    np.testing.assert_array_equal(agreement.phase_std_rad, spread.phase_rad)
+    assert agreement.weights[0] == pytest.approx(metrics.first_mode(starts))
+    np.testing.assert_array_equal(agreement.mode, modes(starts).objects[0])
+
+
+def test_consensus_without_a_geometry_or_of_one_start(known, starts):
+    mask = np.zeros(known.intensity.shape, bool)
+    agreement, resolution = consensus(starts, known.intensity, mask, None)
+    assert agreement.correlation is None and resolution is None
+    agreement, resolution = consensus(starts[:1], known.intensity, mask, STEPS)
+    assert agreement is None
+    expected = metrics.transfer_function(starts[:1], known.intensity, mask, STEPS)
+    np.testing.assert_allclose(resolution.prtf, expected.prtf, rtol=1e-5)
+    assert np.isnan(resolution.resolution_nm) and np.isnan(resolution.half_nm)

@@ -70,3 +70,22 @@ def test_prtf_falls_where_the_starts_differ(known):
     # 1/e is crossed between the shells at 7 and 9 voxels: period 2 pi / (8e-3) in ångström
     assert found.resolution_nm == pytest.approx(2 * np.pi / 8e-3 / 10, rel=0.13)
     assert np.isnan(metrics.transfer_function(starts[:1], np.abs(transform) ** 2, radius < 0, STEPS).resolution_nm)
+
+
+def test_thresholds_are_crossed_where_the_line_is():
+    """1 - k / 10 at shells k: 1/e at k = 6.32, 0.5 at k = 5; a curve that stays above ends at its last shell."""
+    q = np.arange(11) * 1e-3
+    curve = 1 - np.arange(11) / 10
+    assert metrics.crossing_nm(q, curve - np.exp(-1)) == pytest.approx(
+        2 * np.pi / (10 * (1 - np.exp(-1)) * 1e-3) / 10
+    )
+    assert metrics.crossing_nm(q, curve - 0.45) == pytest.approx(2 * np.pi / 5.5e-3 / 10)
+    assert metrics.crossing_nm(q, np.ones(11)) == pytest.approx(2 * np.pi / 10e-3 / 10)
+    assert np.isnan(metrics.crossing_nm(q[:1], curve[:1]))
+
+
+def test_the_gram_matrix_is_that_of_the_whole_objects(known):
+    rng = np.random.default_rng(0)
+    starts = [known.density * np.exp(1j * rng.random(known.density.shape)).astype(np.complex64) for _ in range(3)]
+    expected = [[np.vdot(a.astype(complex), b) for b in starts] for a in starts]
+    np.testing.assert_allclose(metrics.gram_matrix(starts), expected, rtol=1e-6)
