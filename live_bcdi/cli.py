@@ -179,6 +179,25 @@ def seconds(text: str) -> float:
 
 
 @app.command()
+def figure(
+    result: Annotated[Path, typer.Argument(help="A result, as `live-bcdi phase` writes it.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A .png, .pdf or .svg; by default RESULT.png.")
+    ] = None,
+    overwrite: OverwriteOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Draw a result on one page: slices, strain, how sure they are, how it was made."""
+    from .figure import facts, save_figure
+    from .transport.hdf5 import read_result
+
+    found = read_result(result)
+    path = output or result.with_suffix(".png")
+    save_figure(found, path, overwrite=overwrite)
+    _print({**facts(found), "file": str(path)}, as_json, "Figure")
+
+
+@app.command()
 def up(config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Start every service and keep it running until Ctrl-C."""
     from .supervisor import Supervisor
