@@ -307,3 +307,19 @@ def test_import_replaces_only_when_asked(run, s0054, tmp_path):
 
 def test_import_of_a_scan_that_is_not_in_the_file(run, s0054):
     assert "54" in one_line(run("import", s0054, "--scan", 55, "-o", "scan.h5"))
+
+
+def test_a_figure_of_a_result_and_its_numbers(run, tmp_path):
+    scan, _ = simulate_scan(config=load_config(cli.config_path("34idc")), shape=(24, 24, 24), seed=1)
+    write_scan(tmp_path / "scan.h5", scan)
+    status, _, err = run("phase", "scan.h5", "--recipe", "5*ER", "--starts", 2, "--json")
+    assert status == 0, err
+    status, out, err = run("figure", "scan_result.cxi", "--json")
+    assert status == 0, err
+    table = told(out)
+    assert (tmp_path / "scan_result.png").read_bytes().startswith(b"\x89PNG")
+    assert table["file"] == "scan_result.png"
+    assert table["voxel_nm"] == pytest.approx(read_result(tmp_path / "scan_result.cxi").lab.voxel_nm)
+    assert table["strain_uncertainty_median"] > 0
+    assert "scan_result.png exists" in one_line(run("figure", "scan_result.cxi"))
+    assert "is not a result" in one_line(run("figure", "scan.h5"))
