@@ -3,6 +3,7 @@
 With a CUDA device: `pip install 'live_bcdi[cuda]'`, then `pytest tests/gpu`; `-m gpu` for the device alone.
 """
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -222,8 +223,8 @@ def test_starts_abreast_are_the_starts_alone(machine, recipe):
         assert np.mean(found.support != alone.support) < 1e-3
 
 
-def state_of(kernels):
-    density, _, support = problem((12, 16, 20))
+def state_of(kernels, shape=(12, 16, 20)):
+    density, _, support = problem(shape)
     return State(
         kernels=kernels, density=kernels.put(density), projected=kernels.empty(3), support=kernels.put(support)
     )
@@ -239,6 +240,19 @@ def test_no_operator_waits_for_the_device(machine, recipe):
             operator.apply(state)
 
     assert not machine.waited(run)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_six_volumes_a_start_are_enough(on_host, recipe):
+    """`devices.py` counts on it. What cupy would allocate, the stand-in does; cuFFT's work area is one more."""
+    shape = (24, 32, 28)
+    tracemalloc.start()
+    state = state_of(on_host.Kernels(crystal(shape).amplitude()), shape)
+    for operator in parse(recipe):
+        operator.apply(state)
+    volumes = tracemalloc.get_traced_memory()[1] / state.density.host.nbytes
+    tracemalloc.stop()
+    assert volumes + 1 < 6
 
 
 def test_otsu_and_reading_do_wait(machine):
