@@ -1,15 +1,25 @@
-"""The key of Tiled: the server makes it, everyone else reads it or is told where it was looked for."""
+"""The key of Tiled: the server makes it, everyone else reads it or is told where it was looked for. What it stores."""
 
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from live_bcdi.cli import config_path
 from live_bcdi.config import Config, StorageConfig, TiledConfig, load_config
-from live_bcdi.transport.tiled import api_key, connect, make_api_key
-from live_bcdi.types import ScanError
+from live_bcdi.transport.tiled import api_key, connect, make_api_key, store_result
+from live_bcdi.types import (
+    Agreement,
+    LabImage,
+    Outcome,
+    Reconstruction,
+    Resolution,
+    ScanError,
+    ShellCorrelation,
+)
 
 VARIABLE = "LIVE_BCDI_TILED_API_KEY"
 
@@ -100,3 +110,72 @@ def test_a_server_without_a_key_for_it(config, server):
 def test_an_absent_server(config, free_port):
     with pytest.raises(ScanError, match=r"cannot be reached .*`live-bcdi up`"):
         connect(of_a_site(config, f"http://127.0.0.1:{free_port()}/api/v1"))
+
+
+def test_every_array_of_a_result_has_its_unit_and_a_form_that_tiled_draws():
+    cube = np.ones((4, 4, 4), np.complex64)
+    real, support = np.full(cube.shape, 2e-4, np.float32), cube != 0
+    line = np.arange(3.0)
+    result = Reconstruction(
+        density=cube,
+        support=support,
+        chi=0.0,
+        chi_starts=(0.0,),
+        metrics={},
+        recipe="ER",
+        seed=0,
+        outcome=Outcome.DONE,
+        lab=LabImage(
+            density=cube,
+            support=support,
+            displacement_angstrom=real,
+            strain=real,
+            voxel_nm=5.0,
+            q_centre_invA=np.array([0.0, 2.0, 0.0]),
+            displacement_std_angstrom=real,
+            strain_std=real,
+        ),
+        resolution=Resolution(q_invA=line, prtf=line, resolution_nm=1.0),
+        agreement=Agreement(
+            mode=1j * cube,
+            weights=line,
+            amplitude_std=real,
+            phase_std_rad=real,
+            correlation=ShellCorrelation(
+                q_invA=line, correlation=line, voxels=np.arange(3), resolution_nm={"0.5": 9.5}
+            ),
+        ),
+    )
+    node = Recorder()
+    assert store_result(node, "uid", result, {"name": "s"}) == "refined/uid/1"
+    arrays = node["refined"]["uid"]["1"].arrays
+    assert {name for name, (array, _) in arrays.items() if np.iscomplexobj(array)} == {"density"}
+    for name, (array, about) in arrays.items():
+        assert "units" in about or array.dtype == bool, name
+        assert array.ndim == 1 or about["axes"] in ("x, y, z", "rocking, row, column"), name
+    np.testing.assert_allclose(arrays["mode_phase"][0], np.pi / 2)
+    # d_0 = 2 pi / 2 ångström, strained by 2e-4
+    np.testing.assert_allclose(arrays["d_spacing"][0], np.pi * 1.0002, rtol=1e-6)
+    assert arrays["fsc"][1]["resolution_nm 0.5"] == "9.5"
+    assert {"strain_std", "displacement_std", "phase_std", "amplitude_std", "shear_1", "shear_2"} <= set(arrays)
+    bare = Recorder()
+    store_result(bare, "uid", replace(result, lab=None, resolution=None, agreement=None), {})
+    assert set(bare["refined"]["uid"]["1"].arrays) == {"density", "detector_support"}
+
+
+class Recorder(dict):
+    """As much of a Tiled container as `store_result` asks for."""
+
+    def __init__(self):
+        super().__init__()
+        self.arrays = {}
+
+    def create_container(self, name, metadata=None):
+        self[name] = Recorder()
+        return self[name]
+
+    def write_array(self, array, key, metadata):
+        self.arrays[key] = (array, metadata)
+
+    def update_metadata(self, metadata):
+        assert metadata == {"complete": True}
