@@ -2,9 +2,11 @@
 
 python benchmarks/transforms.py --threads 1
 python benchmarks/transforms.py --threads 2 --shape 128 128 128
+python benchmarks/transforms.py --pieces
 
 Milliseconds of wall time, medians of interleaved repeats. The projection is what an iteration does between two
-real-space updates: both transforms, the measured moduli, the misfit.
+real-space updates: both transforms, the measured moduli, the misfit. `--pieces`: microseconds of what a slab
+scheme is made of, 64 contiguous lines of some lengths, in place and from one buffer to another, and square planes.
 """
 
 import argparse
@@ -13,6 +15,7 @@ from collections.abc import Mapping
 from statistics import median
 
 import numpy as np
+import pyfftw
 
 from live_bcdi.phasing.kernels_cpu import Kernels
 from live_bcdi.transforms import Step, pairs
@@ -28,6 +31,8 @@ SHAPES = [
     (256, 256, 210),
     (256, 256, 256),
 ]
+LENGTHS = (48, 60, 64, 96, 128, 160, 192, 210, 256, 512)
+PLANES = (64, 96, 128, 192, 256)
 
 
 def projection(shape: tuple[int, int, int], threads: int) -> Step:
@@ -39,6 +44,41 @@ def projection(shape: tuple[int, int, int], threads: int) -> Step:
     density, out = kernels.empty(1), kernels.empty(1)
     density[...] = rng.random(shape, np.float32)
     return lambda: kernels.project(density, out)
+
+
+def lines(length: int, flag: str, *, in_place: bool) -> Step:
+    """64 contiguous lines there and back by FFTW, without what other plans have learned."""
+    pyfftw.forget_wisdom()
+    first = pyfftw.empty_aligned((64, length), np.complex64)
+    other = first if in_place else pyfftw.empty_aligned((64, length), np.complex64)
+    forward = pyfftw.FFTW(first, other, (1,), "FFTW_FORWARD", (flag,))
+    inverse = pyfftw.FFTW(other, first, (1,), "FFTW_BACKWARD", (flag,))
+    pyfftw.forget_wisdom()
+    first[...] = 0
+    return lambda: (forward.execute(), inverse.execute())
+
+
+def pieces() -> None:
+    print("| 64 lines of | estimated in place | estimated to another buffer | measured in place |")
+    print("|---|---|---|---|")
+    for length in LENGTHS:
+        steps = {
+            "in place": lines(length, "FFTW_ESTIMATE", in_place=True),
+            "to another": lines(length, "FFTW_ESTIMATE", in_place=False),
+            "measured": lines(length, "FFTW_MEASURE", in_place=True),
+        }
+        print(_row(str(length), [1e3 * value for value in milliseconds(steps, 50).values()]))
+    print()
+    for index, edge in enumerate(PLANES):
+        took = milliseconds(pairs((edge, edge)), 50)
+        if index == 0:
+            print("| plane of | " + " | ".join(took) + " |")
+            print("|---|" + "---|" * len(took))
+        print(_row(f"{edge} × {edge}", [1e3 * value for value in took.values()]))
+
+
+def _row(name: str, cells: list[float]) -> str:
+    return f"| {name} | " + " | ".join(f"{value:.0f}" for value in cells) + " |"
 
 
 def milliseconds(steps: Mapping[str, Step], repeats: int) -> dict[str, float]:
@@ -57,7 +97,11 @@ def main() -> None:
     parser.add_argument("--shape", type=int, nargs=3, action="append")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--pieces", action="store_true")
     asked = parser.parse_args()
+    if asked.pieces:
+        pieces()
+        return
     for index, shape in enumerate(map(tuple, asked.shape or SHAPES)):
         steps = {**pairs(shape, threads=asked.threads), "our projection": projection(shape, asked.threads)}
         if index == 0:

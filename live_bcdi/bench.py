@@ -48,6 +48,11 @@ def backends() -> dict[str, KernelFactory]:
     return found
 
 
+def batching() -> list[str]:
+    """The backends that are made to work on many starts; the oracle is not."""
+    return [name for name in backends() if name != "numpy"]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
     """One backend at one shape: milliseconds of wall time a step, of the transforms alone by each library

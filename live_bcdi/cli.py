@@ -382,7 +382,7 @@ def bench_phasing(
     if python is not None:
         last = {row.shape: row for row in told["rows"]}
         told["cohere_rows"] = [bench.cohere_row(each, python, last[each]) for each in shapes]
-    told["abreast"] = [bench.abreast(each, "cpu", threads=threads) for each in shapes]
+    told["abreast"] = [bench.abreast(each, name, threads=threads) for each in shapes for name in bench.batching()]
     told["memory"] = [bench.memory(each) for each in shapes]
     told["whole"] = None if given is None else bench.time_to_chi(given, threads=threads)
     if given is not None and chi is not None:
