@@ -251,16 +251,15 @@ def _draw_scale(panel: Axes, width_nm: float) -> None:
     name.set_path_effects([withStroke(linewidth=1.5, foreground=_darkest("viridis"))])
 
 
+def _arrow(colour: str, width: float) -> dict[str, Any]:
+    style = "-|>,head_width=0.13,head_length=0.27"
+    return {"arrowstyle": style, "color": colour, "lw": width, "shrinkA": 0, "shrinkB": 0}
+
+
 def _draw_axes(panel: Axes, right: str, up: str, across: str) -> None:
     """Which lab axes these are, and where the slice lies on the third."""
     panel.set_ylabel(f"{across} = 0", labelpad=2)
-    arrow = {
-        "arrowstyle": "-|>,head_width=0.12,head_length=0.25",
-        "color": "w",
-        "lw": 0.8,
-        "shrinkA": 0,
-        "shrinkB": 0,
-    }
+    arrow = _arrow("w", 0.8)
     for tip, name, at in (((0.24, 0.05), right, (0.29, 0.05)), ((0.05, 0.24), up, (0.05, 0.3))):
         panel.annotate("", tip, (0.05, 0.05), xycoords="axes fraction", arrowprops=arrow)
         panel.text(*at, name, transform=panel.transAxes, color="w", ha="center", va="center", style="italic")
@@ -269,13 +268,7 @@ def _draw_axes(panel: Axes, right: str, up: str, across: str) -> None:
 def _draw_h(panels: list[Axes], lab: LabImage) -> None:
     """The part of h in each plane, an arrow as long as that part is of h."""
     h = lab.q_centre_invA / np.linalg.norm(lab.q_centre_invA)
-    arrow = {
-        "arrowstyle": "-|>,head_width=0.15,head_length=0.3",
-        "color": "k",
-        "lw": 1.0,
-        "shrinkA": 0,
-        "shrinkB": 0,
-    }
+    arrow = _arrow("k", 1.0)
     for panel, (right, up, _) in zip(panels, _PLANES):
         along, upwards = 0.11 * float(h[right]), 0.11 * float(h[up])
         tip, tail = (0.14 + along, 0.86 + upwards), (0.14 - along, 0.86 - upwards)
