@@ -51,6 +51,7 @@ _STYLE: Any = {
     "lines.linewidth": 1.0,
     "pdf.fonttype": 42,
     "svg.fonttype": "none",
+    "image.interpolation": "nearest",
 }
 
 
@@ -213,15 +214,8 @@ def _draw_column(panels: list[Axes], column: _Column, lab: LabImage, *, first: b
         image = cut.T if right < up else cut
         ends = [((-(n // 2) - 0.5) * lab.voxel_nm, (n - n // 2 - 0.5) * lab.voxel_nm) for n in shape]
         panel.set_facecolor(_OUTSIDE)
-        panel.imshow(
-            image,
-            origin="lower",
-            extent=(*ends[right], *ends[up]),
-            cmap=column.cmap,
-            vmin=column.low,
-            vmax=column.high,
-            interpolation="nearest",
-        )
+        extent = (*ends[right], *ends[up])
+        panel.imshow(image, column.cmap, vmin=column.low, vmax=column.high, origin="lower", extent=extent)
         panel.set(xlim=window[right], ylim=window[up], xticks=[], yticks=[])
         if column.title == "Amplitude":
             panel.set_facecolor(_darkest("viridis"))

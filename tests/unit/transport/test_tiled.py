@@ -1,4 +1,4 @@
-"""The key of Tiled: the server makes it, everyone else reads it or is told where to look. What a result is there."""
+"""The key of Tiled: the server makes it, everyone else reads it or is told where to look. A result in Tiled."""
 
 import threading
 from dataclasses import replace
