@@ -1,15 +1,16 @@
 """Retrievals: a pattern, a recipe and starts in; objects out. Same input and seed, same bits out."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from ..types import BoolArray, FloatArray, Outcome, ScanError
 from .kernels_cpu import Kernels
 from .kernels_numpy import Amplitude, Object, PhasingKernels
-from .operators import State
+from .model import Model, batched
 from .recipe import Recipe
+from .state import State
 from .support import autocorrelation_support
 
 KernelFactory = Callable[[Amplitude, int], PhasingKernels]
@@ -50,24 +51,27 @@ class Start:
     """Where a retrieval begins: an object (warm start), a support, or nothing but a seed.
 
     Without `support` it is the initial object's own (above a tenth of its maximum), or the one from the
-    autocorrelation; without `initial` the object is random phases in the support.
+    autocorrelation; without `initial` the object is random phases in the support. `model` is what is known of
+    the beam's coherence and of the background.
     """
 
     seed: int = 0
     initial: Object | None = None
     support: BoolArray | None = None
+    model: Model = field(default_factory=Model)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Retrieval:
     """Where it ended. `errors` has chi before each projection; `chi` is that of `density` (infinite if it
-    diverged)."""
+    diverged), with `model` in it: the coherence kernel and the background that the recipe came to, if any."""
 
     density: Object
     support: BoolArray
     chi: float
     errors: tuple[float, ...]
     outcome: Outcome
+    model: Model = field(default_factory=Model)
 
 
 def retrieve(
@@ -126,6 +130,7 @@ def _end(state: State, total_counts: float, outcome: Outcome) -> list[Retrieval]
             chi=float(chis[k, -1]) if finite[k] else float("inf"),
             errors=tuple(map(float, chis[k, :-1])),
             outcome=outcome if finite[k] else Outcome.DIVERGED,
+            model=state.models.of(state.kernels, k),
         )
         for k in range(len(chis))
     ]
@@ -147,6 +152,7 @@ def _begin(pattern: Pattern, starts: Sequence[Start], kernels: PhasingKernels) -
         density=density,
         projected=kernels.empty(len(starts)),
         support=kernels.put(np.array(supports)),
+        models=batched(kernels, [start.model for start in starts]),
     )
 
 

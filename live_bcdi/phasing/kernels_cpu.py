@@ -209,6 +209,7 @@ class Kernels:
         shifted = np.fft.ifftshift(amplitude)
         self._measured = np.ascontiguousarray(shifted.transpose(1, 2, 0), np.float32)
         self._amplitude = self._measured
+        self._moduli: Amplitude | None = None  # `_amplitude` in the order of the others, where it was asked for
         self._workers = [_Worker(self._shape) for _ in range(max(1, threads))]
         self._pool = ThreadPoolExecutor(len(self._workers)) if len(self._workers) > 1 else None
         self._scale = np.float32(1 / amplitude.size)
@@ -227,15 +228,7 @@ class Kernels:
 
     def project(self, density: Object, out: Object) -> NDArray[np.float64]:
         rows = self._shape[1]
-        before, after = _planes(density), _planes(out)
         errors = np.zeros((len(density), rows))
-
-        def forward(worker: _Worker, planes: range) -> None:
-            plan = worker.plane_forward
-            for i in planes:
-                after[i] = before[i]
-                plan.update_arrays(after[i], after[i])
-                plan.execute()
 
         def modulus(worker: _Worker, slabs: range) -> None:
             buffer = worker.buffer
@@ -248,16 +241,63 @@ class Kernels:
                 worker.column_inverse.execute()
                 _from_columns(buffer, out[start, :, i])
 
+        self._forward_planes(density, out)
+        self._share(modulus, errors.size)
+        self._inverse_planes(out)
+        return np.asarray(errors.sum(axis=1))
+
+    def transform(self, density: Object, out: Object) -> None:
+        self._forward_planes(density, out)
+
+        def forward(worker: _Worker, slabs: range) -> None:
+            for slab in slabs:
+                start, i = divmod(slab, self._shape[1])
+                _to_columns(out[start, :, i], worker.buffer)
+                worker.column_forward.execute()
+                _from_columns(worker.buffer, out[start, :, i])
+
+        self._share(forward, len(out) * self._shape[1])
+
+    def inverse(self, transform: Object, out: Object) -> None:
+        def inverse(worker: _Worker, slabs: range) -> None:
+            for slab in slabs:
+                start, i = divmod(slab, self._shape[1])
+                _to_columns(transform[start, :, i], worker.buffer)
+                worker.column_inverse.execute()
+                np.multiply(worker.buffer, self._scale, out=worker.buffer)
+                _from_columns(worker.buffer, out[start, :, i])
+
+        self._share(inverse, len(out) * self._shape[1])
+        self._inverse_planes(out)
+
+    def moduli(self) -> Amplitude:
+        if self._moduli is None:
+            self._moduli = np.ascontiguousarray(self._amplitude.transpose(2, 0, 1))
+        return self._moduli
+
+    def _forward_planes(self, density: Object, out: Object) -> None:
+        """out = density, its planes transformed."""
+        before, after = _planes(density), _planes(out)
+
+        def forward(worker: _Worker, planes: range) -> None:
+            plan = worker.plane_forward
+            for i in planes:
+                after[i] = before[i]
+                plan.update_arrays(after[i], after[i])
+                plan.execute()
+
+        self._share(forward, len(after))
+
+    def _inverse_planes(self, out: Object) -> None:
+        after = _planes(out)
+
         def inverse(worker: _Worker, planes: range) -> None:
             plan = worker.plane_inverse
             for i in planes:
                 plan.update_arrays(after[i], after[i])
                 plan.execute()
 
-        self._share(forward, len(after))
-        self._share(modulus, errors.size)
         self._share(inverse, len(after))
-        return np.asarray(errors.sum(axis=1))
 
     def mix(self, density: Object, projected: Object, support: BoolArray, weights: Mix) -> None:
         factors = np.asarray(weights, np.float32)
@@ -281,6 +321,7 @@ class Kernels:
         self._each(lambda i: _clip_phase(d[i].reshape(-1), s[i].reshape(-1), centre[i], half_width), len(d))
 
     def taper(self, width: float | None) -> None:
+        self._moduli = None
         if width is None:
             self._amplitude = self._measured
             return

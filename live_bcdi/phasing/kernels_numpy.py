@@ -57,6 +57,16 @@ class PhasingKernels(Protocol):
         """out = the nearest object with the measured moduli, phases kept, free voxels untouched; returns, a start,
         sum((|F| - sqrt(I))^2) of `density` over the measured voxels."""
 
+    def transform(self, density: Object, out: Object) -> None:
+        """out = F(q) = sum S exp(-i q.r), zero frequency first, not scaled; `out` may be `density`."""
+
+    def inverse(self, transform: Object, out: Object) -> None:
+        """out = the object whose `transform` it is; `out` may be `transform`."""
+
+    def moduli(self) -> Amplitude:
+        """The moduli that `project` gives now, (rocking, row, column), zero frequency first, negative where
+        free. Not to be written to."""
+
     def mix(self, density: Object, projected: Object, support: BoolArray, weights: Mix) -> None:
         """Real-space update, in place in `density`."""
 
@@ -136,6 +146,15 @@ class Kernels:
         np.copyto(transform, self._amplitude * phase, where=measured)
         out[...] = fft.ifftn(transform, axes=_AXES, workers=self._threads)
         return np.asarray(np.sum(misfit**2, axis=_AXES))
+
+    def transform(self, density: Object, out: Object) -> None:
+        out[...] = fft.fftn(density, axes=_AXES, workers=self._threads)
+
+    def inverse(self, transform: Object, out: Object) -> None:
+        out[...] = fft.ifftn(transform, axes=_AXES, workers=self._threads)
+
+    def moduli(self) -> Amplitude:
+        return self._amplitude
 
     def mix(self, density: Object, projected: Object, support: BoolArray, weights: Mix) -> None:
         a, b, c, d = (np.float32(weight) for weight in weights)

@@ -11,40 +11,17 @@ The docstrings of the others have their updates.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..types import BoolArray, ScanError
-from .kernels_numpy import Bands, Mix, Object, PhasingKernels
-from .recipe import Operator, check_positive
+from ..types import ScanError
+from . import coherence, likelihood
+from .kernels_numpy import Bands, Mix, PhasingKernels
+from .recipe import Operator, check_count, check_positive
+from .state import State as State
 from .support import otsu_level
-
-
-@dataclass(kw_only=True, slots=True)
-class State:
-    """Retrievals under way, all of the same pattern: `density`, `projected` (the last P) and `support` are
-    (starts, rocking, row, column) arrays of the kernels' machine, `misfits` has sum((|F| - sqrt I)^2) of the
-    objects before each projection, (starts,). `progress` runs from 0 to 1 over the recipe.
-
-    An object with a NaN has a NaN for its misfit; it harms no other start, and nobody waits to be told.
-    """
-
-    kernels: PhasingKernels
-    density: Object
-    projected: Object
-    support: BoolArray
-    misfits: list[NDArray[np.float64]] = field(default_factory=list)
-    progress: float = 0.0
-
-    def project(self) -> None:
-        """One modulus projection."""
-        self.misfits.append(self.kernels.project(self.density, self.projected))
-
-    def mix(self, weights: Mix) -> None:
-        """One real-space update."""
-        self.kernels.mix(self.density, self.projected, self.support, weights)
 
 
 class _Projection(Operator):
@@ -202,7 +179,7 @@ class DM(Operator):
         reflected = kernels.empty(len(support))
         reflected[...] = state.density
         kernels.mix(reflected, state.projected, support, Mix(0.0, 1.0, 0.0, 1 / self.beta))
-        kernels.project(reflected, reflected)
+        state.models.project(kernels, reflected, reflected)
         state.mix(Mix(1 + self.beta, 0.0, 0.0, 1.0))
         kernels.mix(state.density, reflected, support, Mix(-self.beta, 1.0, -self.beta, 1.0))
 
@@ -340,9 +317,66 @@ _LEVELS: Mapping[str, Callable[[PhasingKernels, Levels, float], Levels]] = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Guide(Operator):
-    """Ends a generation: every start goes on from the mean of its own object and the best one, aligned
-    (Chen et al., Phys. Rev. B 76, 064113 (2007)). With a single start there is no one to follow."""
+class Coherence(Operator):
+    """The coherence kernel gamma anew from the objects in their supports, by `iterations` of Richardson-Lucy
+    (`coherence.py`); from here on the expected counts are gamma * |F|^2 (Clark, Huang, Harder & Robinson, Nature
+    Comm. 3, 993 (2012)). The first time it begins at a Gaussian of `sigma` voxels of q, later where it ended.
+
+    gamma reaches `reach` voxels out along each axis; the middle `roi` voxels of each axis are used. An iteration
+    with gamma costs four transforms instead of two. cohere's pc_interval, pc_LUCY_iterations and pc_LUCY_kernel;
+    PyNX's InitPSF and update_psf.
+    """
+
+    sigma: float = 1.0
+    iterations: int = 20
+    reach: int = 4
+    roi: int = 32
+
+    def __post_init__(self) -> None:
+        check_positive(self, "sigma")
+        check_count(self, "iterations", "reach", "roi")
 
     def apply(self, state: State) -> None:
-        """Nothing within one start; `guided.py` does it between them."""
+        state.models = coherence.estimate(
+            state.kernels,
+            state.models,
+            state.density,
+            state.support,
+            sigma=self.sigma,
+            iterations=self.iterations,
+            middle=coherence.window(state.kernels.moduli().shape, self.roi, self.reach),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Background(Operator):
+    """The background anew: the same counts b >= 0 in every voxel, those that are most likely with the objects in
+    their supports; from here on the expected counts have b in them (`likelihood.background`). In PyNX the
+    user gives the background; cohere has none."""
+
+    def apply(self, state: State) -> None:
+        kernels = state.kernels
+        transform = kernels.empty(len(state.density))
+        transform[...] = state.density * state.support
+        kernels.transform(transform, transform)
+        expected = replace(state.models, background=None).expected(kernels, transform)
+        level = likelihood.background(likelihood.Counts.of(kernels), expected)
+        state.models = replace(state.models, background=level.astype(np.float32))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ML(Operator):
+    """`iterations` of conjugate gradients on the Poisson log-likelihood, on the objects in their supports, with
+    gamma and b where they were estimated (`likelihood.py`; Thibault & Guizar-Sicairos, New J. Phys. 14, 063004
+    (2012); PyNX's ML). None of them lowers the likelihood; it is a finish, and leaves no minimum."""
+
+    iterations: int = 20
+
+    def __post_init__(self) -> None:
+        check_count(self, "iterations")
+
+    def apply(self, state: State) -> None:
+        state.misfits += likelihood.conjugate_gradients(
+            state.kernels, state.models, state.density, state.support, iterations=self.iterations
+        )
+        state.projected[...] = state.density  # what a ShrinkWrap looks at

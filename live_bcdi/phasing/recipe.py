@@ -184,3 +184,11 @@ def check_positive(operator: Operator, *names: str) -> None:
         value = getattr(operator, name)
         if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
             raise ScanError(f"recipe: {type(operator).__name__} needs a positive {name}, not {value!r}")
+
+
+def check_count(operator: Operator, *names: str) -> None:
+    """Raise ScanError unless each named argument is a whole number above 0."""
+    for name in names:
+        value = getattr(operator, name)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ScanError(f"recipe: {type(operator).__name__} needs a whole number of {name}, not {value!r}")

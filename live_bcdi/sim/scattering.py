@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import fft, ndimage
 from scipy.optimize import brentq
 
 from ..config import Config
@@ -15,7 +16,7 @@ from ..geometry import (
     two_theta_deg,
     wavelength_angstrom,
 )
-from ..types import Geometry, RockingScan, ScanError
+from ..types import Geometry, RockingScan, ScanError, Vector
 from .crystals import Floats, Truth, random_truth, truth_to_dict
 
 GOLD_111_ANGSTROM = 4.0782 / np.sqrt(3)
@@ -33,6 +34,8 @@ _ARM_SHARES = (1.0, 0.39)
 
 _MONITOR_COUNTS = 1e6
 
+COHERENT = (0.0, 0.0, 0.0)
+
 
 def simulate_scan(
     *,
@@ -42,18 +45,21 @@ def simulate_scan(
     strain: str = "medium",
     seed: int = 0,
     background: float = 0.0,
+    blur: Vector = COHERENT,
 ) -> tuple[RockingScan, Truth]:
     """A gold crystal's (111) rocking scan on the configured beamline, and the crystal.
 
     `shape` is (frames, rows, columns); `photons` the counts expected from the crystal in all of them;
-    `background` the counts expected in each pixel of each frame besides; `strain` one of `crystals.STRAINS`.
+    `background` the counts expected in each pixel of each frame besides; `strain` one of `crystals.STRAINS`;
+    `blur` the standard deviation, in frames, rows and columns, of the Gaussian that a partially coherent beam
+    blurs the pattern with (a Gaussian mutual coherence).
     The crystal fills a third of every array axis (OVERSAMPLING). The same arguments give the same scan.
     """
-    _check(shape, photons, background)
+    _check(shape, photons, background, blur)
     geometry = bragg_geometry(config, shape[1:])
     h_invA = q_lab_invA(geometry, *geometry.arm_pixel)
     truth = random_truth(h_invA, scan_steps(geometry), strain=strain, oversampling=OVERSAMPLING, seed=seed)
-    scan = measure(truth, geometry, shape=shape, photons=photons, seed=seed, background=background)
+    scan = measure(truth, geometry, shape=shape, photons=photons, seed=seed, background=background, blur=blur)
     return replace(scan, name=f"simulated-{strain}-{seed}"), truth
 
 
@@ -65,14 +71,15 @@ def measure(
     photons: float,
     seed: int = 0,
     background: float = 0.0,
+    blur: Vector = COHERENT,
 ) -> RockingScan:
     """Poisson counts of `truth` on a detector whose centre pixel n//2 sees h with the rocking circle where it is.
 
     The rocking step makes the array as wide along the rocking direction as along a row.
     """
-    _check(shape, photons, background)
+    _check(shape, photons, background, blur)
     step_deg = rocking_step_deg(geometry)
-    pattern = np.abs(diffraction_amplitude(truth, scan_steps(geometry), shape)) ** 2
+    pattern = blurred(np.abs(diffraction_amplitude(truth, scan_steps(geometry), shape)) ** 2, blur)
     expected = pattern * (photons / pattern.sum()) + background
     counts = np.random.default_rng([seed, 1]).poisson(expected).astype(np.int32)
     centre_deg = rocking_circle(geometry).angle_deg
@@ -90,6 +97,7 @@ def measure(
                 "truth": truth_to_dict(truth),
                 "photons": float(photons),
                 "background": float(background),
+                "blur": [float(width) for width in blur],
                 "seed": int(seed),
             }
         },
@@ -158,8 +166,22 @@ def diffraction_amplitude(truth: Truth, q_steps: Floats, shape: tuple[int, int, 
     return amplitude
 
 
-def _check(shape: tuple[int, ...], photons: float, background: float) -> None:
+def blurred(pattern: Floats, widths: Vector) -> Floats:
+    """`pattern` convolved with a Gaussian of `widths` (standard deviations in voxels), periodic.
+
+    The Gaussian is the continuous one, not its samples: exact as long as the pattern is sampled well enough.
+    """
+    if tuple(widths) == COHERENT:
+        return pattern
+    transform = ndimage.fourier_gaussian(fft.fftn(pattern), widths)
+    smeared: Floats = np.maximum(fft.ifftn(transform).real, 0)
+    return smeared
+
+
+def _check(shape: tuple[int, ...], photons: float, background: float, blur: Vector) -> None:
     if len(shape) != 3 or min(shape) < 8:
         raise ScanError(f"a simulated scan needs at least 8 frames, rows and columns, not {shape}")
     if not (np.isfinite(photons) and photons > 0 and np.isfinite(background) and background >= 0):
         raise ScanError(f"photons must be positive and background not negative: {photons}, {background}")
+    if len(blur) != 3 or not (np.isfinite(blur).all() and min(blur) >= 0):
+        raise ScanError(f"the pattern is blurred by three widths that are not negative, not {blur}")

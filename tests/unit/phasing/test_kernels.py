@@ -48,6 +48,40 @@ def test_projection_is_the_brute_force_one(module):
         assert error[k] == pytest.approx(expected_error, rel=1e-5)
 
 
+@pytest.mark.parametrize("module", [kernels_numpy, kernels_cpu])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("threads", [1, 3])
+def test_transforms_are_fourier_sums_and_their_inverse(module, shape, threads):
+    density, amplitude, _ = problem(shape)
+    kernels = module.Kernels(amplitude, threads)
+    mine, transform, back = (kernels.empty(2) for _ in range(3))
+    mine[...] = density
+    kernels.transform(mine, transform)
+    expected = np.fft.fftn(density.astype(complex), axes=(1, 2, 3))
+    np.testing.assert_allclose(transform, expected, atol=TOLERANCE * np.abs(expected).max())
+    kernels.inverse(transform, back)
+    np.testing.assert_allclose(back, density, atol=TOLERANCE * np.abs(density).max())
+    np.testing.assert_allclose(transform, expected, atol=TOLERANCE * np.abs(expected).max())
+    kernels.transform(mine, mine)
+    np.testing.assert_array_equal(mine, transform)
+    kernels.inverse(mine, mine)
+    np.testing.assert_array_equal(mine, back)
+
+
+@pytest.mark.parametrize("module", [kernels_numpy, kernels_cpu])
+def test_the_moduli_are_those_that_a_projection_gives(module):
+    density, amplitude, _ = problem((5, 6, 7))
+    kernels = module.Kernels(amplitude)
+    out, transform = kernels.empty(2), kernels.empty(2)
+    for width in (None, 0.5, None):
+        kernels.taper(width)
+        kernels.project(density, out)
+        kernels.transform(out, transform)
+        measured = kernels.moduli() >= 0
+        np.testing.assert_array_equal(measured, np.fft.ifftshift(amplitude) >= 0)
+        np.testing.assert_allclose(np.abs(transform[1])[measured], kernels.moduli()[measured], atol=1e-4)
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_fused_kernels_equal_the_readable_ones(shape):
     density, amplitude, support = problem(shape)

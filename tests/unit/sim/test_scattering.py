@@ -18,6 +18,7 @@ from live_bcdi.sim.crystals import random_truth
 from live_bcdi.sim.scattering import (
     _SUPERSAMPLING,
     GOLD_111_ANGSTROM,
+    blurred,
     bragg_geometry,
     diffraction_amplitude,
     rocking_step_deg,
@@ -204,6 +205,8 @@ def test_the_same_crystal_can_be_measured_again(config):
         ({"photons": 0.0}, "photons must be positive"),
         ({"photons": np.nan}, "photons must be positive"),
         ({"background": -1.0}, "background not negative"),
+        ({"blur": (0.5, 0.5)}, "three widths"),
+        ({"blur": (0.5, -0.5, 0.5)}, "three widths"),
     ],
 )
 def test_faults(config, arguments, message):
@@ -224,3 +227,26 @@ def test_rocking_about_h_is_no_scan(geometry):
     along = replace(geometry, sample=(replace(geometry.sample[0], axis=axis), *geometry.sample[1:]))
     with pytest.raises(ScanError, match="its axis lies along h"):
         rocking_step_deg(along)
+
+
+def test_partial_coherence_blurs_the_pattern_by_its_gaussian():
+    """A Gaussian convolved with one of another width is the Gaussian of the added variances, term by term in q."""
+
+    def bump(widths):
+        axes = np.meshgrid(*[np.arange(n) - n // 2 for n in (24, 28, 32)], indexing="ij")
+        return np.exp(-sum((axis / width) ** 2 for axis, width in zip(axes, widths)) / 2)
+
+    widths, blur = (2.0, 2.5, 3.0), (0.5, 0.8, 1.1)
+    wider = tuple(np.hypot(widths, blur))
+    expected = bump(wider) * np.prod(widths) / np.prod(wider)
+    np.testing.assert_allclose(blurred(bump(widths), blur), expected, atol=1e-4)  # what the array's edge cuts off
+    assert blurred(bump(widths), (0.0, 0.0, 0.0)).tobytes() == bump(widths).tobytes()
+
+
+def test_a_partially_coherent_scan_has_the_same_counts_and_less_contrast(config):
+    shape = (32, 48, 48)
+    sharp, _ = simulate_scan(config=config, shape=shape, photons=1e7)
+    blunt, _ = simulate_scan(config=config, shape=shape, photons=1e7, blur=(0.8, 0.8, 0.8))
+    assert blunt.intensity.sum() == pytest.approx(sharp.intensity.sum(), rel=5 / np.sqrt(1e7))
+    assert blunt.intensity.max() < 0.8 * sharp.intensity.max()
+    assert blunt.metadata["simulated"]["blur"] == [0.8, 0.8, 0.8]
