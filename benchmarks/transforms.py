@@ -1,9 +1,10 @@
 """Forward and inverse transform of a whole complex64 array, by library and shape, beside our modulus projection.
 
 python benchmarks/transforms.py --threads 1
-python benchmarks/transforms.py --threads 2 --shape 128 128 128
+OMP_WAIT_POLICY=passive KMP_BLOCKTIME=0 python benchmarks/transforms.py --threads 2 --shape 128 128 128
 python benchmarks/transforms.py --pieces
 
+The variables keep the idle threads of one library from spinning while another is timed.
 Milliseconds of wall time, medians of interleaved repeats. The projection is what an iteration does between two
 real-space updates: both transforms, the measured moduli, the misfit. `--pieces`: microseconds of what a slab
 scheme is made of, 64 contiguous lines of some lengths, in place and from one buffer to another, and square planes.

@@ -3,6 +3,7 @@
 import importlib
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -369,6 +370,8 @@ def bench_phasing(
     as_json: JsonOption = False,
 ) -> None:
     """What an iteration costs, as a ratio to its two Fourier transforms in the same run."""
+    # idle workers of one library's pool must not spin while the next library is timed; read when they are loaded
+    os.environ.update(OMP_WAIT_POLICY="passive", KMP_BLOCKTIME="0")
     from . import bench
     from .peer import find_cohere
     from .transport.hdf5 import read_scan
