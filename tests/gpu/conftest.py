@@ -74,7 +74,10 @@ class DeviceArray(NDArrayOperatorsMixin):
     def __bool__(self):
         raise AssertionError("this waits for the device")
 
-    __float__ = __int__ = __index__ = __complex__ = __iter__ = __bool__
+    __float__ = __int__ = __index__ = __complex__ = __bool__
+
+    def __iter__(self):
+        return (self[k] for k in range(len(self)))
 
     def __len__(self):
         return len(self.host)

@@ -198,9 +198,12 @@ RECIPES = [
     "3*ER + Positivity + 2*ER + ShrinkWrap(level='absolute', threshold=0.1) + 2*ER",
 ]
 
+# some twelve volumes a start
+GREEDY = ["3*ER + Coherence(iterations=3, reach=2, roi=8) + 2*ER + Background + 2*ER + ML(iterations=2)"]
+
 
 @pytest.mark.parametrize("shape", [(12, 16, 20), (11, 15, 14)])
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", RECIPES + GREEDY)
 def test_recipes_follow_the_readable_path(machine, recipe, shape):
     pattern, starts = crystal(shape), [Start(seed=1), Start(seed=2)]
     found = retrieve_all(pattern, parse(recipe), starts, kernels=machine.Kernels)
@@ -230,7 +233,7 @@ def state_of(kernels, shape=(12, 16, 20)):
     )
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", RECIPES + GREEDY)
 def test_no_operator_waits_for_the_device(machine, recipe):
     state = state_of(machine.Kernels(crystal((12, 16, 20)).amplitude()))
     operators = list(parse(recipe))
