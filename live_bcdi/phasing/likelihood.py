@@ -10,7 +10,7 @@ needs no transform. As in `metrics.poisson_deviance`, a hundredth of a count is 
 where |F| = 0 would rule the sum.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,9 +76,10 @@ def gradient(
 
 def conjugate_gradients(
     kernels: PhasingKernels, models: Models, density: Object, support: BoolArray, *, iterations: int
-) -> list[NDArray[np.float64]]:
+) -> tuple[Models, list[NDArray[np.float64]]]:
     """Lower L of the objects in their supports, in place, by conjugate gradients (Polak & Ribiere, begun anew
-    where they do not point down); no step raises L. Returns the misfits of `Models.project` before each step."""
+    where they do not point down); no step raises L. A background is a parameter, and made the best one after each
+    step. Returns the models with it, and the misfits of `Models.project` before each step."""
     counts = Counts.of(kernels)
     density *= support
     transform = kernels.empty(len(density))
@@ -99,7 +100,18 @@ def conjugate_gradients(
         density += step * direction
         transform += step * turned
         expected = np.maximum(expected + step * (first + step * second), 0)
-    return misfits
+        models, expected = _with_background(counts, models, expected)
+    return models, misfits
+
+
+def _with_background(counts: Counts, models: Models, expected: Floats) -> tuple[Models, Floats]:
+    """Models and c with the background of the lowest L, from c with the one they have."""
+    old = models.background
+    if old is None:
+        return models, expected
+    signal = np.maximum(expected - per_start(old), 0)
+    new = background(counts, signal + np.float32(FLOOR_COUNTS), first=old, iterations=3).astype(np.float32)
+    return replace(models, background=new), signal + per_start(new)
 
 
 def _kept(downhill: Object, previous: Object | None, direction: Object) -> NDArray[np.float64]:
@@ -161,16 +173,19 @@ def _nothing(values: Floats) -> NDArray[np.float64]:
     return np.zeros_like(values[:, 0, 0, 0], dtype=np.float64)
 
 
-def background(counts: Counts, expected: Floats, *, iterations: int = 12) -> NDArray[np.float64]:
+def background(
+    counts: Counts, expected: Floats, *, first: Floats | None = None, iterations: int = 12
+) -> NDArray[np.float64]:
     """The constant b >= 0 that makes counts of mean `expected` + b most likely, (starts,): mean(I / (c + b)) = 1
     over the measured voxels, or 0 where that has no solution.
 
     Newton's method for 1 / mean(I / (c + b)) = 1, which is a straight line in b where c is small (the trick of
     Hebden and More for secular equations): a few steps are enough. The standard error is
-    1 / sqrt(sum(1 / (c + b))), that of a count where the object is dark.
+    1 / sqrt(sum(1 / (c + b))), that of a count where the object is dark. `first` is where the steps begin.
     """
     number = np.sum(counts.used, dtype=np.float64)
-    level = _nothing(expected) + np.sum(counts.values, dtype=np.float64) / number * 1e-3
+    start = np.sum(counts.values, dtype=np.float64) / number * 1e-3 if first is None else first
+    level = _nothing(expected) + start
     for _ in range(iterations):
         c = np.maximum(expected, 0) + per_start(level).astype(np.float32) + np.float32(_TINY)
         share = np.where(counts.used, counts.values / c, 0)

@@ -368,7 +368,8 @@ class Background(Operator):
 class ML(Operator):
     """`iterations` of conjugate gradients on the Poisson log-likelihood, on the objects in their supports, with
     gamma and b where they were estimated (`likelihood.py`; Thibault & Guizar-Sicairos, New J. Phys. 14, 063004
-    (2012); PyNX's ML). None of them lowers the likelihood; it is a finish, and leaves no minimum."""
+    (2012); PyNX's ML). b is a parameter, and fitted on. No iteration lowers the likelihood: a finish, which leaves
+    no local minimum. It begins well after some ER, which bring the object to the scale of the counts."""
 
     iterations: int = 20
 
@@ -376,7 +377,8 @@ class ML(Operator):
         check_count(self, "iterations")
 
     def apply(self, state: State) -> None:
-        state.misfits += likelihood.conjugate_gradients(
+        state.models, misfits = likelihood.conjugate_gradients(
             state.kernels, state.models, state.density, state.support, iterations=self.iterations
         )
+        state.misfits += misfits
         state.projected[...] = state.density  # what a ShrinkWrap looks at

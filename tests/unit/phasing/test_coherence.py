@@ -22,6 +22,20 @@ def scan(known, widths, photons=1e7, seed=0):
     return Pattern(intensity=counts, mask=np.zeros(counts.shape, bool)), scaled
 
 
+def test_free_voxels_have_no_part_in_it(known):
+    """A beamstop on the peak and a gap beside it: widths as without (a count of 0 there would be fatal)."""
+    pattern, density = scan(known, (0.6, 0.6, 0.6))
+    mask = np.zeros(pattern.mask.shape, bool)
+    mask[15:18, 15:18, 15:18] = True
+    mask[:, 18:20] = True
+    hidden = Pattern(intensity=np.where(mask, 0, pattern.intensity), mask=mask)
+    kernels = kernels_cpu.Kernels(hidden.amplitude())
+    middle = window(mask.shape, 24, 4)
+    objects, supports = density[None], known.support[None]
+    found = estimate(kernels, Models(), objects, supports, sigma=1.0, iterations=300, middle=middle)
+    np.testing.assert_allclose(found.of(kernels, 0).widths(), 0.6, atol=0.03)
+
+
 @pytest.mark.parametrize("module", [kernels_numpy, kernels_cpu])
 def test_the_widths_of_a_gaussian_come_back(known, module):
     """From the right object, axis by axis. Counting noise of 1e7 photons leaves 1e-3; what is left of the first

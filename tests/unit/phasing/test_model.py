@@ -5,9 +5,11 @@ import pytest
 
 from live_bcdi.phasing import kernels_cpu, kernels_numpy
 from live_bcdi.phasing.coherence import gaussian
-from live_bcdi.phasing.engine import Pattern, Start, retrieve
+from live_bcdi.phasing.engine import Pattern, Start, retrieve, retrieve_all
 from live_bcdi.phasing.model import Model, Models, batched
+from live_bcdi.phasing.operators import DM, HIO
 from live_bcdi.phasing.recipe import parse
+from live_bcdi.phasing.state import State
 from live_bcdi.types import ScanError
 
 SHAPE = (8, 9, 10)
@@ -143,8 +145,6 @@ def test_a_model_is_carried_out_and_in_again(known):
 
 
 def test_a_start_that_is_not_finite_harms_no_model(known):
-    from live_bcdi.phasing.engine import retrieve_all
-
     pattern = Pattern(intensity=known.intensity, mask=np.zeros(known.intensity.shape, bool))
     good = Start(initial=known.density * np.float32(0.6), support=known.support)
     broken = Start(initial=np.full_like(known.density, np.nan), support=known.support)
@@ -153,6 +153,7 @@ def test_a_start_that_is_not_finite_harms_no_model(known):
     alone = retrieve(pattern, recipe, start=good)
     np.testing.assert_array_equal(together[1].density, alone.density)
     assert together[1].model.background == alone.model.background
+    np.testing.assert_array_equal(together[1].model.coherence, alone.model.coherence)
     assert together[0].chi == np.inf and together[0].model == Model()
 
 
@@ -196,3 +197,22 @@ def test_nothing_is_asked_of_the_kernels_without_a_model():
     density, amplitude = problem()
     kernels = Plain(amplitude)
     Models().project(kernels, density, kernels.empty(2))
+
+
+def test_both_projections_of_the_difference_map_have_the_model():
+    """With beta = 1 it is HIO (Elser 2003), whatever stands in for the projection."""
+    density, amplitude = problem()
+    support = np.random.default_rng(3).random(density.shape) < 0.3
+    ends = []
+    for operator in (DM(beta=1), HIO(beta=1)):
+        kernels = kernels_numpy.Kernels(amplitude)
+        state = State(
+            kernels=kernels,
+            density=density.copy(),
+            projected=kernels.empty(2),
+            support=support,
+            models=batched(kernels, MODELS),
+        )
+        operator.apply(state)
+        ends.append(state.density)
+    np.testing.assert_allclose(ends[0], ends[1], atol=TOLERANCE * np.abs(ends[1]).max())
