@@ -42,6 +42,19 @@ class Model:
             blurred = np.maximum(fft.irfftn(fft.rfftn(blurred) * transfer, power.shape), 0)
         return blurred + self.background
 
+    def modulus(self, transform: Object) -> FloatArray:
+        """sqrt(c) of a centred transform F: |F| itself for a coherent beam without background."""
+        if self.coherence is None and self.background == 0:
+            return np.abs(transform)
+        return np.sqrt(self.expected(transform.real**2 + transform.imag**2))
+
+    def metrics(self) -> dict[str, float]:
+        """What was estimated, by name; empty for a coherent beam without background."""
+        if self.coherence is None and self.background == 0:
+            return {}
+        names = ("coherence_width_rocking", "coherence_width_row", "coherence_width_column")
+        return {"background_counts": self.background, **dict(zip(names, self.widths()))}
+
     def widths(self) -> tuple[float, float, float]:
         """Standard deviation of gamma along each axis, in voxels of q; 0 for a coherent beam."""
         if self.coherence is None:
@@ -61,6 +74,9 @@ class Model:
             float(edge * n / (2 * np.pi * width)) if width > 0 else float("inf")
             for edge, n, width in zip(edges, shape, self.widths(), strict=True)
         )
+
+
+COHERENT = Model()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

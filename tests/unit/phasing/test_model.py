@@ -216,3 +216,16 @@ def test_both_projections_of_the_difference_map_have_the_model():
         operator.apply(state)
         ends.append(state.density)
     np.testing.assert_allclose(ends[0], ends[1], atol=TOLERANCE * np.abs(ends[1]).max())
+
+
+def test_a_model_says_what_it_found():
+    transform = np.random.default_rng(5).standard_normal(SHAPE) + 1j
+    np.testing.assert_array_equal(Model().modulus(transform), np.abs(transform))
+    expected = convolved(np.abs(transform) ** 2, MODELS[0].coherence) + 3.5
+    np.testing.assert_allclose(MODELS[0].modulus(transform) ** 2, expected)
+    assert Model().metrics() == {}
+    told = MODELS[0].metrics()
+    assert told["background_counts"] == 3.5
+    # gamma is 3, 5, 3 voxels long and nearly even: a deviation of about sqrt(2/3), sqrt(2), sqrt(2/3)
+    found = [told[f"coherence_width_{axis}"] for axis in ("rocking", "row", "column")]
+    np.testing.assert_allclose(found, np.sqrt([2 / 3, 2, 2 / 3]), rtol=0.15)
