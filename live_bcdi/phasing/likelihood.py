@@ -104,6 +104,21 @@ def conjugate_gradients(
     return models, misfits
 
 
+def refine(
+    kernels: PhasingKernels, models: Models, density: Object, support: BoolArray, *, iterations: int
+) -> tuple[Models, list[NDArray[np.float64]]]:
+    """`conjugate_gradients` of one start after the other: some ten volumes are at work."""
+    parts = [
+        conjugate_gradients(
+            kernels, models.alone(k), density[k : k + 1], support[k : k + 1], iterations=iterations
+        )
+        for k in range(len(density))
+    ]
+    levels = [part.background for part, _ in parts if part.background is not None]
+    together = replace(models, background=np.concatenate(levels)) if levels else models
+    return together, [np.concatenate(each) for each in zip(*(errors for _, errors in parts))]
+
+
 def _with_background(counts: Counts, models: Models, expected: Floats) -> tuple[Models, Floats]:
     """Models and c with the background of the lowest L, from c with the one they have."""
     old = models.background

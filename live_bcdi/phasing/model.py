@@ -130,6 +130,13 @@ class Models:
         a, b, c = (n // 2 for n in self.coherence.shape[1:])
         return self.coherence[:, a, b, c].astype(np.float32)
 
+    def alone(self, start: int) -> "Models":
+        """Those of one start, as views."""
+        own = slice(start, start + 1)
+        parts = (self.coherence, self.transfer, self.background)
+        gamma, transfer, level = (None if part is None else part[own] for part in parts)
+        return Models(coherence=gamma, transfer=transfer, background=level)
+
     def of(self, kernels: PhasingKernels, start: int) -> Model:
         """That of one start, on the host; of one that is not finite, a coherent beam without background."""
         gamma = None if self.coherence is None else kernels.get(self.coherence[start]).astype(np.float64)

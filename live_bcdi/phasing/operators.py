@@ -377,7 +377,7 @@ class ML(Operator):
         check_count(self, "iterations")
 
     def apply(self, state: State) -> None:
-        state.models, misfits = likelihood.conjugate_gradients(
+        state.models, misfits = likelihood.refine(
             state.kernels, state.models, state.density, state.support, iterations=self.iterations
         )
         state.misfits += misfits
