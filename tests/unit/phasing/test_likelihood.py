@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import ndimage, stats
 
 from live_bcdi.phasing import kernels_cpu, kernels_numpy, metrics
 from live_bcdi.phasing.align import aligned_to
@@ -213,14 +213,36 @@ def test_a_noisy_scan_ends_nearer_to_the_truth_than_by_error_reduction(known):
         pattern = Pattern(intensity=counted, mask=np.zeros(counted.shape, bool))
         alone = retrieve(pattern, parse("70*ER"), start=start)
         finished = retrieve(pattern, parse("20*ER + Background + ML(iterations=50)"), start=start)
-        assert phase_error(known, finished.density) < 0.75 * phase_error(known, alone.density)
+        within = known.support
+        assert spread(known, finished.density, within) < 0.75 * spread(known, alone.density, within)
         # what the object takes up of the background in so loose a support (1 in 20 parameters a voxel) is missing
         assert 0.7 < finished.model.background < 1.02
 
 
-def phase_error(known, density):
-    difference = (density * known.density.conj())[known.support]
+def test_without_a_background_it_lets_more_noise_in(known):
+    """What docs/explanation.md says against it: 1e5 photons, both from the truth on in its own support. ER draws
+    |F| of weak voxels down, sqrt(I) being below the root of the mean on average, and damps noise with the signal.
+    """
+    power = np.abs(np.fft.fftn(known.density)) ** 2
+    scale = 1e5 / power.sum()
+    start = Start(initial=known.density * np.float32(np.sqrt(scale)), support=known.support)
+    inner = ndimage.binary_erosion(known.support)
+    for seed in range(3):
+        counted = np.random.default_rng(seed).poisson(np.fft.fftshift(power) * scale).astype(float)
+        pattern = Pattern(intensity=counted, mask=np.zeros(counted.shape, bool))
+        alone = retrieve(pattern, parse("70*ER"), start=start).density
+        finished = retrieve(pattern, parse("20*ER + ML(iterations=50)"), start=start).density
+        assert spread(known, finished, inner) > 1.2 * spread(known, alone, inner)
+        assert likeness(known, finished) > likeness(known, alone)
+
+
+def spread(known, density, where):
+    difference = (density * known.density.conj())[where]
     return float(np.sqrt(np.mean(np.angle(difference * np.exp(-1j * np.angle(difference.sum()))) ** 2)))
+
+
+def likeness(known, density):
+    return abs(np.vdot(known.density, density)) / np.linalg.norm(known.density) / np.linalg.norm(density)
 
 
 def test_a_background_is_fitted_on_with_the_object():
@@ -245,5 +267,4 @@ def test_a_shrinkwrap_after_it_sees_its_object(known):
     start = Start(initial=scaled(known), support=known.support)
     found = retrieve(pattern, parse("ML(iterations=5) + ShrinkWrap(threshold=0.4)"), start=start)
     assert 0.8 < found.support.sum() / known.support.sum() < 1.3
-    image = aligned_to(known.density, found.density)
-    assert abs(np.vdot(known.density, image)) / np.linalg.norm(known.density) / np.linalg.norm(image) > 0.99
+    assert likeness(known, aligned_to(known.density, found.density)) > 0.99
