@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 
-from live_bcdi.phasing import Pattern, Start, as_recipe, retrieve
+from live_bcdi.phasing import Pattern, Start, parse, retrieve
 
 LENGTHS = (90, 96, 97, 98, 100, 101, 104, 105, 108, 110, 112, 113, 120, 121, 125, 126, 127, 128, 140, 144, 160)
 
@@ -22,7 +22,7 @@ def ns_a_voxel(length: int, axis: int, iterations: int, other: int) -> float:
     support = np.zeros(shape, bool)
     support[tuple(slice(n // 3, 2 * n // 3) for n in shape)] = True
     times = []
-    for recipe in (as_recipe("2*HIO"), as_recipe(f"{iterations + 2}*HIO")):
+    for recipe in (parse("2*HIO"), parse(f"{iterations + 2}*HIO")):
         best = np.inf
         for _ in range(3):
             began_s = time.perf_counter()

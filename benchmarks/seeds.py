@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from live_bcdi.phasing import metrics
+from live_bcdi.phasing import Plan, metrics
 from live_bcdi.phasing.align import aligned_to
 from live_bcdi.pipeline import reconstruct
 from live_bcdi.strain import extent_nm
@@ -24,7 +24,7 @@ def measure_scan(scan: RockingScan, seeds: int, threads: int) -> None:
     found = []
     for seed in range(seeds):
         wall, cpu = time.perf_counter(), time.process_time()
-        result = reconstruct(scan, seed=seed, threads=threads)
+        result = reconstruct(scan, Plan(seed=seed, threads=threads))
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         found.append(result.density)
         assert result.lab is not None and result.resolution is not None

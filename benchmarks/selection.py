@@ -1,13 +1,10 @@
 """Which start to trust: the lowest chi, or the lowest free log-likelihood, on simulated scans with a known answer.
 
     python benchmarks/selection.py --seeds 10
-    python benchmarks/selection.py --seeds 10 --strains strong --unguided
 
---unguided leaves `Guide` out, so that the starts stay independent.
-
-Every scan is phased three times from the same seed, by the default recipe: all voxels used and the best by chi;
-4 % of them free and the best by chi; the same and the best by free_llk. Given is the phase error of the chosen
-object, and whether it is within 0.15 rad of the truth.
+Every scan is phased three times from the same seed, by the recipe that is chosen for it: all voxels used and the
+best by chi; 4 % of them free and the best by chi; the same and the best by free_llk. Given is the phase error of
+the chosen object, and whether it is within 0.15 rad of the truth.
 """
 
 import argparse
@@ -17,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from live_bcdi.config import load_config
-from live_bcdi.phasing import DEFAULT_RECIPE, Pattern, Plan, Recipe, as_recipe, phase_pattern
+from live_bcdi.phasing import Pattern, Plan, phase_pattern
 from live_bcdi.phasing.align import without_ramp
 from live_bcdi.preprocess import diffraction_volume
 from live_bcdi.sim.compare import compare_with_truth
@@ -30,14 +27,14 @@ RIGHT_RAD = 0.15
 WAYS = {"all, chi": (0.0, "chi"), "4 % free, chi": (0.04, "chi"), "4 % free, free_llk": (0.04, "free_llk")}
 
 
-def errors(config: Path, strain: str, seed: int, photons: float, recipe: Recipe) -> list[float]:
+def errors(config: Path, strain: str, seed: int, photons: float) -> list[float]:
     """Phase error in rad of one scan by each of WAYS."""
     scan, truth = simulate_scan(config=load_config(config), shape=SHAPE, photons=photons, strain=strain, seed=seed)
     volume = diffraction_volume(scan)
     pattern = Pattern(intensity=volume.intensity, mask=volume.mask)
     found = []
     for free, select in WAYS.values():
-        plan = Plan(recipe=recipe, seed=seed, threads=2, free=free, select=select)  # type: ignore[arg-type]
+        plan = Plan(seed=seed, threads=2, free=free, select=select)  # type: ignore[arg-type]
         result, _ = phase_pattern(pattern, plan)
         flat, slopes = without_ramp(result.density)
         image = replace(result, volume=volume, lab=lab_image(flat, slopes, volume))
@@ -51,14 +48,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--photons", type=float, default=2e6)
     parser.add_argument("--strains", nargs="+", default=STRAINS, choices=STRAINS)
-    parser.add_argument("--unguided", action="store_true")
     asked = parser.parse_args()
-    recipe = as_recipe(DEFAULT_RECIPE.replace(" + Guide", "") if asked.unguided else None)
     print("| scan |", " | ".join(WAYS), "|")
     table = []
     for strain in asked.strains:
         for seed in range(asked.seeds):
-            table.append(errors(asked.config, strain, seed, asked.photons, recipe))
+            table.append(errors(asked.config, strain, seed, asked.photons))
             print(f"| {strain} {seed} |", " | ".join(f"{each:.3f}" for each in table[-1]), "|", flush=True)
     right = np.count_nonzero(np.array(table) < RIGHT_RAD, axis=0)
     print("| right |", " | ".join(f"{each} of {len(table)}" for each in right), "|")

@@ -18,7 +18,8 @@ from scipy import fft
 
 from .estimate import warm_up
 from .peer import STEPS, PeerRun, run_cohere
-from .phasing import Pattern, Start, as_recipe, retrieve
+from .phasing import Pattern, Plan, Start, parse, retrieve
+from .phasing.automatic import choose, traits_of
 from .phasing.coarse import retrieve_coarse
 from .phasing.devices import device_of
 from .phasing.engine import KernelFactory, Retrieval, retrieve_all
@@ -194,7 +195,7 @@ def _retrieval(shape: Shape) -> Callable[[], object]:
     warm_up()  # what the first retrieval of a process loads is not its memory
     pattern = np.random.default_rng(0).standard_gamma(1.0, shape, np.float32)
     given = Pattern(intensity=pattern, mask=np.zeros(shape, bool))
-    return lambda: retrieve(given, as_recipe(_MEMORY_RECIPE))
+    return lambda: retrieve(given, parse(_MEMORY_RECIPE))
 
 
 def _peak_traced(shape: Shape) -> float:
@@ -239,7 +240,7 @@ def time_to_chi(scan: RockingScan, *, threads: int = 1, starts: int | None = Non
     """Default `reconstruct` after a warm-up, from the counts to the strain; CPU time is that of all threads."""
     warm_up()
     wall_s, cpu_s = time.perf_counter(), time.process_time()
-    result = reconstruct(scan, threads=threads, starts=starts)
+    result = reconstruct(scan, Plan(threads=threads, starts=starts))
     return TimeToChi(
         name=scan.name,
         chi=result.chi,
@@ -266,7 +267,7 @@ def chi_curve(scan: RockingScan, *, threads: int = 1) -> list[Reached]:
     volume = diffraction_volume(scan)
     pattern = Pattern(intensity=volume.intensity, mask=volume.mask)
     start = Start(seed=int(np.random.SeedSequence(0).generate_state(1)[0]))
-    for generation in generations(as_recipe(None)):
+    for generation in generations(choose(pattern, traits_of(pattern)).recipe):
         end = _followed(pattern, generation, start, threads, watch)
         watch.saw(end.chi)
         start = Start(initial=end.density)

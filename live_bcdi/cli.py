@@ -125,13 +125,15 @@ def phase(
     ] = None,
     overwrite: OverwriteOption = False,
     recipe: Annotated[
-        str | None, typer.Option(help="e.g. '3*(20*ER+180*HIO(beta=0.9))+20*ER'; the default one where empty.")
+        str | None,
+        typer.Option(help="e.g. '3*(20*ER+180*HIO(beta=0.9))+20*ER'; where empty, from the data."),
     ] = None,
     starts: Annotated[int | None, typer.Option(min=1, help="Random starts.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of every random choice.")] = None,
     budget: Annotated[
         str | None, typer.Option(help="Wall time, e.g. 5s or 2min; the best so far is kept.")
     ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
     aliens: Annotated[bool | None, typer.Option(help="Mask intensity of other crystals.")] = None,
     background: Annotated[str | None, typer.Option(help="Counts a voxel to take off, or 'corners'.")] = None,
     shape: Annotated[str | None, typer.Option(help="Of the volume, after binning: 128,128,128.")] = None,
@@ -142,7 +144,7 @@ def phase(
     """Retrieve a recorded scan, as the live path does; what no option says is the configuration's."""
     from .offline import phase_to_file
 
-    phasing = {"recipe": recipe, "starts": starts, "seed": seed}
+    phasing = {"recipe": recipe, "starts": starts, "seed": seed, "device": device}
     preprocess = {
         "aliens": aliens,
         "background": background,

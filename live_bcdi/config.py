@@ -153,12 +153,16 @@ class StorageConfig(_Table):
 
 
 class PhasingConfig(_Table):
-    """Retrieval of a finished scan. An empty recipe means the default one (docs/explanation.md)."""
+    """Retrieval of a finished scan. Without a recipe, or a number of starts, they are chosen from the pattern; the
+    rest is `phasing.Plan`'s (docs/explanation.md)."""
 
     recipe: str | None = None
     starts: int | None = Field(default=None, ge=1)
     seed: int = 0
     threads: int = Field(default=2, ge=1)
+    free: float = Field(default=0.0, ge=0, le=0.2)
+    select: Literal["chi", "free_llk", "sharpness"] = "chi"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
 
 
 class Preprocessing(_Table):

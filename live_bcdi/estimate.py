@@ -11,7 +11,7 @@ import numpy as np
 
 from .config import Preprocessing
 from .geometry import direct_basis_nm
-from .phasing import Pattern, Start, as_recipe, retrieve
+from .phasing import Pattern, Start, parse, retrieve
 from .phasing.align import with_ramp
 from .phasing.kernels_numpy import Object
 from .phasing.operators import ER, HIO, ShrinkWrap
@@ -71,7 +71,7 @@ def live_estimate(
 def warm_up() -> None:
     """Load and compile what an estimate needs, before the first frame asks for it."""
     pattern = np.random.default_rng(0).poisson(2.0, (16, 16, 16)).astype(np.float32)
-    retrieve(Pattern(intensity=pattern, mask=np.zeros(pattern.shape, bool)), as_recipe("2*HIO + 2*ER"))
+    retrieve(Pattern(intensity=pattern, mask=np.zeros(pattern.shape, bool)), parse("2*HIO + 2*ER"))
 
 
 def _origin(scan: RockingScan, volume: DiffractionVolume) -> tuple[Vector, float]:

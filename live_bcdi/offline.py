@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .config import Config, Preprocessing
-from .phasing import phase
+from .phasing import Plan, phased
 from .pipeline import Progress, reconstruct_as_configured
 from .transport.arrays import is_array_file, read_pattern
 from .transport.files import check_output
@@ -64,6 +64,7 @@ def phase_to_file(
         "chi_starts": [round(chi, 5) for chi in result.chi_starts],
         "resolution_nm": None if result.resolution is None else result.resolution.resolution_nm,
         "recipe": result.recipe,
+        "chosen": result.provenance.get("chosen", "").splitlines(),
         "seed": result.seed,
         "outcome": result.outcome.value,
         **{key: result.provenance.get(key) for key in ("volume", "masked", "summed")},
@@ -103,8 +104,6 @@ def _phase_pattern(
     budget_s: float | None,
     progress: Progress | None,
 ) -> Reconstruction:
-    """Of a pattern without geometry, as it is; the front door it goes through tells no progress."""
-    chosen = config.phasing
-    return phase(
-        intensity, mask=mask, recipe=chosen.recipe, starts=chosen.starts, seed=chosen.seed, budget_s=budget_s
-    )
+    """Of a pattern without geometry, as it is."""
+    plan = Plan(**config.phasing.model_dump(), budget_s=budget_s)
+    return phased(intensity, mask, plan, progress)

@@ -1,5 +1,6 @@
 """Phase retrieval of one centred pattern. The front door is `phase`; `retrieve` is one start of it."""
 
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -7,12 +8,10 @@ import numpy as np
 from ..types import BoolArray, FloatArray, Reconstruction
 from . import agreement, metrics, operators
 from .engine import Pattern, Retrieval, Start, retrieve
-from .guided import DEFAULT_RECIPE, DEFAULT_STARTS, Plan, as_recipe, phase_pattern
+from .guided import Plan, Progress, phase_pattern
 from .recipe import Operator, Recipe, parse
 
 __all__ = [
-    "DEFAULT_RECIPE",
-    "DEFAULT_STARTS",
     "Operator",
     "Pattern",
     "Plan",
@@ -20,12 +19,12 @@ __all__ = [
     "Retrieval",
     "Start",
     "agreement",
-    "as_recipe",
     "metrics",
     "operators",
     "parse",
     "phase",
     "phase_pattern",
+    "phased",
     "retrieve",
 ]
 
@@ -42,12 +41,23 @@ def phase(
 ) -> Reconstruction:
     """Retrieve the object of a centred (rocking, row, column) pattern of counts, peak at n//2 of each axis.
 
-    `mask` is True where a voxel was not measured (it is free, not zero). The result is the start with the
-    lowest chi; the same seed gives the same bits on one machine. `budget_s` ends all starts after that wall
-    time with what they have. Raises ScanError for input that cannot be phased and for an unknown recipe.
+    `mask` is True where a voxel was not measured (it is free, not zero). Without a recipe it is chosen from the
+    pattern, and `provenance["chosen"]` says why. The result is the start with the lowest chi of the last
+    generation; the same seed gives the same bits on one machine. `budget_s` ends it after that wall time with
+    what there is. `device` "auto" is a CUDA device where there is one. Raises ScanError for input that cannot be
+    phased and for an unknown recipe or device.
     """
+    plan = Plan(recipe=recipe, starts=starts, seed=seed, budget_s=budget_s, device=device)
+    return phased(intensity, mask, plan)
+
+
+def phased(
+    intensity: FloatArray, mask: BoolArray | None, plan: Plan, progress: Progress | None = None
+) -> Reconstruction:
+    """`phase` with all that a plan can say."""
     data = np.asarray(intensity)
     pattern = Pattern(intensity=data, mask=np.zeros(data.shape, bool) if mask is None else np.asarray(mask, bool))
-    chosen = as_recipe(recipe)
-    plan = Plan(recipe=chosen, starts=starts or DEFAULT_STARTS, seed=seed, budget_s=budget_s, device=device)
-    return phase_pattern(pattern, plan)[0]
+    result, aligned = phase_pattern(pattern, plan, progress)
+    if not aligned:
+        return result
+    return replace(result, agreement=agreement.consensus(aligned, pattern.intensity, pattern.mask, None)[0])

@@ -12,6 +12,7 @@ from ..types import BoolArray, ScanError
 from . import metrics
 from .engine import Pattern
 from .kernels_numpy import Object
+from .model import COHERENT, Model
 
 PATCH = 3  # voxels an edge: a fringe of a crystal is 2 to 4 wide, so a patch is no interpolation of its rim
 # Of the brightest voxel: what is brighter carries the shape of the object, and is always used. With a hundredth
@@ -42,8 +43,9 @@ def _patches(shape: tuple[int, ...], centres: NDArray[np.intp]) -> BoolArray:
     return np.asarray(ndimage.binary_dilation(seeds, _CUBE))
 
 
-def free_llk(density: Object, pattern: Pattern, free: BoolArray) -> float:
-    """Poisson log-likelihood of the `free` voxels, (1 / N) sum(c - I + I ln(I / c)) with c = |F|^2: the smaller
-    the better, about 1/2 where counting noise is all the misfit (half the deviance of docs/explanation.md)."""
-    modulus = np.abs(metrics.centred_transform(density))
+def free_llk(density: Object, pattern: Pattern, free: BoolArray, model: Model = COHERENT) -> float:
+    """Poisson log-likelihood of the `free` voxels, (1 / N) sum(c - I + I ln(I / c)) with the c of `model`
+    (|F|^2 without one): the smaller the better, about 1/2 where counting noise is all the misfit (half the
+    deviance of docs/explanation.md)."""
+    modulus = model.modulus(metrics.centred_transform(density))
     return metrics.poisson_deviance(modulus, pattern.intensity, free) / 2

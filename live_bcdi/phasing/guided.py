@@ -12,25 +12,17 @@ from ..types import Outcome, Reconstruction, ScanError
 from . import metrics
 from .agreement import support_stability
 from .align import aligned_to, canonical
+from .automatic import Budget, Traits, choose, traits_of
 from .coarse import retrieve_coarse
 from .devices import device_of
 from .engine import Pattern, Retrieval, Start, retrieve_all
 from .free import free_llk, held_out
 from .generations import Generation, Guide, bred, generations
 from .kernels_numpy import Object
+from .operators import HIO
 from .recipe import Recipe, parse
 
-# ER settles the random phases and HIO finds the object while the support tightens as it appears. The starts end
-# in different local minima a few per cent apart; two generations of guidance bring them to the best one's, and
-# the last ER take the feedback out, so that the object is the projection onto its support. HIO first and RAAR
-# after: with RAAR first, 7 of 30 simulated scans ended more than 0.15 rad from the truth, with HIO first 1 of 30;
-# with HIO after, some starts of S0054 stay at chi 0.0126 instead of 0.0112.
-DEFAULT_RECIPE = (
-    "20*ER + 6*(20*HIO + ShrinkWrap(sigma=2, threshold=0.15)) + 10*ER"
-    " + Guide + 2*(20*RAAR + 5*ER + ShrinkWrap) + 10*ER"
-    " + Guide + 2*(20*RAAR + 5*ER + ShrinkWrap) + 40*ER"
-)
-DEFAULT_STARTS = 5
+DEFAULT_STARTS = 5  # of a recipe that was given
 
 Progress = Callable[[float, str], None]
 
@@ -38,15 +30,16 @@ Progress = Callable[[float, str], None]
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
     """What to run: the recipe, how many starts from which seed, an initial object for the first of them,
-    threads and wall-time budget.
+    threads and wall-time budget. Without a recipe or a number of starts they are chosen from the pattern
+    (`automatic.py`); a recipe as text is parsed.
 
     `free` is the share of the measured voxels that is held out of the retrieval, and judges it (`free_llk` in
     the metrics). The best start is the one with the lowest `select`, within a recipe's generations too.
     `device` is "auto", "cpu" or "cuda".
     """
 
-    recipe: Recipe
-    starts: int = DEFAULT_STARTS
+    recipe: Recipe | str | None = None
+    starts: int | None = None
     seed: int = 0
     initial: Object | None = None
     threads: int = 1
@@ -56,7 +49,9 @@ class Plan:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        if self.starts < 1:
+        if isinstance(self.recipe, str):
+            object.__setattr__(self, "recipe", parse(self.recipe) if self.recipe.strip() else None)
+        if self.starts is not None and self.starts < 1:
             raise ScanError(f"phasing needs at least one start, not {self.starts}")
         if self.budget_s is not None and not self.budget_s > 0:
             raise ScanError(f"the time budget must be positive, not {self.budget_s}")
@@ -66,35 +61,60 @@ class Plan:
             raise ScanError("selection by free_llk needs free voxels: give their share, such as free=0.04")
 
 
-def as_recipe(recipe: Recipe | str | None) -> Recipe:
-    """A recipe from its text, from itself, or the default one."""
-    return recipe if isinstance(recipe, Recipe) else parse(recipe or DEFAULT_RECIPE)
-
-
 def phase_pattern(
     pattern: Pattern, plan: Plan, progress: Progress | None = None
 ) -> tuple[Reconstruction, list[Object]]:
     """Run the starts, generation by generation; the best of the last by `plan.select`, canonical, and all
-    finite ones aligned to it, the best first."""
-    run = _Run(pattern, plan, progress or (lambda share, text: None))
-    seeds = np.random.SeedSequence(plan.seed).generate_state(plan.starts)
-    starts = [Start(seed=int(seed)) for seed in seeds]
-    starts[0] = Start(seed=int(seeds[0]), initial=plan.initial)
-    results = run.generation(starts)
+    finite ones aligned to it, the best first. Where the recipe was chosen, `provenance["chosen"]` says why."""
+    tell = progress or (lambda share, text: None)
+    run = _Run(pattern, plan, tell)
+    traits = traits_of(run.seen)
+    recipe, starts, why = _decided(run.seen, traits, plan)
+    for reason in why:
+        tell(0.0, reason)
+    run.follow(recipe)
+    seeds = np.random.SeedSequence(plan.seed).generate_state(starts)
+    first = [Start(seed=int(seed), support=traits.support) for seed in seeds]
+    if plan.initial is not None:
+        first[0] = Start(initial=plan.initial)
+    results = run.generation(first)
     while (guide := run.guide) is not None and _best_first(results):
         results = _survivors(results, guide.keep)
         ends = run.generation(_guided(results, guide.breed))
         results = [_kept(old, new) for old, new in zip(results, ends)]
     finite = _best_first(results)
+    said = {"chosen": "\n".join(why)} if why else {}
     if not finite:
-        return _reconstruction(run.seen, plan, results, results[0].retrieval), []
+        return replace(_reconstruction(run, results, results[0].retrieval), provenance=said), []
     best = finite[0]
     density, support = canonical(best.density, best.support)
     aligned = [density, *(aligned_to(density, each.density) for each in finite[1:])]
     outcome = Outcome.BUDGET if run.cut else Outcome.DONE
     best = replace(best, density=density, support=support, outcome=outcome)
-    done = _reconstruction(run.seen, plan, results, best)
-    return replace(done, metrics={**done.metrics, **_agreement(aligned)}), aligned
+    done = _reconstruction(run, results, best)
+    return replace(done, metrics={**done.metrics, **_agreement(aligned)}, provenance=said), aligned
+
+
+def _decided(pattern: Pattern, traits: Traits, plan: Plan) -> tuple[Recipe, int, tuple[str, ...]]:
+    """The recipe, the number of starts, and why where they were chosen here."""
+    if plan.recipe is not None:
+        assert isinstance(plan.recipe, Recipe)
+        return plan.recipe, plan.starts or DEFAULT_STARTS, ()
+    budget = None
+    if plan.budget_s is not None:
+        budget = Budget(seconds=plan.budget_s, iteration_s=_iteration_s(pattern, traits, plan))
+    choice = choose(pattern, traits, starts=plan.starts, budget=budget)
+    return choice.recipe, choice.starts, choice.reasons
+
+
+def _iteration_s(pattern: Pattern, traits: Traits, plan: Plan) -> float:
+    """Seconds of one iteration of one start here and now; the first few are not counted."""
+    start, kernels, took = Start(support=traits.support), device_of(plan.device).kernels, []
+    for count in (2, 6):
+        began_s = monotonic()
+        retrieve_all(pattern, count * HIO(), [start], threads=plan.threads, kernels=kernels)
+        took.append(monotonic() - began_s)
+    return max((took[1] - took[0]) / 4, 1e-6)
 
 
 def _agreement(aligned: list[Object]) -> dict[str, float]:
@@ -129,39 +149,47 @@ def _survivors(results: list[_Scored], keep: int) -> list[_Scored]:
 
 def _guided(results: list[_Scored], breed: str) -> list[Start]:
     """The children of each with the best; a start that diverged begins again at the best itself."""
-    best = _best_first(results)[0].density
-    ends = [each.retrieval.density if np.isfinite(each.score) else None for each in results]
-    own = [best if end is None else aligned_to(best, end) for end in ends]
-    return [Start(initial=bred(each, best, breed)) for each in own]
+    best = _best_first(results)[0]
+    children = []
+    for each in results:
+        end, own = best, best.density
+        if np.isfinite(each.score):
+            end, own = each.retrieval, aligned_to(best.density, each.retrieval.density)
+        children.append(Start(initial=bred(own, best.density, breed), model=end.model))
+    return children
 
 
 class _Run:
     """The generations of a recipe, and the clock they share."""
 
     def __init__(self, pattern: Pattern, plan: Plan, progress: Progress) -> None:
-        self._pattern, self._plan, self._progress = pattern, plan, progress
+        self._deadline = None if plan.budget_s is None else monotonic() + plan.budget_s
+        self._pattern, self.plan, self._progress = pattern, plan, progress
         self._free = held_out(pattern, plan.free, plan.seed) if plan.free else None
         self.seen = pattern
         if self._free is not None:
             self.seen = Pattern(intensity=pattern.intensity, mask=pattern.mask | self._free)
-        self._left = generations(plan.recipe)
-        self._count = _objects(self._left, plan.starts)
-        self._done = 0
         self._device = device_of(plan.device)
         self.guide: Guide | None = None
         self.cut = False
-        self._deadline = None if plan.budget_s is None else monotonic() + plan.budget_s
+
+    def follow(self, recipe: Recipe) -> None:
+        """From now on, generation by generation."""
+        self.recipe, self._left = recipe, generations(recipe)
+        self._count, self._done = 0, 0
 
     def generation(self, starts: list[Start]) -> list[_Scored]:
         """As many starts abreast as the machine takes, and each group on its own thread where there are enough of
         both: the starts share nothing. `guide` is then how the next generation begins, None after the last."""
+        self._count = self._count or _objects(self._left, len(starts))
         now = self._left.pop(0)
         size = self._device.abreast(self.seen.intensity.shape)
         groups = [starts[k : k + size] for k in range(0, len(starts), size)]
-        workers = min(self._plan.threads, len(groups))
+        # a CUDA device is one queue: two threads would only share its memory
+        workers = 1 if self._device.name == "cuda" else min(self.plan.threads, len(groups))
         results: list[_Scored] = []
         with ThreadPoolExecutor(workers) as pool:
-            for ends in pool.map(lambda group: self._retrieve(now, group, self._plan.threads // workers), groups):
+            for ends in pool.map(lambda group: self._retrieve(now, group, self.plan.threads // workers), groups):
                 results += map(self._scored, ends)
                 self._done += len(ends)
                 self._tell(results, len(starts))
@@ -185,8 +213,8 @@ class _Run:
     def _scored(self, end: Retrieval) -> _Scored:
         finite, llk = bool(np.isfinite(end.chi)), float("nan")
         if self._free is not None:
-            llk = free_llk(end.density, self._pattern, self._free) if finite else float("inf")
-        score = {"chi": end.chi, "free_llk": llk}.get(self._plan.select)
+            llk = free_llk(end.density, self._pattern, self._free, end.model) if finite else float("inf")
+        score = {"chi": end.chi, "free_llk": llk}.get(self.plan.select)
         if score is None:
             score = metrics.sharpness(end.density) if finite else float("inf")
         return _Scored(retrieval=end, free_llk=llk, score=score)
@@ -204,15 +232,15 @@ def _objects(left: list[Generation], starts: int) -> int:
     return total
 
 
-def _reconstruction(pattern: Pattern, plan: Plan, results: list[_Scored], best: Retrieval) -> Reconstruction:
+def _reconstruction(run: _Run, results: list[_Scored], best: Retrieval) -> Reconstruction:
     return Reconstruction(
         density=best.density,
         support=best.support,
         chi=best.chi,
         chi_starts=tuple(each.retrieval.chi for each in results),
-        metrics={**_metrics(pattern, best.density), **_free_metrics(results)} if np.isfinite(best.chi) else {},
-        recipe=str(plan.recipe),
-        seed=plan.seed,
+        metrics={**_metrics(run.seen, best), **_free_metrics(results)} if np.isfinite(best.chi) else {},
+        recipe=str(run.recipe),
+        seed=run.plan.seed,
         outcome=best.outcome,
     )
 
@@ -224,11 +252,12 @@ def _free_metrics(results: list[_Scored]) -> dict[str, float]:
     return {} if np.isnan(best.free_llk) else {"free_llk": best.free_llk, **each}
 
 
-def _metrics(pattern: Pattern, density: Object) -> dict[str, float]:
-    modulus = np.abs(metrics.centred_transform(density))
+def _metrics(pattern: Pattern, end: Retrieval) -> dict[str, float]:
+    modulus = end.model.modulus(metrics.centred_transform(end.density))
     return {
         "chi": metrics.chi(modulus, pattern.intensity, pattern.mask),
         "chi_operando": metrics.chi_operando(modulus, pattern.intensity, pattern.mask),
         "poisson_deviance": metrics.poisson_deviance(modulus, pattern.intensity, ~pattern.mask),
-        "sharpness": metrics.sharpness(density),
+        "sharpness": metrics.sharpness(end.density),
+        **end.model.metrics(),
     }

@@ -8,7 +8,7 @@ import pytest
 
 from live_bcdi import bench, peer
 from live_bcdi.config import load_config
-from live_bcdi.phasing import Pattern, Start, as_recipe, retrieve
+from live_bcdi.phasing import Pattern, Start, parse, retrieve
 from live_bcdi.sim import simulate_scan
 from live_bcdi.types import ScanError
 
@@ -49,7 +49,7 @@ def test_the_curve_has_every_new_best_chi_and_time_goes_on():
 
 def test_watched_kernels_follow_the_same_iterations_bit_by_bit():
     pattern = bench._pattern((16, 16, 16))
-    recipe, start = as_recipe("25*HIO + ShrinkWrap + 5*ER"), Start(seed=3)
+    recipe, start = parse("25*HIO + ShrinkWrap + 5*ER"), Start(seed=3)
     watch = bench._Watch()
     plain = retrieve(pattern, recipe, start=start)
     seen = retrieve(
@@ -60,13 +60,13 @@ def test_watched_kernels_follow_the_same_iterations_bit_by_bit():
     )
     assert np.array_equal(plain.density, seen.density)
     assert len(watch.points) == 3  # of 30 updates
-    stopped = retrieve(pattern, as_recipe("20*HIO"), start=start)
+    stopped = retrieve(pattern, parse("20*HIO"), start=start)
     assert watch.points[1].chi == pytest.approx(stopped.chi, rel=1e-6)  # as if it had been stopped there
 
 
 def test_chi_of_an_object_of_cohere_is_that_of_its_conjugate_at_any_scale():
     pattern = bench._pattern((16, 16, 16))
-    found = retrieve(pattern, as_recipe("20*HIO + 30*ER"), start=Start(seed=1))
+    found = retrieve(pattern, parse("20*HIO + 30*ER"), start=Start(seed=1))
     # ER ends at a scale that is nearly, not exactly, the best one
     assert peer.chi_of(np.conj(found.density) / 7, pattern) == pytest.approx(found.chi, rel=0.01)
     assert peer.chi_of(np.conj(found.density) / 7, pattern) <= found.chi * (1 + 1e-5)

@@ -9,7 +9,6 @@ import pytest
 
 from live_bcdi import cli
 from live_bcdi.config import load_config
-from live_bcdi.phasing import DEFAULT_RECIPE, as_recipe
 from live_bcdi.sim import simulate_scan
 from live_bcdi.transport.hdf5 import read_result, read_scan, write_scan
 
@@ -248,10 +247,12 @@ def test_an_output_that_is_a_folder(run, small, tmp_path):
     assert "is a folder" in one_line(run("phase", small, "-o", tmp_path, "--overwrite"))
 
 
-def test_an_empty_recipe_is_the_default_one(run, small):
-    status, out, err = run("phase", small, "--recipe", "", "--budget", "0.5s", "--json")
+def test_an_empty_recipe_is_chosen_from_the_pattern_and_the_user_is_told_why(run, small):
+    status, out, err = run("phase", small, "--recipe", "", "--json")
     assert status == 0, err
-    assert told(out)["recipe"] == str(as_recipe(DEFAULT_RECIPE))
+    assert "HIO" in told(out)["recipe"]
+    reasons = told(out)["chosen"]
+    assert any("oversampling" in reason for reason in reasons)
 
 
 @pytest.mark.parametrize("bad", [np.zeros((4, 4)), np.array([{}]), np.zeros((4, 4, 4), complex)])

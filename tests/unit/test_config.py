@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from live_bcdi.config import direction, load_config, parse_config
-from live_bcdi.phasing import DEFAULT_RECIPE, as_recipe
+from live_bcdi.phasing import Plan
 from live_bcdi.types import ScanError
 
 BEAMLINES = sorted((Path(__file__).resolve().parents[2] / "config").glob("*.toml"))
@@ -89,9 +89,18 @@ def test_distance_from_the_configuration_or_the_scan(table):
     assert config.geometry(positions, energy_kev=9.0, distance_m=1.5).distance_m == 1.5
 
 
-def test_an_empty_recipe_is_the_default_one(table):
+def test_an_empty_recipe_is_none(table):
     table["phasing"] = {"recipe": ""}
-    assert as_recipe(parse_config(table).phasing.recipe) == as_recipe(DEFAULT_RECIPE)
+    assert Plan(**parse_config(table).phasing.model_dump()).recipe is None
+
+
+def test_every_setting_of_phasing_is_one_of_a_plan(table):
+    table["phasing"] = {"recipe": "3*ER", "starts": 2, "seed": 5, "threads": 1, "free": 0.03, "select": "free_llk"}
+    plan = Plan(**parse_config(table).phasing.model_dump())
+    assert (str(plan.recipe), plan.starts, plan.seed, plan.free) == ("3*ER", 2, 5, 0.03)
+    table["phasing"] = {"select": "luck"}
+    with pytest.raises(ScanError, match="select"):
+        parse_config(table)
 
 
 def test_preprocessing_is_read_and_checked(table):

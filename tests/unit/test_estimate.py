@@ -7,6 +7,7 @@ import pytest
 
 from live_bcdi import preprocess
 from live_bcdi.estimate import live_estimate, warm_up
+from live_bcdi.phasing import Plan
 from live_bcdi.pipeline import reconstruct
 from live_bcdi.stream.fakes import small_geometry
 from live_bcdi.types import RockingScan, ScanError
@@ -45,7 +46,7 @@ def test_the_estimate_grows_with_the_scan():
         estimate = live_estimate(first_frames(count), edge=EDGE, previous=estimate)
         assert estimate.frames == count
     # 40 iterations from each other's object find what a refinement's first start does, to a factor of two
-    assert estimate.chi < 2 * reconstruct(SCAN, starts=1).chi
+    assert estimate.chi < 2 * reconstruct(SCAN, Plan(starts=1)).chi
     assert estimate.support.mean() < 0.1
 
 

@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from live_bcdi.config import CrystalConfig, Preprocessing, load_config
 from live_bcdi.geometry import d_spacing_angstrom, two_theta_deg
+from live_bcdi.phasing import Plan
 from live_bcdi.phasing.align import without_ramp
 from live_bcdi.pipeline import provenance, reconstruct
 from live_bcdi.sim.compare import compare_with_truth
@@ -30,7 +31,7 @@ def simulated(request):
 @pytest.fixture(scope="module")
 def result(simulated):
     # the default number of starts: with 3, two seeds of ten end in a wrong minimum on 34idc, with 5 none of ten
-    return reconstruct(simulated[0], seed=0)
+    return reconstruct(simulated[0])
 
 
 def test_the_truth_comes_back(simulated, result):
@@ -66,7 +67,7 @@ def test_result_says_where_it_is_from(simulated, result):
     assert result.outcome is Outcome.DONE
     assert result.provenance["scan"] == scan.name
     assert len(result.provenance["input_sha256"]) == 64
-    other = reconstruct(replace(scan, intensity=scan.intensity + 1), recipe="2*ER", starts=1)
+    other = reconstruct(replace(scan, intensity=scan.intensity + 1), Plan(recipe="2*ER", starts=1))
     assert other.provenance["input_sha256"] != result.provenance["input_sha256"]
 
 
@@ -102,15 +103,14 @@ def test_settings_go_all_the_way_and_are_told(simulated):
     told = []
     result = reconstruct(
         scan,
+        Plan(recipe="5*ER", starts=1),
         preprocessing=Preprocessing(shape=(32, 40, 40), background="corners"),
         crystal=CrystalConfig(method="fourier", window="hann", voxel_nm=20.0, threshold=0.4),
-        recipe="5*ER",
-        starts=1,
         progress=lambda share, text: told.append(text),
     )
     assert result.density.shape == (32, 40, 40)
     assert result.lab.voxel_nm == 20.0
-    plain = reconstruct(scan, preprocessing=Preprocessing(shape=(32, 40, 40)), recipe="5*ER", starts=1)
+    plain = reconstruct(scan, Plan(recipe="5*ER", starts=1), preprocessing=Preprocessing(shape=(32, 40, 40)))
     assert plain.volume.intensity.sum() > result.volume.intensity.sum()
     assert "32 x 40 x 40" in told[0] and "0 bad, 0 dead" in told[0]
     said = result.provenance
@@ -126,7 +126,7 @@ def test_settings_go_all_the_way_and_are_told(simulated):
 def test_repeats_are_summed_and_each_is_told(simulated):
     scan, _ = simulated
     again = replace(scan, name="again", intensity=np.random.default_rng(0).poisson(scan.intensity))
-    result = reconstruct([scan, again], recipe="2*ER", starts=1)
+    result = reconstruct([scan, again], Plan(recipe="2*ER", starts=1))
     assert result.volume.intensity.sum() == pytest.approx(scan.intensity.sum() + again.intensity.sum(), rel=0.02)
     said = result.provenance
     assert said["scan"] == f"{scan.name} + again"
@@ -139,12 +139,12 @@ def test_repeats_are_summed_and_each_is_told(simulated):
 
 def test_metadata_that_cannot_be_kept_is_said_before_phasing(simulated):
     with pytest.raises(ScanError, match="must hold JSON values only"):
-        reconstruct(replace(simulated[0], metadata={"when": object()}), recipe="20000*HIO")
+        reconstruct(replace(simulated[0], metadata={"when": object()}), Plan(recipe="20000*HIO"))
 
 
 def test_same_scan_same_bits_whatever_the_threads(simulated):
     scan, _ = simulated
-    results = [reconstruct(scan, recipe="5*ER + 10*HIO + 5*ER", starts=2, seed=3, threads=n) for n in (1, 2)]
+    results = [reconstruct(scan, Plan(recipe="5*ER + 10*HIO + 5*ER", starts=2, seed=3, threads=n)) for n in (1, 2)]
     for name in ("density", "strain", "displacement_angstrom"):
         first, second = (getattr(each.lab, name) for each in results)
         assert first.tobytes() == second.tobytes()
@@ -153,7 +153,7 @@ def test_same_scan_same_bits_whatever_the_threads(simulated):
 
 def test_progress_goes_from_start_to_end(simulated):
     told = []
-    reconstruct(simulated[0], recipe="2*ER", starts=2, progress=lambda share, text: told.append(share))
+    reconstruct(simulated[0], Plan(recipe="2*ER", starts=2), progress=lambda share, text: told.append(share))
     assert told == sorted(told)
     assert told[-1] == 1.0
 
@@ -163,7 +163,7 @@ def test_too_little_is_said(simulated):
     with pytest.raises(ScanError, match="at least 3 frames"):
         reconstruct(replace(scan, have=np.arange(32) < 2))
     with pytest.raises(ScanError, match="no operator"):
-        reconstruct(scan, recipe="20*HOI")
+        reconstruct(scan, Plan(recipe="20*HOI"))
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +174,7 @@ def measured(s0054):
 
 @pytest.fixture(scope="module")
 def gold(measured):
-    return reconstruct(measured, seed=0, threads=2)  # the defaults: 37 CPU-s
+    return reconstruct(measured, Plan(threads=2))
 
 
 def test_s0054_peak_is_where_it_was_measured(measured, gold):

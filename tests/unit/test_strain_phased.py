@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from live_bcdi.config import load_config
 from live_bcdi.geometry import q_lab_invA
+from live_bcdi.phasing import Plan
 from live_bcdi.pipeline import reconstruct
 from live_bcdi.sim.crystals import Wave, random_truth
 from live_bcdi.sim.scattering import OVERSAMPLING, bragg_geometry, measure, scan_steps
@@ -49,7 +50,7 @@ class Stretched:
 def test_a_strain_of_1e_4_is_phased_and_measured_as_1e_4(path):
     crystal = Stretched(path)
     scan = measure(crystal.truth, crystal.geometry, shape=SHAPE, photons=2e7, seed=5)
-    lab = reconstruct(scan, starts=3, seed=1).lab
+    lab = reconstruct(scan, Plan(starts=3, seed=1)).lab
     index = np.stack(np.meshgrid(*[np.arange(n) - n // 2 for n in lab.support.shape], indexing="ij"), axis=-1)
     inside = ndimage.binary_erosion(lab.support, iterations=2)
     points = index[inside] * lab.voxel_nm
