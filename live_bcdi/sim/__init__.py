@@ -1,7 +1,22 @@
 """Crystals whose answer is known, and what a beamline would measure of them."""
 
 from .compare import compare_with_truth
-from .crystals import STRAINS, Facet, Truth, Wave, truth_of
+from .crystals import STRAINS, Truth, truth_of
+from .kinds import KINDS
+from .parts import Dislocation, Facet, Void, Wall, Wave
 from .scattering import measure, simulate_scan
 
-__all__ = ["STRAINS", "Facet", "Truth", "Wave", "compare_with_truth", "measure", "simulate_scan", "truth_of"]
+__all__ = [
+    "KINDS",
+    "STRAINS",
+    "Dislocation",
+    "Facet",
+    "Truth",
+    "Void",
+    "Wall",
+    "Wave",
+    "compare_with_truth",
+    "measure",
+    "simulate_scan",
+    "truth_of",
+]

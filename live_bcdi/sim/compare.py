@@ -5,26 +5,38 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import map_coordinates
 from scipy.optimize import minimize
 from skimage.registration import phase_cross_correlation
 
+from ..geometry import direct_basis_nm
 from ..types import LabImage, Reconstruction, ScanError
 from .crystals import Floats, Truth
+from .parts import Dislocation
 
 _MARGIN_VOXELS = 4
 _SUBPOINTS = 3  # an edge of a voxel: the truth is its mean density there, as in an image of that voxel size
 _UPSAMPLING = 20  # of the cross-correlation; the shift is then known to 1/20 voxel
 _RAMP_PADDING = 2
+_ROUND = 24  # places on a circle about a dislocation
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Match:
-    """The truth where it fits best: `truth` on the image's voxels, `rest` = image with ramp and phase removed."""
+    """The truth where it fits best: `truth` on the image's voxels, `rest` = image with ramp and phase removed.
+
+    Voxel (i, j, k) shows the truth's point `sign` * ((i, j, k) * `voxel_nm` + `corner_nm`), which is
+    `from_defect_nm` away from a wall or dislocation line.
+    """
 
     truth: NDArray[np.complex128]
     phase: Floats
     rest: NDArray[np.complex128]
     score: float
+    from_defect_nm: Floats
+    corner_nm: Floats
+    voxel_nm: float
+    sign: int
 
 
 def compare_with_truth(reconstruction: Reconstruction, truth: Truth) -> dict[str, Any]:
@@ -34,10 +46,13 @@ def compare_with_truth(reconstruction: Reconstruction, truth: Truth) -> dict[str
     twin (conjugate and inverted). Then, with the truth averaged over each voxel:
 
     - `amplitude_correlation`: sum |a||b| / sqrt(sum |a|^2 sum |b|^2) over the union of both supports (1 is equal);
-    - `phase_correlation`: Pearson correlation of the phases where the truth fills more than half a voxel, the
-      image's phase taken as the truth's plus the wrapped difference (NaN for an unstrained truth);
+    - `phase_correlation`: Pearson correlation of the phases where the truth fills more than half a voxel, and is
+      further than a voxel of the scan from walls and dislocation lines, where no image has a phase; the image's
+      phase is taken as the truth's plus the wrapped difference (NaN for an unstrained truth);
     - `phase_rms_rad`: root mean square of that difference;
-    - `twin`: whether the twin was the better.
+    - `twin`: whether the twin was the better: a right object, but u_h at r is -u_h at -r;
+    - `line_found`, for dislocations: on how much of their length the image's phase winds as the truth's does, on a
+      circle two voxels of the scan about the line.
 
     Raises ScanError where the reconstruction has no lab image.
     """
@@ -46,7 +61,24 @@ def compare_with_truth(reconstruction: Reconstruction, truth: Truth) -> dict[str
     image, support, points_nm = _cropped(reconstruction.lab, truth)
     matches = [_match(image, points_nm, reconstruction.lab.voxel_nm, truth, sign) for sign in (1, -1)]
     twin = matches[1].score > matches[0].score
-    return {**_figures(matches[int(twin)], support), "twin": bool(twin)}
+    best, edge_nm = matches[int(twin)], _voxel_edge_nm(reconstruction)
+    lines = [_line_found(best, line, 2 * edge_nm) for line in truth.dislocations]
+    return {
+        **_figures(best, support, edge_nm),
+        "twin": bool(twin),
+        **({"line_found": float(np.mean(lines))} if lines else {}),
+    }
+
+
+def _voxel_edge_nm(reconstruction: Reconstruction) -> float:
+    """The longest edge of the scan's own voxel, or where the scan is not known that of the lab image."""
+    volume = reconstruction.volume
+    if volume is None:
+        assert reconstruction.lab is not None
+        return reconstruction.lab.voxel_nm
+    rocking, rows, columns = volume.intensity.shape
+    basis_nm = direct_basis_nm(volume.q_steps_invA, (rocking, rows, columns))
+    return float(np.linalg.norm(basis_nm, axis=0).max())
 
 
 def _cropped(lab: LabImage, truth: Truth) -> tuple[NDArray[np.complex128], NDArray[np.bool_], Floats]:
@@ -83,13 +115,23 @@ def _match(image: NDArray[np.complex128], points_nm: Floats, voxel_nm: float, tr
     rest = image * np.exp(-1j * points_nm @ ramp)
     overlap = np.vdot(expected, rest)
     score = float(abs(overlap) / (np.linalg.norm(expected) * np.linalg.norm(rest)))
-    return _Match(truth=expected, phase=phase, rest=rest * np.exp(-1j * np.angle(overlap)), score=score)
+    return _Match(
+        truth=expected,
+        phase=phase,
+        rest=rest * np.exp(-1j * np.angle(overlap)),
+        score=score,
+        from_defect_nm=truth.defect_distance_nm(where_nm),
+        corner_nm=points_nm[0, 0, 0] - shift_nm,
+        voxel_nm=voxel_nm,
+        sign=sign,
+    )
 
 
 def _sampled(truth: Truth, points_nm: Floats, voxel_nm: float) -> NDArray[np.complex128]:
-    """Mean density of the truth in cubes of edge `voxel_nm` about the points; only the surface needs the mean."""
+    """Mean density of the truth in cubes of edge `voxel_nm` about the points; surfaces and defects need it."""
     density = truth.density_at(points_nm)
-    surface = np.abs(truth.depth_nm(points_nm)) < voxel_nm * np.sqrt(3) / 2
+    nearest = np.minimum(np.abs(truth.depth_nm(points_nm)), truth.defect_distance_nm(points_nm))
+    surface = nearest < voxel_nm * np.sqrt(3) / 2
     offsets = ((np.arange(_SUBPOINTS) + 0.5) / _SUBPOINTS - 0.5) * voxel_nm
     shifts = np.stack(np.meshgrid(offsets, offsets, offsets), axis=-1).reshape(-1, 3)
     density[surface] = sum(truth.density_at(points_nm[surface] + shift) for shift in shifts) / len(shifts)
@@ -113,12 +155,40 @@ def _ramp(product: NDArray[np.complex128], points_nm: Floats, voxel_nm: float) -
     return np.asarray(found.x / size_nm)
 
 
-def _figures(match: _Match, support: NDArray[np.bool_]) -> dict[str, float]:
+def _line_found(match: _Match, line: Dislocation, radius_nm: float) -> float:
+    """Share of the circles about the line, one a voxel along it and all within the crystal, on which the phase
+    turns as often as the truth's; NaN where no circle is within the crystal."""
+    along = np.asarray(line.line)
+    first = np.cross(along, np.eye(3)[np.argmin(np.abs(along))])
+    first /= np.linalg.norm(first)
+    angle = 2 * np.pi * np.arange(_ROUND) / _ROUND
+    circle_nm = radius_nm * (np.outer(np.cos(angle), first) + np.outer(np.sin(angle), np.cross(along, first)))
+    reach = max(match.truth.shape)
+    places_nm = np.asarray(line.point_nm) + np.arange(-reach, reach + 1)[:, None] * match.voxel_nm * along
+    voxels = (match.sign * (places_nm[:, None] + circle_nm) - match.corner_nm) / match.voxel_nm
+    there, found = (_interpolated(each, voxels) for each in (match.truth, match.rest))
+    inside = np.abs(there).min(axis=1) > 0.5
+    return float(np.mean(_turns(found[inside]) == _turns(there[inside]))) if inside.any() else float("nan")
+
+
+def _interpolated(image: NDArray[np.complex128], voxels: Floats) -> NDArray[np.complex128]:
+    where = np.moveaxis(voxels, -1, 0)
+    real, imaginary = (map_coordinates(part, where, order=1) for part in (image.real, image.imag))
+    return np.asarray(real + 1j * imaginary)
+
+
+def _turns(values: NDArray[np.complex128]) -> NDArray[np.int64]:
+    """How often the phase goes round along each row of a closed path, (n, places) to (n,)."""
+    steps = np.angle(np.roll(values, -1, axis=1) * values.conj())
+    return np.asarray(np.rint(steps.sum(axis=1) / (2 * np.pi)), np.int64)
+
+
+def _figures(match: _Match, support: NDArray[np.bool_], edge_nm: float) -> dict[str, float]:
     there = np.abs(match.truth)
     union = support | (there > 0.5)
     found = np.where(union, np.abs(match.rest), 0.0)
     there = np.where(union, there, 0.0)
-    core = np.abs(match.truth) > 0.5
+    core = (np.abs(match.truth) > 0.5) & (match.from_defect_nm > edge_nm)
     difference = np.angle(match.rest[core] * np.exp(-1j * match.phase[core]))
     expected = match.phase[core]
     strained = np.ptp(expected) > 1e-9

@@ -1,7 +1,7 @@
-"""Crystals that are known exactly: a convex polyhedron in the lab frame, with a smooth displacement along h."""
+"""Crystals that are known exactly: a polyhedron in the lab frame, with voids, strain, walls and dislocations."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,8 +10,10 @@ from pydantic import TypeAdapter, ValidationError
 from scipy.spatial import HalfspaceIntersection
 
 from ..types import RockingScan, ScanError, Vector
+from .kinds import KINDS, Defect, Kind
+from .parts import Dislocation, Facet, Floats, Void, Wall, Wave, vector
 
-Floats = NDArray[np.float64]
+__all__ = ["KINDS", "STRAINS", "Facet", "Floats", "Truth", "Wave", "random_truth", "truth_of", "truth_to_dict"]
 
 # Largest |phase| inside the crystal, in radians. Above pi the phase wraps.
 STRAINS = {"none": 0.0, "weak": 0.5, "medium": 1.5, "strong": 3.0}
@@ -21,28 +23,12 @@ _PROBE_POINTS = 24  # an edge; enough to see the extremes of waves longer than t
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Facet:
-    """A cutting plane: inside is where normal . r <= offset_nm; `normal` is a unit vector."""
-
-    normal: Vector
-    offset_nm: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Wave:
-    """One term amplitude * cos(k . r + phase) of the displacement along h."""
-
-    amplitude_angstrom: float
-    k_inv_nm: Vector
-    phase_rad: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Truth:
     """A simulated crystal, in the lab frame (x, y, z) at the geometry's own rocking angle.
 
-    Density is 1 inside all facets and 0 outside. The displacement along +h is
-    u_h(r) = offset + gradient . r + sum of waves; the phase is -|h| u_h (Sun & Singer Eq. 1).
+    Density is 1 inside all facets and outside all voids, else 0. The displacement along +h is
+    u_h(r) = offset + gradient . r + sum of waves, walls and dislocations; the phase is -|h| u_h (Sun & Singer
+    Eq. 1).
     """
 
     facets: tuple[Facet, ...]
@@ -50,25 +36,41 @@ class Truth:
     waves: tuple[Wave, ...] = ()
     offset_angstrom: float = 0.0
     gradient_angstrom_per_nm: Vector = (0.0, 0.0, 0.0)
+    voids: tuple[Void, ...] = ()
+    walls: tuple[Wall, ...] = ()
+    dislocations: tuple[Dislocation, ...] = ()
 
     def depth_nm(self, points_nm: Floats) -> Floats:
-        """Distance of points (..., 3) from the nearest facet plane: positive inside, negative outside, (...)."""
+        """Distance of points (..., 3) from the nearest surface: positive inside, negative outside, (...)."""
         depth = np.full(points_nm.shape[:-1], np.inf)
         for facet in self.facets:
             np.minimum(depth, facet.offset_nm - points_nm @ np.asarray(facet.normal), out=depth)
+        for void in self.voids:
+            np.minimum(depth, void.distance_nm(points_nm), out=depth)
         return depth
+
+    def defect_distance_nm(self, points_nm: Floats) -> Floats:
+        """Distance of points (..., 3) from the nearest wall or dislocation line, infinite without any, (...)."""
+        distance = np.full(points_nm.shape[:-1], np.inf)
+        defects: tuple[Wall | Dislocation, ...] = (*self.walls, *self.dislocations)
+        for defect in defects:
+            np.minimum(distance, defect.distance_nm(points_nm), out=distance)
+        return distance
 
     def inside(self, points_nm: Floats) -> NDArray[np.bool_]:
         """Whether points (..., 3) are in the crystal, (...)."""
         return self.depth_nm(points_nm) >= 0
 
     def displacement_at(self, points_nm: Floats) -> Floats:
-        """u_h in ångström at points (..., 3); smooth, and defined outside the crystal too."""
+        """u_h in ångström at points (..., 3), outside the crystal too; it jumps at walls and where a dislocation's
+        angle goes from pi to -pi."""
         total = self.offset_angstrom + points_nm @ np.asarray(self.gradient_angstrom_per_nm)
-        for wave in self.waves:
-            total = total + wave.amplitude_angstrom * np.cos(
-                points_nm @ np.asarray(wave.k_inv_nm) + wave.phase_rad
-            )
+        terms: tuple[Wave | Wall, ...] = (*self.waves, *self.walls)
+        for term in terms:
+            total = total + term.along_h_angstrom(points_nm)
+        h = np.asarray(self.h_invA) / np.linalg.norm(self.h_invA)
+        for dislocation in self.dislocations:
+            total = total + dislocation.along_angstrom(points_nm, h)
         return np.asarray(total, np.float64)
 
     def phase_at(self, points_nm: Floats) -> Floats:
@@ -104,36 +106,37 @@ def truth_of(scan: RockingScan) -> Truth:
         raise ScanError(f"{scan.name}: its simulated truth cannot be read: {error}") from None
 
 
-def random_truth(h_invA: Floats, reciprocal: Floats, *, strain: str, oversampling: float, seed: int) -> Truth:
-    """A gold-like crystal: {111} and {100} facets at unequal distances, a (111) normal along h, a substrate cut.
+def random_truth(
+    h_invA: Floats, reciprocal: Floats, *, strain: str, oversampling: float, seed: int, kind: str = "faceted"
+) -> Truth:
+    """A crystal of `kind` (one of KINDS) with gold's [111] along h and a random turn about it.
 
     Its size is the largest with `oversampling` on every array axis: its width along each column g_j of
     `reciprocal` (steps of q, 1/ångström) is at most 2 pi / (|g_j| oversampling). `strain` is one of STRAINS.
     """
     if strain not in STRAINS:
         raise ScanError(f"unknown strain {strain!r}; there are {', '.join(STRAINS)}")
-    random = np.random.default_rng(seed)
-    rough = _centred(Truth(facets=_wulff_facets(h_invA, random), h_invA=_vector(h_invA)))
+    if kind not in KINDS:
+        raise ScanError(f"unknown kind of crystal {kind!r}; there are {', '.join(KINDS)}")
+    made, random = KINDS[kind], np.random.default_rng(seed)
+    turned = _frame_along(h_invA, random.uniform(0, 2 * np.pi)) @ _frame_along(np.ones(3), 0.0).T
+    rough = _centred(Truth(facets=made.outline(turned, random), h_invA=vector(h_invA)))
     widths = np.ptp(rough.vertices_nm() @ reciprocal, axis=0) * 10 / (2 * np.pi)
     scale = 1 / (widths.max() * oversampling)
     facets = tuple(Facet(normal=facet.normal, offset_nm=float(facet.offset_nm * scale)) for facet in rough.facets)
-    return _strained(Truth(facets=facets, h_invA=rough.h_invA), STRAINS[strain], random)
+    smooth = _strained(Truth(facets=facets, h_invA=rough.h_invA), STRAINS[strain], random, even=made.even)
+    return _with_defect(smooth, made, turned, random)
 
 
-def _wulff_facets(h_invA: Floats, random: np.random.Generator) -> tuple[Facet, ...]:
-    """Facets of a crystal of radius about 1 nm, with h along [111] and a random turn about it."""
-    octants = np.array([(x, y, z) for x in (1, -1) for y in (1, -1) for z in (1, -1)]) / np.sqrt(3)
-    cubes = np.concatenate([np.eye(3), -np.eye(3)])
-    lab = _frame_along(h_invA, random.uniform(0, 2 * np.pi))
-    crystal = _frame_along(np.ones(3), 0.0)
-    normals = np.concatenate([octants, cubes]) @ (lab @ crystal.T).T
-    # Gold's {100} lie about 1.15 times as far out as its {111}; growth makes no two facets alike.
-    offsets = np.repeat([1.0, 1.15], [8, 6]) * random.uniform(0.8, 1.2, 14)
-    offsets[random.integers(14)] *= 0.6  # the facet that sat on the substrate
-    return tuple(
-        Facet(normal=_vector(normal), offset_nm=float(offset))
-        for normal, offset in zip(normals, offsets, strict=True)
-    )
+def _with_defect(truth: Truth, made: Kind, turned: Floats, random: np.random.Generator) -> Truth:
+    if made.defect is None:
+        return truth
+    defect: Defect = made.defect(min(facet.offset_nm for facet in truth.facets), turned, random)
+    if isinstance(defect, Void):
+        return replace(truth, voids=(defect,))
+    if isinstance(defect, Wall):
+        return replace(truth, walls=(defect,))
+    return replace(truth, dislocations=(defect,))
 
 
 def _frame_along(direction: Floats, turn_rad: float) -> Floats:
@@ -164,8 +167,9 @@ def _centred(truth: Truth) -> Truth:
     return Truth(facets=facets, h_invA=truth.h_invA)
 
 
-def _strained(truth: Truth, peak_rad: float, random: np.random.Generator) -> Truth:
-    """Add waves longer than the crystal, less their mean and slope (which no diffraction pattern shows)."""
+def _strained(truth: Truth, peak_rad: float, random: np.random.Generator, *, even: bool) -> Truth:
+    """Add waves longer than the crystal, less their mean and slope (which no diffraction pattern shows); `even`:
+    all of them with a crest at the origin."""
     if peak_rad == 0:
         return truth
     points = _inner_points(truth)
@@ -174,7 +178,7 @@ def _strained(truth: Truth, peak_rad: float, random: np.random.Generator) -> Tru
     for _ in range(_WAVES):
         direction = random.normal(size=3)
         k = direction / np.linalg.norm(direction) * random.uniform(1.5, 3.0) / radius_nm
-        waves.append((random.uniform(0.5, 1.0), _vector(k), random.uniform(0, 2 * np.pi)))
+        waves.append((random.uniform(0.5, 1.0), vector(k), 0.0 if even else random.uniform(0, 2 * np.pi)))
     rough = Truth(
         facets=truth.facets,
         h_invA=truth.h_invA,
@@ -189,10 +193,5 @@ def _strained(truth: Truth, peak_rad: float, random: np.random.Generator) -> Tru
         h_invA=truth.h_invA,
         waves=tuple(Wave(amplitude_angstrom=float(a * scale), k_inv_nm=k, phase_rad=p) for a, k, p in waves),
         offset_angstrom=float(-fit[0] * scale),
-        gradient_angstrom_per_nm=_vector(-fit[1:] * scale),
+        gradient_angstrom_per_nm=vector(-fit[1:] * scale),
     )
-
-
-def _vector(values: Floats) -> Vector:
-    x, y, z = (float(value) for value in values)
-    return (x, y, z)

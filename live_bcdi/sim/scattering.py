@@ -18,8 +18,9 @@ from ..geometry import (
 )
 from ..types import Geometry, RockingScan, ScanError, Vector
 from .crystals import Floats, Truth, random_truth, truth_to_dict
+from .kinds import GOLD_ANGSTROM
 
-GOLD_111_ANGSTROM = 4.0782 / np.sqrt(3)
+GOLD_111_ANGSTROM = GOLD_ANGSTROM / np.sqrt(3)
 ENERGY_KEV = 9.0
 DISTANCE_M = 0.5  # where the configuration has none
 
@@ -46,21 +47,24 @@ def simulate_scan(
     seed: int = 0,
     background: float = 0.0,
     blur: Vector = COHERENT,
+    kind: str = "faceted",
 ) -> tuple[RockingScan, Truth]:
     """A gold crystal's (111) rocking scan on the configured beamline, and the crystal.
 
     `shape` is (frames, rows, columns); `photons` the counts expected from the crystal in all of them;
     `background` the counts expected in each pixel of each frame besides; `strain` one of `crystals.STRAINS`;
     `blur` the standard deviation, in frames, rows and columns, of the Gaussian that a partially coherent beam
-    blurs the pattern with (a Gaussian mutual coherence).
+    blurs the pattern with (a Gaussian mutual coherence); `kind` one of `crystals.KINDS`.
     The crystal fills a third of every array axis (OVERSAMPLING). The same arguments give the same scan.
     """
     _check(shape, photons, background, blur)
     geometry = bragg_geometry(config, shape[1:])
     h_invA = q_lab_invA(geometry, *geometry.arm_pixel)
-    truth = random_truth(h_invA, scan_steps(geometry), strain=strain, oversampling=OVERSAMPLING, seed=seed)
+    steps = scan_steps(geometry)
+    truth = random_truth(h_invA, steps, strain=strain, oversampling=OVERSAMPLING, seed=seed, kind=kind)
     scan = measure(truth, geometry, shape=shape, photons=photons, seed=seed, background=background, blur=blur)
-    return replace(scan, name=f"simulated-{strain}-{seed}"), truth
+    name = strain if kind == "faceted" else f"{kind}-{strain}".replace(" ", "-")
+    return replace(scan, name=f"simulated-{name}-{seed}"), truth
 
 
 def measure(

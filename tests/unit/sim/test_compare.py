@@ -1,5 +1,7 @@
 """The comparison finds what it should: nothing where there is nothing, and the error that was put in."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates
@@ -120,6 +122,48 @@ def test_without_strain_there_is_no_phase_to_correlate(config):
     found = compare_with_truth(reconstruction(plain.density_at(positions_nm())), plain)
     assert np.isnan(found["phase_correlation"])
     assert found["phase_rms_rad"] < 0.02
+
+
+@pytest.mark.parametrize("kind", ["screw", "edge"])
+def test_a_dislocation_is_found_where_the_phase_winds(config, kind):
+    """As it is and as its twin (whose phase winds the same way about the inverted line); not in the crystal
+    without it, nor with the Burgers vector turned round."""
+    _, truth = simulate_scan(config=config, shape=SHAPE, strain="weak", seed=1, kind=kind)
+    (line,) = truth.dislocations
+    opposite = replace(line, burgers_angstrom=tuple(-b for b in line.burgers_angstrom))
+    right = truth.density_at(positions_nm())
+    images = {
+        "right": right,
+        "twin": twin_of(right),
+        "smooth": replace(truth, dislocations=()).density_at(positions_nm()),
+        "opposite": replace(truth, dislocations=(opposite,)).density_at(positions_nm()),
+    }
+    found = {name: compare_with_truth(reconstruction(image), truth) for name, image in images.items()}
+    assert [found[name]["line_found"] for name in images] == [1, 1, 0, 0]
+    assert [found[name]["twin"] for name in ("right", "twin")] == [False, True]
+    assert max(found[name]["phase_rms_rad"] for name in ("right", "twin")) < 0.05
+
+
+def test_the_phase_at_a_wall_is_not_compared(config):
+    """Voxels near the wall get a phase that is 1 rad off. Counted, a share f of them makes an rms of sqrt(f); not
+    counted, they still turn the mean phase that is taken out, by about f."""
+    _, truth = simulate_scan(config=config, shape=SHAPE, strain="weak", seed=1, kind="fault")
+    where = positions_nm()
+    near = truth.defect_distance_nm(where) < 0.8 * VOXEL_NM
+    share = near[truth.inside(where)].mean()
+    assert share > 0.03
+    found = compare_with_truth(reconstruction(truth.density_at(where) * np.exp(1j * near)), truth)
+    assert found["phase_rms_rad"] < 1.5 * share < 0.5 * np.sqrt(share)
+    assert "line_found" not in found
+
+
+def test_a_hollow_crystal_is_not_a_full_one(config):
+    """The void is a part f of the volume, so the correlation of amplitudes is sqrt(1 - f)."""
+    _, truth = simulate_scan(config=config, shape=SHAPE, strain="weak", seed=1, kind="hollow")
+    full = replace(truth, voids=())
+    hollow, whole = (np.abs(each.density_at(positions_nm())).sum() for each in (truth, full))
+    found = compare_with_truth(reconstruction(full.density_at(positions_nm())), truth)
+    assert found["amplitude_correlation"] == pytest.approx(np.sqrt(hollow / whole), abs=0.02)
 
 
 def test_nothing_to_compare(truth):
