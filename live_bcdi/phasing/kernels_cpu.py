@@ -1,12 +1,17 @@
 """Fused kernels for the CPU: FFTW for the transforms, numba for everything between them.
 
-The array is walked twice an iteration, in pieces that stay in the cache. A plane (row, column) has its 2-D
-transform in place. A slab (rocking, column) at one row is copied to a small transposed buffer, transformed
-along the rocking axis, given the measured moduli, transformed back and written home; so the modulus projection
-never touches main memory by itself. Plans are FFTW's ESTIMATE ones, which depend on nothing but the shape, and
-each piece has its own partial sum: the result is the same bit for bit for any number of threads.
+FFTW's ESTIMATE plans depend on nothing but the shape, but are good for one thing only: contiguous lines from one
+buffer to another (a strided axis takes 20 times as long, a plane of 256 x 256 ten times as long as a measured
+plan; `docs/benchmarks.md`). So every axis is made such lines, by transposed copies of pieces that stay in the
+cache. The array is walked three times a projection:
 
-ESTIMATE chooses badly for a strided axis (0.1 s instead of 5 ms at 96 x 128 x 128), hence the buffer.
+- some planes: lines along columns, turned, lines along rows; written as (column, row),
+- some lines along the rocking axis, gathered: transformed, given the measured moduli, transformed
+  back, written home,
+- some planes: lines along rows, turned, lines along columns.
+
+What a piece is depends on the shape alone, and each has its own partial sum: the result is the same bit for
+bit for any number of threads.
 """
 
 from collections.abc import Callable
@@ -25,44 +30,73 @@ from .kernels_numpy import SUPPORT_SHARES, Amplitude, Bands, Mix, Object, taper_
 from .support import level_of_share
 
 _FAST = {"reassoc", "contract", "nsz", "arcp"}  # not nnan: a NaN must show itself
-_BLOCK = 16  # transposed copies go by blocks whose lines fit the first-level cache
+_TILE = 8  # complex64 in a line of the cache; the compiler keeps a tile of 8 x 8 in registers
+_CHUNK = 256  # values that are summed in single precision; a loop over so many is made of SIMD instructions
+_PIECE = 128 * 1024  # bytes: the four buffers and arrays of a step fit the second-level cache
 _planner = Lock()
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
-def _to_columns(slab: Object, buffer: Object) -> None:
-    depth, width = slab.shape
-    for i in range(0, depth, _BLOCK):
-        for j in range(0, width, _BLOCK):
-            for jj in range(j, min(j + _BLOCK, width)):
-                for ii in range(i, min(i + _BLOCK, depth)):
-                    buffer[jj, ii] = slab[ii, jj]
+@njit(nogil=True, cache=True)
+def _turn_tile(source: Object, target: Object, i: int, j: int, first: int) -> None:
+    for jj in range(j, j + _TILE):
+        row = target[jj, first + i : first + i + _TILE]
+        for ii in range(_TILE):
+            row[ii] = source[i + ii, jj]
+
+
+@njit(nogil=True, cache=True)
+def _turn_edges(source: Object, target: Object, first: int) -> None:
+    """What is in no whole tile."""
+    n, m = source.shape
+    for j in range(m):
+        for i in range(n - n % _TILE if j < m - m % _TILE else 0, n):
+            target[j, first + i] = source[i, j]
+
+
+@njit(nogil=True, cache=True)
+def _gather(source: Object, target: Object) -> None:
+    """target[j, i] = source[i, j], in the order of a source whose rows are far apart."""
+    n, m = source.shape
+    for i in range(0, n - n % _TILE, _TILE):
+        for j in range(0, m - m % _TILE, _TILE):
+            _turn_tile(source, target, i, j, 0)
+    _turn_edges(source, target, 0)
+
+
+@njit(nogil=True, cache=True)
+def _scatter(source: Object, target: Object, first: int) -> None:
+    """target[j, first + i] = source[i, j], in the order of a target whose rows are far apart."""
+    n, m = source.shape
+    for j in range(0, m - m % _TILE, _TILE):
+        for i in range(0, n - n % _TILE, _TILE):
+            _turn_tile(source, target, i, j, first)
+    _turn_edges(source, target, first)
+
+
+@njit(nogil=True, cache=True)
+def _turn(planes: Object, turned: Object) -> None:
+    for k in range(len(planes)):
+        _gather(planes[k], turned[k])
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
-def _from_columns(buffer: Object, slab: Object) -> None:
-    depth, width = slab.shape
-    for i in range(0, depth, _BLOCK):
-        for j in range(0, width, _BLOCK):
-            for ii in range(i, min(i + _BLOCK, depth)):
-                for jj in range(j, min(j + _BLOCK, width)):
-                    slab[ii, jj] = buffer[jj, ii]
-
-
-@njit(nogil=True, cache=True, fastmath=_FAST)
-def _set_modulus(transform: NDArray[np.float32], amplitude: Amplitude, scale: np.float32) -> np.float64:
-    """`transform` is (n, 2), `amplitude` (n,): moduli set, phases kept, everything scaled; returns the misfit."""
+def _set_modulus(transform: Object, amplitude: Amplitude, scale: np.float32) -> np.float64:
+    """Moduli set, phases kept, everything scaled, of flat arrays; returns the misfit."""
     total = np.float64(0)
-    for k in range(amplitude.size):
-        re, im, wanted = transform[k, 0], transform[k, 1], amplitude[k]
-        modulus = np.sqrt(re * re + im * im)
-        free = wanted < 0
-        factor = scale if free else scale * wanted / max(modulus, np.float32(1e-30))
-        # a zero has no phase: take phase 0, as the numpy kernel does
-        transform[k, 0] = scale * wanted if (modulus == 0 and not free) else re * factor
-        transform[k, 1] = im * factor
-        miss = np.float32(0) if free else modulus - wanted
-        total += miss * miss
+    for begin in range(0, amplitude.size, _CHUNK):
+        values, moduli = transform[begin : begin + _CHUNK], amplitude[begin : begin + _CHUNK]
+        part = np.float32(0)
+        for k in range(moduli.size):
+            re, im, wanted = values[k].real, values[k].imag, moduli[k]
+            modulus = np.sqrt(re * re + im * im)
+            free = wanted < 0
+            factor = scale if free else scale * wanted / max(modulus, np.float32(1e-30))
+            # a zero has no phase: take phase 0, as the numpy kernel does
+            set_re = scale * max(wanted, np.float32(0)) if modulus == 0 else re * factor
+            values[k] = complex(set_re, im * factor)
+            miss = np.float32(0) if free else modulus - wanted
+            part += miss * miss
+        total += part
     return total
 
 
@@ -181,24 +215,46 @@ def _planes(array: NDArray[Any]) -> NDArray[Any]:
     return array.reshape(-1, *array.shape[2:])
 
 
+def _planes_at_once(shape: tuple[int, int, int]) -> int:
+    """The most whose bytes are a piece; they divide the rocking axis. A pair at least where one is not aligned."""
+    depth, rows, columns = shape
+    least = 2 if rows * columns % 2 and depth % 2 == 0 else 1
+    wanted = max(least, _PIECE // (8 * rows * columns))
+    return max(n for n in range(least, depth + 1, least) if depth % n == 0 and n <= wanted)
+
+
 class _Worker:
-    """One thread's plans and its slab buffer."""
+    """One thread's plans and buffers: `planes` and `turned` for some planes, `lines` and `spectra` for some lines
+    along the rocking axis."""
 
     def __init__(self, shape: tuple[int, int, int]) -> None:
         depth, rows, columns = shape
-        plane = pyfftw.empty_aligned((rows, columns), np.complex64)
-        self.buffer = pyfftw.empty_aligned((columns, depth), np.complex64)
-        aligned = rows * columns * 8 % pyfftw.simd_alignment == 0
-        flags = ("FFTW_ESTIMATE",) if aligned else ("FFTW_ESTIMATE", "FFTW_UNALIGNED")
-        self.plane_forward = _plan(plane, (0, 1), "FFTW_FORWARD", flags)
-        self.plane_inverse = _plan(plane, (0, 1), "FFTW_BACKWARD", flags)
-        self.column_forward = _plan(self.buffer, (1,), "FFTW_FORWARD", ("FFTW_ESTIMATE",))
-        self.column_inverse = _plan(self.buffer, (1,), "FFTW_BACKWARD", ("FFTW_ESTIMATE",))
+        planes = _planes_at_once(shape)
+        self.planes = pyfftw.empty_aligned((planes, rows, columns), np.complex64)
+        self.turned = pyfftw.empty_aligned((planes, columns, rows), np.complex64)
+        self.rows = _there_and_back(_like_numpys(self.planes), self.planes)
+        self.columns = _there_and_back(self.turned, _like_numpys(self.turned))
+        lines = max(1, _PIECE // (8 * depth * _TILE)) * _TILE
+        self.lines = pyfftw.zeros_aligned((lines, depth), np.complex64)  # of the last piece some are not filled
+        self.spectra = pyfftw.zeros_aligned((lines, depth), np.complex64)
+        self.rocking = _there_and_back(self.lines, self.spectra)
 
 
-def _plan(array: Object, axes: tuple[int, ...], direction: str, flags: tuple[str, ...]) -> pyfftw.FFTW:
+def _like_numpys(array: Object) -> Object:
+    """One as an argument may be, for planning: of the shape of `array`, aligned to 16 bytes and not to more."""
+    return np.asarray(pyfftw.empty_aligned(array.size + 2, np.complex64)[2:].reshape(array.shape))
+
+
+def _there_and_back(given: Object, transform: Object) -> tuple[pyfftw.FFTW, pyfftw.FFTW]:
+    """Plans for contiguous lines, from `given` to `transform` and back."""
+    aligned = given.nbytes % 16 == 0
+    flags = ("FFTW_ESTIMATE",) if aligned else ("FFTW_ESTIMATE", "FFTW_UNALIGNED")
+    axis = (given.ndim - 1,)
     with _planner:
-        return pyfftw.FFTW(array, array, axes=axes, direction=direction, flags=flags, threads=1)
+        return (
+            pyfftw.FFTW(given, transform, axes=axis, direction="FFTW_FORWARD", flags=flags, threads=1),
+            pyfftw.FFTW(transform, given, axes=axis, direction="FFTW_BACKWARD", flags=flags, threads=1),
+        )
 
 
 class Kernels:
@@ -207,9 +263,9 @@ class Kernels:
     def __init__(self, amplitude: Amplitude, threads: int = 1) -> None:
         self._shape: tuple[int, int, int] = amplitude.shape
         shifted = np.fft.ifftshift(amplitude)
-        self._measured = np.ascontiguousarray(shifted.transpose(1, 2, 0), np.float32)
+        self._measured = np.ascontiguousarray(shifted.T, np.float32)
         self._amplitude = self._measured
-        self._moduli: Amplitude | None = None  # `_amplitude` in the order of the others, where it was asked for
+        self._moduli: Amplitude | None = None  # as others see `_amplitude`, where it was asked for
         self._workers = [_Worker(self._shape) for _ in range(max(1, threads))]
         self._pool = ThreadPoolExecutor(len(self._workers)) if len(self._workers) > 1 else None
         self._scale = np.float32(1 / amplitude.size)
@@ -227,106 +283,75 @@ class Kernels:
         """There is nothing to wait for."""
 
     def project(self, density: Object, out: Object) -> NDArray[np.float64]:
-        rows = self._shape[1]
-        errors = np.zeros((len(density), rows))
-
-        def modulus(worker: _Worker, slabs: range) -> None:
-            buffer = worker.buffer
-            floats = buffer.view(np.float32).reshape(-1, 2)
-            for slab in slabs:
-                start, i = divmod(slab, rows)
-                _to_columns(out[start, :, i], buffer)
-                worker.column_forward.execute()
-                errors[start, i] = _set_modulus(floats, self._amplitude[i].reshape(-1), self._scale)
-                worker.column_inverse.execute()
-                _from_columns(buffer, out[start, :, i])
-
-        self._forward_planes(density, out)
-        self._share(modulus, errors.size)
+        misfits = self._with_moduli(density, out)
         self._inverse_planes(out)
-        return np.asarray(errors.sum(axis=1))
+        return misfits
 
     def transform(self, density: Object, out: Object) -> None:
+        def forward(worker: _Worker, volume: Object, lines: slice) -> None:
+            _gather(volume[:, lines], worker.lines)
+            worker.rocking[0].execute()
+            _scatter(worker.spectra[: lines.stop - lines.start], volume, lines.start)
+
         self._forward_planes(density, out)
+        self._along_rocking(out, forward)
 
-        def forward(worker: _Worker, slabs: range) -> None:
-            for slab in slabs:
-                start, i = divmod(slab, self._shape[1])
-                _to_columns(out[start, :, i], worker.buffer)
-                worker.column_forward.execute()
-                _from_columns(worker.buffer, out[start, :, i])
+        def turn(worker: _Worker, i: int) -> None:
+            _turn(turned[i], worker.planes)
+            planes[i] = worker.planes
 
-        self._share(forward, len(out) * self._shape[1])
+        planes, turned = self._pieces(out), self._turned(out)
+        self._each(turn, len(planes))
 
     def inverse(self, transform: Object, out: Object) -> None:
-        def inverse(worker: _Worker, slabs: range) -> None:
-            for slab in slabs:
-                start, i = divmod(slab, self._shape[1])
-                _to_columns(transform[start, :, i], worker.buffer)
-                worker.column_inverse.execute()
-                np.multiply(worker.buffer, self._scale, out=worker.buffer)
-                _from_columns(worker.buffer, out[start, :, i])
+        def turn(worker: _Worker, i: int) -> None:
+            _turn(planes[i], worker.turned)
+            turned[i] = worker.turned
 
-        self._share(inverse, len(out) * self._shape[1])
+        planes, turned = self._pieces(transform), self._turned(out)
+        self._each(turn, len(planes))
+
+        def inverse(worker: _Worker, volume: Object, lines: slice) -> None:
+            _gather(volume[:, lines], worker.spectra)
+            worker.rocking[1].execute()
+            np.multiply(worker.lines, self._scale, out=worker.lines)
+            _scatter(worker.lines[: lines.stop - lines.start], volume, lines.start)
+
+        self._along_rocking(out, inverse)
         self._inverse_planes(out)
 
     def moduli(self) -> Amplitude:
         if self._moduli is None:
-            self._moduli = np.ascontiguousarray(self._amplitude.transpose(2, 0, 1))
+            self._moduli = np.ascontiguousarray(self._amplitude.T)
         return self._moduli
-
-    def _forward_planes(self, density: Object, out: Object) -> None:
-        """out = density, its planes transformed."""
-        before, after = _planes(density), _planes(out)
-
-        def forward(worker: _Worker, planes: range) -> None:
-            plan = worker.plane_forward
-            for i in planes:
-                after[i] = before[i]
-                plan.update_arrays(after[i], after[i])
-                plan.execute()
-
-        self._share(forward, len(after))
-
-    def _inverse_planes(self, out: Object) -> None:
-        after = _planes(out)
-
-        def inverse(worker: _Worker, planes: range) -> None:
-            plan = worker.plane_inverse
-            for i in planes:
-                plan.update_arrays(after[i], after[i])
-                plan.execute()
-
-        self._share(inverse, len(after))
 
     def mix(self, density: Object, projected: Object, support: BoolArray, weights: Mix) -> None:
         factors = np.asarray(weights, np.float32)
         d, p, s = _planes(density), _planes(projected), _planes(support)
-        self._each(lambda i: _mix(d[i].reshape(-1), p[i].reshape(-1), s[i].reshape(-1), factors), len(d))
+        self._each(lambda _, i: _mix(d[i].reshape(-1), p[i].reshape(-1), s[i].reshape(-1), factors), len(d))
 
     def mix_bands(self, density: Object, projected: Object, support: BoolArray, bands: Bands) -> None:
         limits = np.asarray(bands, np.float32)
         d, p, s = _planes(density), _planes(projected), _planes(support)
-        self._each(lambda i: _mix_bands(d[i].reshape(-1), p[i].reshape(-1), s[i].reshape(-1), limits), len(d))
+        self._each(lambda _, i: _mix_bands(d[i].reshape(-1), p[i].reshape(-1), s[i].reshape(-1), limits), len(d))
 
     def mean_phase(self, density: Object, support: BoolArray) -> NDArray[np.float64]:
         d, s = _planes(density), _planes(support)
-        sums = self._each(lambda i: _phase_sum(d[i].reshape(-1), s[i].reshape(-1)), len(d))
+        sums = self._each(lambda _, i: _phase_sum(d[i].reshape(-1), s[i].reshape(-1)), len(d))
         return np.asarray(np.angle(np.reshape(sums, (len(density), -1)).sum(axis=1)))
 
     def clip_phase(
         self, density: Object, support: BoolArray, middle: NDArray[np.float64], half_width: float
     ) -> None:
         d, s, centre = _planes(density), _planes(support), np.repeat(middle, density.shape[1])
-        self._each(lambda i: _clip_phase(d[i].reshape(-1), s[i].reshape(-1), centre[i], half_width), len(d))
+        self._each(lambda _, i: _clip_phase(d[i].reshape(-1), s[i].reshape(-1), centre[i], half_width), len(d))
 
     def taper(self, width: float | None) -> None:
         self._moduli = None
         if width is None:
             self._amplitude = self._measured
             return
-        depth, rows, columns = taper_axes(self._shape, width)
-        self._amplitude = tapered(self._measured, [rows, columns, depth])
+        self._amplitude = tapered(self._measured, taper_axes(self._shape, width)[::-1])
 
     def smooth(self, density: Object, sigma: float) -> NDArray[np.float32]:
         taps = gaussian_taps(sigma)
@@ -341,7 +366,7 @@ class Kernels:
                 _smooth_plane(before[i], taps, scratch, between[i])
 
         self._share(within, len(before))
-        self._each(lambda i: _smooth_rocking(lines[i // depth], taps, i % depth, after[i]), len(after))
+        self._each(lambda _, i: _smooth_rocking(lines[i // depth], taps, i % depth, after[i]), len(after))
         return out
 
     def level_of_share(self, smoothed: NDArray[np.float32], share: float) -> NDArray[np.float32]:
@@ -349,19 +374,85 @@ class Kernels:
 
     def tighten(self, smoothed: NDArray[np.float32], level: NDArray[np.float32], support: BoolArray) -> None:
         planes, depth = _planes(smoothed), smoothed.shape[1]
-        counts = self._each(lambda i: _count_above(planes[i].reshape(-1), level[i // depth]), len(planes))
+        counts = self._each(lambda _, i: _count_above(planes[i].reshape(-1), level[i // depth]), len(planes))
         share = np.reshape(counts, (len(smoothed), depth)).sum(axis=1) / smoothed[0].size
         usable = (share > SUPPORT_SHARES[0]) & (share < SUPPORT_SHARES[1])
         for start in np.flatnonzero(usable):
             np.greater(smoothed[start], level[start], out=support[start])
 
-    def _each(self, work: Callable[[int], Any], count: int) -> list[Any]:
+    def _pieces(self, array: NDArray[Any]) -> NDArray[Any]:
+        """(pieces, planes, row, column) of a contiguous array, without a copy."""
+        return array.reshape(-1, *self._workers[0].planes.shape)
+
+    def _turned(self, array: Object) -> Object:
+        """The same memory, written as (pieces, planes, column, row)."""
+        return array.reshape(-1, *self._workers[0].turned.shape)
+
+    def _forward_planes(self, density: Object, out: Object) -> None:
+        """`out`, turned, = the planes of `density`, transformed."""
+        planes, turned = self._pieces(density), self._turned(out)
+
+        def forward(worker: _Worker, i: int) -> None:
+            along_columns, along_rows = worker.columns[0], worker.rows[0]
+            along_rows.update_arrays(planes[i], worker.planes)
+            along_rows.execute()
+            _turn(worker.planes, worker.turned)
+            along_columns.update_arrays(worker.turned, turned[i])
+            along_columns.execute()
+
+        self._each(forward, len(planes))
+
+    def _inverse_planes(self, out: Object) -> None:
+        """The way back, in place."""
+        planes, turned = self._pieces(out), self._turned(out)
+
+        def inverse(worker: _Worker, i: int) -> None:
+            along_columns, along_rows = worker.columns[1], worker.rows[1]
+            along_columns.update_arrays(turned[i], worker.turned)
+            along_columns.execute()
+            _turn(worker.turned, worker.planes)
+            along_rows.update_arrays(worker.planes, planes[i])
+            along_rows.execute()
+
+        self._each(inverse, len(planes))
+
+    def _with_moduli(self, density: Object, out: Object) -> NDArray[np.float64]:
+        """`out`, turned, = planes of `density` transformed, with the measured moduli along the rocking axis, too;
+        returns the misfits."""
+        amplitude = self._amplitude.reshape(-1, self._shape[0])
+
+        def modulus(worker: _Worker, volume: Object, lines: slice) -> float:
+            count = lines.stop - lines.start
+            _gather(volume[:, lines], worker.lines)
+            worker.rocking[0].execute()
+            misfit = _set_modulus(worker.spectra[:count].reshape(-1), amplitude[lines].reshape(-1), self._scale)
+            worker.rocking[1].execute()
+            _scatter(worker.lines[:count], volume, lines.start)
+            return float(misfit)
+
+        self._forward_planes(density, out)
+        misfits = self._along_rocking(out, modulus)
+        return np.asarray(np.reshape(misfits, (len(out), -1)).sum(axis=1))
+
+    def _along_rocking(self, out: Object, work: Callable[[_Worker, Object, slice], Any]) -> list[Any]:
+        """`work` for some lines of a start after the other, given as (rocking, line); the results in order."""
+        volumes = out.reshape(len(out), self._shape[0], -1)
+        lines, at_once = volumes.shape[2], len(self._workers[0].lines)
+        pieces = -(-lines // at_once)
+
+        def some(worker: _Worker, piece: int) -> Any:
+            start, i = divmod(piece, pieces)
+            return work(worker, volumes[start], slice(i * at_once, min((i + 1) * at_once, lines)))
+
+        return self._each(some, len(out) * pieces)
+
+    def _each(self, work: Callable[[_Worker, int], Any], count: int) -> list[Any]:
         """`work` for every index, the results in order."""
         results: list[Any] = [None] * count
 
-        def some(_: _Worker, indices: range) -> None:
+        def some(worker: _Worker, indices: range) -> None:
             for i in indices:
-                results[i] = work(i)
+                results[i] = work(worker, i)
 
         self._share(some, count)
         return results
