@@ -160,8 +160,8 @@ class PhasingConfig(_Table):
     starts: int | None = Field(default=None, ge=1)
     seed: int = 0
     threads: int = Field(default=2, ge=1)
-    free: float = Field(default=0.0, ge=0, le=0.2)
-    select: Literal["chi", "free_llk", "sharpness"] = "chi"
+    free: float | None = Field(default=None, ge=0, le=0.2)
+    select: Literal["free_llk", "chi", "sharpness"] = "free_llk"
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
 

@@ -119,9 +119,9 @@ def _room(traits: Traits) -> str:
 
 def threshold(traits: Traits) -> float:
     """Of shrinkwrap, between 0.1 and 0.2. Noise in the object is about sigma = 1 / sqrt(4 counts per voxel) of its
-    amplitude: a support that is cut below it holds noise."""
+    amplitude: a support that goes down to it holds noise."""
     sigma = 1 / np.sqrt(4 * traits.counts_per_voxel)
-    return round(float(np.clip(0.08 + 4 * sigma, 0.1, 0.2)), 2)
+    return round(float(np.clip(0.05 + 10 * sigma, 0.1, 0.2)), 2)
 
 
 def _shrink_reason(traits: Traits) -> str:
@@ -134,18 +134,19 @@ def _recipe(traits: Traits, shape: tuple[int, ...]) -> tuple[Recipe, str]:
     feedback out. HIO first and RAAR after: the other way round more simulated scans end in the wrong minimum."""
     shrink = f"ShrinkWrap(sigma=1, threshold={threshold(traits)})"
     if min(shape) >= 2 * _COARSE_SHORTEST:
-        find = "Coarse + 20*ER + 6*(20*HIO + ShrinkWrap(sigma=2, sigma_end=1, threshold=0.15)) + 10*ER"
-        agree = f"Coarse + 2*(20*HIO + 5*ER + {shrink}) + 10*ER"
+        coarse = "Coarse + "
         finish = f"20*ER + {shrink} + 30*RAAR + 5*ER + {shrink} + 25*ER"
         why = (
             f"{min(shape)} voxels and more an axis: the crystal is found on voxels twice as large, then sharpened"
         )
     else:
-        find = "20*ER + 6*(20*HIO + ShrinkWrap(sigma=2, threshold=0.15)) + 10*ER"
-        agree = f"2*(20*RAAR + 5*ER + {shrink}) + 10*ER"
+        coarse = ""
         finish = f"2*(20*RAAR + 5*ER + {shrink}) + 40*ER"
         why = f"{min(shape)} voxels along the shortest axis: all at full resolution"
-    return parse(f"{find} + Guide(keep=4) + {agree} + Guide(keep=3) + {finish}"), why
+    find = "20*ER + 6*(20*HIO + ShrinkWrap(sigma=2, sigma_end=1, threshold=0.15))"
+    agree = f"2*(20*RAAR + 5*ER + {shrink}) + 10*ER"
+    chain = f"{coarse}{find} + {agree} + Guide(keep=4) + {coarse}{agree} + Guide(keep=3) + {finish}"
+    return parse(chain), why
 
 
 def _starts(traits: Traits) -> tuple[int, str]:

@@ -8,16 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ..types import BoolArray, ScanError
+from ..types import BoolArray, FloatArray, ScanError
 from . import metrics
 from .engine import Pattern
-from .kernels_numpy import Object
-from .model import COHERENT, Model
 
 PATCH = 3  # voxels an edge: a fringe of a crystal is 2 to 4 wide, so a patch is no interpolation of its rim
 # Of the brightest voxel: what is brighter carries the shape of the object, and is always used. With a hundredth
 # instead, the free voxels hold too few counts: on 10 strongly strained scans free_llk was right 6 times, not 9.
 CORE = 0.1
+SHARE = 0.04  # of the measured voxels, where nobody asks for another
 _CUBE = np.ones((PATCH,) * 3, bool)
 
 
@@ -43,9 +42,7 @@ def _patches(shape: tuple[int, ...], centres: NDArray[np.intp]) -> BoolArray:
     return np.asarray(ndimage.binary_dilation(seeds, _CUBE))
 
 
-def free_llk(density: Object, pattern: Pattern, free: BoolArray, model: Model = COHERENT) -> float:
-    """Poisson log-likelihood of the `free` voxels, (1 / N) sum(c - I + I ln(I / c)) with the c of `model`
-    (|F|^2 without one): the smaller the better, about 1/2 where counting noise is all the misfit (half the
-    deviance of docs/explanation.md)."""
-    modulus = model.modulus(metrics.centred_transform(density))
+def free_llk(modulus: FloatArray, pattern: Pattern, free: BoolArray) -> float:
+    """Poisson log-likelihood of the `free` voxels, (1 / N) sum(c - I + I ln(I / c)) with c = modulus^2, half the
+    deviance of docs/explanation.md: the smaller the better, about 1/2 where counting noise is all the misfit."""
     return metrics.poisson_deviance(modulus, pattern.intensity, free) / 2

@@ -12,6 +12,7 @@ from ..types import ScanError
 from .kernels_numpy import Object
 from .recipe import Operator, Recipe, Sequence
 
+SCORES = ("free_llk", "chi", "sharpness")
 BREEDS = ("avg_ab", "sqrt_ab", "max_ab", "b_pa")
 
 
@@ -23,17 +24,21 @@ class Guide(Operator):
     (2007)); "sqrt_ab", amplitude sqrt |a b|; "max_ab", the larger amplitude, both with the phase of (a + b) / 2;
     or "b_pa", the amplitude of b with the phase of a (genetic breeding of Clark et al., Nature Mater. 14, 780
     (2015), by the names cohere gives them; there "ab" modes take the mean of the wrapped phases). With a single
-    start there is no one to follow.
+    start there is no one to follow. "Best" is by the lowest `by`: "chi", "free_llk" (where voxels are free, else
+    chi) or "sharpness".
     """
 
     keep: int = 0
     breed: str = "avg_ab"
+    by: str = "chi"
 
     def __post_init__(self) -> None:
         if isinstance(self.keep, bool) or not isinstance(self.keep, int) or self.keep < 0:
             raise ScanError(f"recipe: Guide needs a whole number of starts to keep, 0 for all, not {self.keep!r}")
         if self.breed not in BREEDS:
             raise ScanError(f"recipe: Guide knows no breed {self.breed!r}; there are {', '.join(BREEDS)}")
+        if self.by not in SCORES:
+            raise ScanError(f"recipe: Guide knows no score {self.by!r}; there are {', '.join(SCORES)}")
 
     def apply(self, state: Any) -> None:
         """Nothing within one start."""

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from ..types import Outcome, Reconstruction, ScanError
+from ..types import BoolArray, Outcome, Reconstruction, ScanError
 from . import metrics
 from .agreement import support_stability
 from .align import aligned_to, canonical
@@ -16,8 +16,8 @@ from .automatic import Budget, Traits, choose, traits_of
 from .coarse import retrieve_coarse
 from .devices import device_of
 from .engine import Pattern, Retrieval, Start, retrieve_all
-from .free import free_llk, held_out
-from .generations import Generation, Guide, bred, generations
+from .free import SHARE, free_llk, held_out
+from .generations import SCORES, Generation, Guide, bred, generations
 from .kernels_numpy import Object
 from .operators import HIO
 from .recipe import Recipe, parse
@@ -33,9 +33,9 @@ class Plan:
     threads and wall-time budget. Without a recipe or a number of starts they are chosen from the pattern
     (`automatic.py`); a recipe as text is parsed.
 
-    `free` is the share of the measured voxels that is held out of the retrieval, and judges it (`free_llk` in
-    the metrics). The best start is the one with the lowest `select`, within a recipe's generations too.
-    `device` is "auto", "cpu" or "cuda".
+    The result is the start with the lowest `select`; within a recipe, `Guide` says what decides. `free` is the
+    share of the measured voxels that is held out of the retrieval and judges it: by default 4 % for "free_llk",
+    where the pattern has room for it (else chi decides), and none for the others. `device` is "auto", "cpu" or "cuda".
     """
 
     recipe: Recipe | str | None = None
@@ -44,8 +44,8 @@ class Plan:
     initial: Object | None = None
     threads: int = 1
     budget_s: float | None = None
-    free: float = 0.0
-    select: Literal["chi", "free_llk", "sharpness"] = "chi"
+    free: float | None = None
+    select: Literal["free_llk", "chi", "sharpness"] = "free_llk"
     device: str = "auto"
 
     def __post_init__(self) -> None:
@@ -55,9 +55,9 @@ class Plan:
             raise ScanError(f"phasing needs at least one start, not {self.starts}")
         if self.budget_s is not None and not self.budget_s > 0:
             raise ScanError(f"the time budget must be positive, not {self.budget_s}")
-        if self.select not in ("chi", "free_llk", "sharpness"):
-            raise ScanError(f"no selection by {self.select!r}; there are chi, free_llk and sharpness")
-        if self.select == "free_llk" and not self.free:
+        if self.select not in SCORES:
+            raise ScanError(f"no selection by {self.select!r}; there are {', '.join(SCORES)}")
+        if self.select == "free_llk" and self.free == 0:
             raise ScanError("selection by free_llk needs free voxels: give their share, such as free=0.04")
 
 
@@ -78,11 +78,11 @@ def phase_pattern(
     if plan.initial is not None:
         first[0] = Start(initial=plan.initial)
     results = run.generation(first)
-    while (guide := run.guide) is not None and _best_first(results):
-        results = _survivors(results, guide.keep)
-        ends = run.generation(_guided(results, guide.breed))
-        results = [_kept(old, new) for old, new in zip(results, ends)]
-    finite = _best_first(results)
+    while (guide := run.guide) is not None and _best_first(results, guide.by):
+        results = _survivors(results, guide)
+        ends = run.generation(_guided(results, guide))
+        results = [_kept(old, new, plan.select) for old, new in zip(results, ends)]
+    finite = _best_first(results, plan.select)
     said = {"chosen": "\n".join(why)} if why else {}
     if not finite:
         return replace(_reconstruction(run, results, results[0].retrieval), provenance=said), []
@@ -128,34 +128,41 @@ class _Scored:
 
     retrieval: Retrieval
     free_llk: float
-    score: float
+
+    def score(self, by: str) -> float:
+        """The lower the better; infinite where it diverged."""
+        if not np.isfinite(self.retrieval.chi):
+            return float("inf")
+        if by == "sharpness":
+            return metrics.sharpness(self.retrieval.density)
+        return self.free_llk if by == "free_llk" and not np.isnan(self.free_llk) else self.retrieval.chi
 
 
-def _kept(old: _Scored, new: _Scored) -> _Scored:
+def _kept(old: _Scored, new: _Scored, by: str) -> _Scored:
     """A start that the budget cut short, perhaps in the middle of HIO, keeps the better of its generations."""
-    return old if new.retrieval.outcome is Outcome.BUDGET and old.score < new.score else new
+    return old if new.retrieval.outcome is Outcome.BUDGET and old.score(by) < new.score(by) else new
 
 
-def _best_first(results: Iterable[_Scored]) -> list[Retrieval]:
-    finite = [each for each in results if np.isfinite(each.score)]
-    return [each.retrieval for each in sorted(finite, key=lambda each: each.score)]
+def _best_first(results: Iterable[_Scored], by: str) -> list[Retrieval]:
+    scored = [(each.score(by), each.retrieval) for each in results]
+    return [end for score, end in sorted(scored, key=lambda each: each[0]) if np.isfinite(score)]
 
 
-def _survivors(results: list[_Scored], keep: int) -> list[_Scored]:
-    """The `keep` best (0: all), in the order they were in."""
-    ranks = np.argsort(np.argsort([each.score for each in results], kind="stable"))
-    return [each for each, rank in zip(results, ranks) if not keep or rank < keep]
+def _survivors(results: list[_Scored], guide: Guide) -> list[_Scored]:
+    """The best that go on, in the order they were in."""
+    ranks = np.argsort(np.argsort([each.score(guide.by) for each in results], kind="stable"))
+    return [each for each, rank in zip(results, ranks) if not guide.keep or rank < guide.keep]
 
 
-def _guided(results: list[_Scored], breed: str) -> list[Start]:
+def _guided(results: list[_Scored], guide: Guide) -> list[Start]:
     """The children of each with the best; a start that diverged begins again at the best itself."""
-    best = _best_first(results)[0]
+    best = _best_first(results, guide.by)[0]
     children = []
     for each in results:
         end, own = best, best.density
-        if np.isfinite(each.score):
+        if np.isfinite(each.retrieval.chi):
             end, own = each.retrieval, aligned_to(best.density, each.retrieval.density)
-        children.append(Start(initial=bred(own, best.density, breed), model=end.model))
+        children.append(Start(initial=bred(own, best.density, guide.breed), model=end.model))
     return children
 
 
@@ -164,8 +171,8 @@ class _Run:
 
     def __init__(self, pattern: Pattern, plan: Plan, progress: Progress) -> None:
         self._deadline = None if plan.budget_s is None else monotonic() + plan.budget_s
-        self._pattern, self.plan, self._progress = pattern, plan, progress
-        self._free = held_out(pattern, plan.free, plan.seed) if plan.free else None
+        self.pattern, self.plan, self._progress = pattern, plan, progress
+        self._free = _held_out(pattern, plan)
         self.seen = pattern
         if self._free is not None:
             self.seen = Pattern(intensity=pattern.intensity, mask=pattern.mask | self._free)
@@ -211,16 +218,27 @@ class _Run:
         self._progress(self._done / self._count, text)
 
     def _scored(self, end: Retrieval) -> _Scored:
-        finite, llk = bool(np.isfinite(end.chi)), float("nan")
-        if self._free is not None:
-            llk = free_llk(end.density, self._pattern, self._free, end.model) if finite else float("inf")
-        score = {"chi": end.chi, "free_llk": llk}.get(self.plan.select)
-        if score is None:
-            score = metrics.sharpness(end.density) if finite else float("inf")
-        return _Scored(retrieval=end, free_llk=llk, score=score)
+        """With the chi of all measured voxels, the free ones too."""
+        if self._free is None or not np.isfinite(end.chi):
+            return _Scored(retrieval=end, free_llk=float("nan"))
+        modulus = end.model.modulus(metrics.centred_transform(end.density))
+        chi = metrics.chi(modulus, self.pattern.intensity, self.pattern.mask)
+        return _Scored(retrieval=replace(end, chi=chi), free_llk=free_llk(modulus, self.pattern, self._free))
 
     def _late(self) -> bool:
         return self._deadline is not None and monotonic() > self._deadline
+
+
+def _held_out(pattern: Pattern, plan: Plan) -> BoolArray | None:
+    """The free voxels; None where there are none to be, or no room for what nobody has asked for."""
+    if plan.free is not None:
+        return held_out(pattern, plan.free, plan.seed) if plan.free else None
+    if plan.select != "free_llk":
+        return None
+    try:
+        return held_out(pattern, SHARE, plan.seed)
+    except ScanError:
+        return None
 
 
 def _objects(left: list[Generation], starts: int) -> int:
@@ -233,22 +251,25 @@ def _objects(left: list[Generation], starts: int) -> int:
 
 
 def _reconstruction(run: _Run, results: list[_Scored], best: Retrieval) -> Reconstruction:
+    said = {}
+    if np.isfinite(best.chi):
+        said = {**_metrics(run.pattern, best), **_free_metrics(results, run.plan.select)}
     return Reconstruction(
         density=best.density,
         support=best.support,
         chi=best.chi,
         chi_starts=tuple(each.retrieval.chi for each in results),
-        metrics={**_metrics(run.seen, best), **_free_metrics(results)} if np.isfinite(best.chi) else {},
+        metrics=said,
         recipe=str(run.recipe),
         seed=run.plan.seed,
         outcome=best.outcome,
     )
 
 
-def _free_metrics(results: list[_Scored]) -> dict[str, float]:
+def _free_metrics(results: list[_Scored], select: str) -> dict[str, float]:
     """`free_llk` of the best start and, numbered from 0, of each."""
     each = {f"free_llk_{k}": result.free_llk for k, result in enumerate(results)}
-    best = min(results, key=lambda result: result.score)
+    best = min(results, key=lambda result: result.score(select))
     return {} if np.isnan(best.free_llk) else {"free_llk": best.free_llk, **each}
 
 

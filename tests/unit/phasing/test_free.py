@@ -6,7 +6,8 @@ from scipy import ndimage
 
 from live_bcdi.phasing import Pattern, Plan, parse, phase_pattern
 from live_bcdi.phasing.engine import Start, retrieve
-from live_bcdi.phasing.free import CORE, free_llk, held_out
+from live_bcdi.phasing.free import CORE, SHARE, free_llk, held_out
+from live_bcdi.phasing.metrics import centred_transform, chi
 from live_bcdi.types import ScanError
 
 RECIPE = "10*ER + 3*(20*HIO + 5*ER + ShrinkWrap(sigma=1.5, threshold=0.15)) + 15*ER"
@@ -44,7 +45,7 @@ def test_a_pattern_without_room_says_so():
 
 def test_the_retrieval_does_not_see_them(known, pattern):
     """Counts of the free voxels changed at will: the same bits come out."""
-    plan = Plan(recipe=parse(RECIPE), starts=2, free=0.04)
+    plan = Plan(recipe=parse(RECIPE), starts=1, free=0.04)  # one start: they choose between several
     free = held_out(pattern, plan.free, plan.seed)
     other = np.where(free, CORE * known.intensity.max(), known.intensity)
     first, second = (
@@ -63,7 +64,8 @@ def test_the_truth_leaves_counting_noise_only(known, pattern):
     scaled = known.density * np.sqrt(1e7 / transform.sum())
     # 1/2 of a chi-square of n degrees, over n: its scatter is 1 / sqrt(2 n); n is about 300
     assert free.sum() > 30
-    assert free_llk(scaled, pattern, free) == pytest.approx(0.5, abs=4 / np.sqrt(2 * free.sum()))
+    modulus = np.abs(centred_transform(scaled))
+    assert free_llk(modulus, pattern, free) == pytest.approx(0.5, abs=4 / np.sqrt(2 * free.sum()))
 
 
 def test_a_looser_support_fits_better_and_foretells_worse(known, pattern):
@@ -75,7 +77,8 @@ def test_a_looser_support_fits_better_and_foretells_worse(known, pattern):
     for support in (known.support, ndimage.binary_dilation(known.support, iterations=4)):
         ends.append(retrieve(seen, parse("100*ER"), start=Start(initial=scaled, support=support)))
     assert ends[1].chi < ends[0].chi
-    assert free_llk(ends[1].density, pattern, free) > free_llk(ends[0].density, pattern, free)
+    tight, loose = (free_llk(np.abs(centred_transform(end.density)), pattern, free) for end in ends)
+    assert loose > tight
 
 
 @pytest.mark.parametrize("select", ["chi", "free_llk"])
@@ -88,13 +91,31 @@ def test_the_best_by_what_was_asked_is_given(pattern, select):
     assert found.metrics["free_llk"] == llk[best]
 
 
+def test_by_default_a_share_is_held_out_and_judges_but_chi_is_that_of_all(pattern):
+    found, _ = phase_pattern(pattern, Plan(recipe=RECIPE, starts=3, seed=1))
+    asked, _ = phase_pattern(pattern, Plan(recipe=RECIPE, starts=3, seed=1, free=SHARE, select="free_llk"))
+    assert found.density.tobytes() == asked.density.tobytes()
+    modulus = np.abs(centred_transform(found.density))
+    assert found.chi == pytest.approx(chi(modulus, pattern.intensity, pattern.mask), rel=1e-3)
+
+
+def test_where_there_is_no_room_for_free_voxels_chi_decides(pattern):
+    """Nothing is dim enough to be left out."""
+    flat = Pattern(intensity=np.maximum(pattern.intensity, pattern.intensity.max() / 5), mask=pattern.mask)
+    found, _ = phase_pattern(flat, Plan(recipe="3*ER", starts=2))
+    assert found.chi == min(found.chi_starts)
+    assert "free_llk" not in found.metrics
+    with pytest.raises(ScanError, match="no room"):
+        phase_pattern(flat, Plan(recipe="3*ER", starts=2, free=0.04))
+
+
 def test_without_free_voxels_nothing_is_said_of_them(pattern):
-    found, _ = phase_pattern(pattern, Plan(recipe=parse("5*ER"), starts=2))
+    found, _ = phase_pattern(pattern, Plan(recipe="5*ER", starts=2, select="chi"))
     assert not [name for name in found.metrics if name.startswith("free")]
 
 
 @pytest.mark.parametrize(
-    ("asked", "message"), [({"select": "free_llk"}, "give their share"), ({"select": "luck"}, "no selection by")]
+    ("asked", "message"), [({"free": 0.0}, "give their share"), ({"select": "luck"}, "no selection by")]
 )
 def test_what_cannot_be_selected_by_is_said(asked, message):
     with pytest.raises(ScanError, match=message):
