@@ -1,4 +1,4 @@
-"""Fused kernels for the CPU: FFTW for the transforms, numba for everything between them.
+"""Fused kernels for the CPU: FFTW for the transforms, numba for everything between them (`loops.py`).
 
 FFTW's ESTIMATE plans depend on nothing but the shape, but are good for one thing only: contiguous lines from one
 buffer to another (a strided axis takes 20 times as long, a plane of 256 x 256 ten times as long as a measured
@@ -22,185 +22,15 @@ from typing import Any
 
 import numpy as np
 import pyfftw
-from numba import njit
 from numpy.typing import NDArray
 
 from ..types import BoolArray
+from . import loops
 from .kernels_numpy import SUPPORT_SHARES, Amplitude, Bands, Mix, Object, taper_axes, tapered
 from .support import level_of_share
 
-_FAST = {"reassoc", "contract", "nsz", "arcp"}  # not nnan: a NaN must show itself
-_TILE = 8  # complex64 in a line of the cache; the compiler keeps a tile of 8 x 8 in registers
-_CHUNK = 256  # values that are summed in single precision; a loop over so many is made of SIMD instructions
-_PIECE = 128 * 1024  # bytes: the four buffers and arrays of a step fit the second-level cache
+_PIECE = 256 * 1024  # bytes: the four buffers and arrays of a step fit the second-level cache
 _planner = Lock()
-
-
-@njit(nogil=True, cache=True)
-def _turn_tile(source: Object, target: Object, i: int, j: int, first: int) -> None:
-    for jj in range(j, j + _TILE):
-        row = target[jj, first + i : first + i + _TILE]
-        for ii in range(_TILE):
-            row[ii] = source[i + ii, jj]
-
-
-@njit(nogil=True, cache=True)
-def _turn_edges(source: Object, target: Object, first: int) -> None:
-    """What is in no whole tile."""
-    n, m = source.shape
-    for j in range(m):
-        for i in range(n - n % _TILE if j < m - m % _TILE else 0, n):
-            target[j, first + i] = source[i, j]
-
-
-@njit(nogil=True, cache=True)
-def _gather(source: Object, target: Object) -> None:
-    """target[j, i] = source[i, j], in the order of a source whose rows are far apart."""
-    n, m = source.shape
-    for i in range(0, n - n % _TILE, _TILE):
-        for j in range(0, m - m % _TILE, _TILE):
-            _turn_tile(source, target, i, j, 0)
-    _turn_edges(source, target, 0)
-
-
-@njit(nogil=True, cache=True)
-def _scatter(source: Object, target: Object, first: int) -> None:
-    """target[j, first + i] = source[i, j], in the order of a target whose rows are far apart."""
-    n, m = source.shape
-    for j in range(0, m - m % _TILE, _TILE):
-        for i in range(0, n - n % _TILE, _TILE):
-            _turn_tile(source, target, i, j, first)
-    _turn_edges(source, target, first)
-
-
-@njit(nogil=True, cache=True)
-def _turn(planes: Object, turned: Object) -> None:
-    for k in range(len(planes)):
-        _gather(planes[k], turned[k])
-
-
-@njit(nogil=True, cache=True, fastmath=_FAST)
-def _set_modulus(transform: Object, amplitude: Amplitude, scale: np.float32) -> np.float64:
-    """Moduli set, phases kept, everything scaled, of flat arrays; returns the misfit."""
-    total = np.float64(0)
-    for begin in range(0, amplitude.size, _CHUNK):
-        values, moduli = transform[begin : begin + _CHUNK], amplitude[begin : begin + _CHUNK]
-        part = np.float32(0)
-        for k in range(moduli.size):
-            re, im, wanted = values[k].real, values[k].imag, moduli[k]
-            modulus = np.sqrt(re * re + im * im)
-            free = wanted < 0
-            factor = scale if free else scale * wanted / max(modulus, np.float32(1e-30))
-            # a zero has no phase: take phase 0, as the numpy kernel does
-            set_re = scale * max(wanted, np.float32(0)) if modulus == 0 else re * factor
-            values[k] = complex(set_re, im * factor)
-            miss = np.float32(0) if free else modulus - wanted
-            part += miss * miss
-        total += part
-    return total
-
-
-@njit(nogil=True, cache=True, fastmath=_FAST)
-def _mix(density: Object, projected: Object, support: BoolArray, weights: NDArray[np.float32]) -> None:
-    a, b, c, d = weights
-    for k in range(density.size):
-        inside = support[k]
-        p = a if inside else c
-        o = b if inside else d
-        density[k] = p * projected[k] + o * density[k]
-
-
-@njit(nogil=True, cache=True, fastmath=_FAST)
-def _mix_bands(density: Object, projected: Object, support: BoolArray, bands: NDArray[np.float32]) -> None:
-    upper, lower, between, feedback = bands
-    for k in range(density.size):
-        p, o = projected[k], density[k]
-        along = p.real * o.real + p.imag * o.imag
-        power = o.real * o.real + o.imag * o.imag
-        if support[k] and along >= upper * power:
-            density[k] = p
-        elif support[k] and along >= lower * power:
-            density[k] = o + between * p
-        else:
-            density[k] = o - feedback * p
-
-
-@njit(nogil=True, cache=True, fastmath=_FAST)
-def _phase_sum(density: Object, support: BoolArray) -> np.complex128:
-    """sum S |S| in the support."""
-    total = np.complex128(0)
-    for k in range(density.size):
-        if support[k]:
-            value = density[k]
-            total += value * np.sqrt(value.real * value.real + value.imag * value.imag)
-    return total
-
-
-@njit(nogil=True, cache=True)
-def _count_above(smoothed: NDArray[np.float32], level: np.float32) -> int:
-    count = 0
-    for k in range(smoothed.size):
-        count += smoothed[k] > level
-    return count
-
-
-@njit(nogil=True, cache=True, fastmath=_FAST)
-def _clip_phase(density: Object, support: BoolArray, middle: float, half_width: float) -> None:
-    turn = np.complex64(np.exp(1j * middle))
-    above = np.complex64(np.exp(1j * half_width))
-    for k in range(density.size):
-        if not support[k]:
-            continue
-        value = density[k] * np.conj(turn)
-        phase = np.arctan2(value.imag, value.real)
-        if abs(phase) > half_width:
-            ray = above if phase > 0 else np.conj(above)
-            length = value.real * ray.real + value.imag * ray.imag
-            density[k] = max(length, np.float32(0)) * ray * turn
-
-
-@njit(nogil=True, cache=True, fastmath=_FAST)
-def _smooth_plane(
-    plane: Object, taps: NDArray[np.float32], lines: NDArray[np.float32], out: NDArray[np.float32]
-) -> None:
-    """|plane| convolved along both axes, periodic; `lines` (rows, columns) is scratch."""
-    rows, columns = plane.shape
-    half = taps.size // 2
-    line = np.empty(columns, np.float32)
-    for i in range(rows):
-        for j in range(columns):
-            value = plane[i, j]
-            line[j] = np.sqrt(value.real * value.real + value.imag * value.imag)
-        for j in range(columns):
-            total = np.float32(0)
-            if half <= j < columns - half:
-                for t in range(taps.size):
-                    total += taps[t] * line[j + t - half]
-            else:
-                for t in range(taps.size):
-                    total += taps[t] * line[(j + t - half) % columns]
-            lines[i, j] = total
-    for i in range(rows):
-        out[i] = 0
-        for t in range(taps.size):
-            source = (i + t - half) % rows
-            for j in range(columns):
-                out[i, j] += taps[t] * lines[source, j]
-
-
-@njit(nogil=True, cache=True, fastmath=_FAST)
-def _smooth_rocking(
-    planes: NDArray[np.float32], taps: NDArray[np.float32], index: int, out: NDArray[np.float32]
-) -> None:
-    """Plane `index` of the convolution of `planes` along the rocking axis, periodic."""
-    depth, rows, columns = planes.shape
-    half = taps.size // 2
-    out[...] = 0
-    for t in range(taps.size):
-        source = (index + t - half) % depth
-        for i in range(rows):
-            for j in range(columns):
-                out[i, j] += taps[t] * planes[source, i, j]
 
 
 def gaussian_taps(sigma: float) -> NDArray[np.float32]:
@@ -223,6 +53,11 @@ def _planes_at_once(shape: tuple[int, int, int]) -> int:
     return max(n for n in range(least, depth + 1, least) if depth % n == 0 and n <= wanted)
 
 
+def _flat(array: NDArray[Any]) -> NDArray[Any]:
+    """(starts * rocking, voxels of a plane) of a contiguous array, without a copy."""
+    return array.reshape(array.shape[0] * array.shape[1], -1)
+
+
 class _Worker:
     """One thread's plans and buffers: `planes` and `turned` for some planes, `lines` and `spectra` for some lines
     along the rocking axis."""
@@ -234,7 +69,7 @@ class _Worker:
         self.turned = pyfftw.empty_aligned((planes, columns, rows), np.complex64)
         self.rows = _there_and_back(_like_numpys(self.planes), self.planes)
         self.columns = _there_and_back(self.turned, _like_numpys(self.turned))
-        lines = max(1, _PIECE // (8 * depth * _TILE)) * _TILE
+        lines = max(1, _PIECE // (8 * depth * loops.TILE)) * loops.TILE
         self.lines = pyfftw.zeros_aligned((lines, depth), np.complex64)  # of the last piece some are not filled
         self.spectra = pyfftw.zeros_aligned((lines, depth), np.complex64)
         self.rocking = _there_and_back(self.lines, self.spectra)
@@ -289,15 +124,15 @@ class Kernels:
 
     def transform(self, density: Object, out: Object) -> None:
         def forward(worker: _Worker, volume: Object, lines: slice) -> None:
-            _gather(volume[:, lines], worker.lines)
+            loops.gather(volume[:, lines], worker.lines)
             worker.rocking[0].execute()
-            _scatter(worker.spectra[: lines.stop - lines.start], volume, lines.start)
+            loops.scatter(worker.spectra[: lines.stop - lines.start], volume, lines.start)
 
         self._forward_planes(density, out)
         self._along_rocking(out, forward)
 
         def turn(worker: _Worker, i: int) -> None:
-            _turn(turned[i], worker.planes)
+            loops.turn(turned[i], worker.planes)
             planes[i] = worker.planes
 
         planes, turned = self._pieces(out), self._turned(out)
@@ -305,17 +140,17 @@ class Kernels:
 
     def inverse(self, transform: Object, out: Object) -> None:
         def turn(worker: _Worker, i: int) -> None:
-            _turn(planes[i], worker.turned)
+            loops.turn(planes[i], worker.turned)
             turned[i] = worker.turned
 
         planes, turned = self._pieces(transform), self._turned(out)
         self._each(turn, len(planes))
 
         def inverse(worker: _Worker, volume: Object, lines: slice) -> None:
-            _gather(volume[:, lines], worker.spectra)
+            loops.gather(volume[:, lines], worker.spectra)
             worker.rocking[1].execute()
             np.multiply(worker.lines, self._scale, out=worker.lines)
-            _scatter(worker.lines[: lines.stop - lines.start], volume, lines.start)
+            loops.scatter(worker.lines[: lines.stop - lines.start], volume, lines.start)
 
         self._along_rocking(out, inverse)
         self._inverse_planes(out)
@@ -327,24 +162,24 @@ class Kernels:
 
     def mix(self, density: Object, projected: Object, support: BoolArray, weights: Mix) -> None:
         factors = np.asarray(weights, np.float32)
-        d, p, s = _planes(density), _planes(projected), _planes(support)
-        self._each(lambda _, i: _mix(d[i].reshape(-1), p[i].reshape(-1), s[i].reshape(-1), factors), len(d))
+        d, p, s = _flat(density), _flat(projected), _flat(support)
+        self._each(lambda _, i: loops.mix(d[i], p[i], s[i], factors), len(d))
 
     def mix_bands(self, density: Object, projected: Object, support: BoolArray, bands: Bands) -> None:
         limits = np.asarray(bands, np.float32)
-        d, p, s = _planes(density), _planes(projected), _planes(support)
-        self._each(lambda _, i: _mix_bands(d[i].reshape(-1), p[i].reshape(-1), s[i].reshape(-1), limits), len(d))
+        d, p, s = _flat(density), _flat(projected), _flat(support)
+        self._each(lambda _, i: loops.mix_bands(d[i], p[i], s[i], limits), len(d))
 
     def mean_phase(self, density: Object, support: BoolArray) -> NDArray[np.float64]:
-        d, s = _planes(density), _planes(support)
-        sums = self._each(lambda _, i: _phase_sum(d[i].reshape(-1), s[i].reshape(-1)), len(d))
+        d, s = _flat(density), _flat(support)
+        sums = self._each(lambda _, i: loops.phase_sum(d[i], s[i]), len(d))
         return np.asarray(np.angle(np.reshape(sums, (len(density), -1)).sum(axis=1)))
 
     def clip_phase(
         self, density: Object, support: BoolArray, middle: NDArray[np.float64], half_width: float
     ) -> None:
-        d, s, centre = _planes(density), _planes(support), np.repeat(middle, density.shape[1])
-        self._each(lambda _, i: _clip_phase(d[i].reshape(-1), s[i].reshape(-1), centre[i], half_width), len(d))
+        d, s, centre = _flat(density), _flat(support), np.repeat(middle, density.shape[1])
+        self._each(lambda _, i: loops.clip_phase(d[i], s[i], centre[i], half_width), len(d))
 
     def taper(self, width: float | None) -> None:
         self._moduli = None
@@ -363,18 +198,18 @@ class Kernels:
         def within(_: _Worker, planes: range) -> None:
             scratch = np.empty(self._shape[1:], np.float32)
             for i in planes:
-                _smooth_plane(before[i], taps, scratch, between[i])
+                loops.smooth_plane(before[i], taps, scratch, between[i])
 
         self._share(within, len(before))
-        self._each(lambda _, i: _smooth_rocking(lines[i // depth], taps, i % depth, after[i]), len(after))
+        self._each(lambda _, i: loops.smooth_rocking(lines[i // depth], taps, i % depth, after[i]), len(after))
         return out
 
     def level_of_share(self, smoothed: NDArray[np.float32], share: float) -> NDArray[np.float32]:
         return level_of_share(smoothed, share)
 
     def tighten(self, smoothed: NDArray[np.float32], level: NDArray[np.float32], support: BoolArray) -> None:
-        planes, depth = _planes(smoothed), smoothed.shape[1]
-        counts = self._each(lambda _, i: _count_above(planes[i].reshape(-1), level[i // depth]), len(planes))
+        planes, depth = _flat(smoothed), smoothed.shape[1]
+        counts = self._each(lambda _, i: loops.count_above(planes[i], level[i // depth]), len(planes))
         share = np.reshape(counts, (len(smoothed), depth)).sum(axis=1) / smoothed[0].size
         usable = (share > SUPPORT_SHARES[0]) & (share < SUPPORT_SHARES[1])
         for start in np.flatnonzero(usable):
@@ -396,7 +231,7 @@ class Kernels:
             along_columns, along_rows = worker.columns[0], worker.rows[0]
             along_rows.update_arrays(planes[i], worker.planes)
             along_rows.execute()
-            _turn(worker.planes, worker.turned)
+            loops.turn(worker.planes, worker.turned)
             along_columns.update_arrays(worker.turned, turned[i])
             along_columns.execute()
 
@@ -410,7 +245,7 @@ class Kernels:
             along_columns, along_rows = worker.columns[1], worker.rows[1]
             along_columns.update_arrays(turned[i], worker.turned)
             along_columns.execute()
-            _turn(worker.turned, worker.planes)
+            loops.turn(worker.turned, worker.planes)
             along_rows.update_arrays(worker.planes, planes[i])
             along_rows.execute()
 
@@ -423,11 +258,13 @@ class Kernels:
 
         def modulus(worker: _Worker, volume: Object, lines: slice) -> float:
             count = lines.stop - lines.start
-            _gather(volume[:, lines], worker.lines)
+            loops.gather(volume[:, lines], worker.lines)
             worker.rocking[0].execute()
-            misfit = _set_modulus(worker.spectra[:count].reshape(-1), amplitude[lines].reshape(-1), self._scale)
+            misfit = loops.set_modulus(
+                worker.spectra[:count].reshape(-1), amplitude[lines].reshape(-1), self._scale
+            )
             worker.rocking[1].execute()
-            _scatter(worker.lines[:count], volume, lines.start)
+            loops.scatter(worker.lines[:count], volume, lines.start)
             return float(misfit)
 
         self._forward_planes(density, out)
