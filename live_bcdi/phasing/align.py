@@ -1,10 +1,14 @@
 """The ambiguities of phase retrieval, removed: shift, twin, global phase. None of them changes a modulus."""
 
+from collections.abc import Iterable
+
 import numpy as np
-from scipy import fft, ndimage
+from scipy import fft
 
 from ..types import BoolArray, FloatArray
 from .kernels_numpy import Object
+
+_LOW = 64
 
 
 def twin(density: Object) -> Object:
@@ -79,12 +83,31 @@ def _phase_skewness(density: Object) -> float:
 
 
 def aligned_to(reference: Object, density: Object) -> Object:
-    """`density`, or its twin if that matches better, moved (to a tenth of a voxel) and turned in phase onto
+    """`aligned_all` of one object."""
+    return aligned_all(reference, [density])[0]
+
+
+def aligned_all(reference: Object, densities: Iterable[Object]) -> list[Object]:
+    """Each object, or its twin if that matches better, moved (to a tenth of a voxel) and turned in phase onto
     `reference`: the transform is multiplied by a linear phase, so the moduli stay."""
     target = fft.fftn(reference)
-    candidates = [_shifted_onto(target, fft.fftn(each)) for each in (density, twin(density))]
-    best = max(candidates, key=lambda each: abs(overlap(reference, each)))
-    return np.asarray(best * np.exp(-1j * np.angle(overlap(reference, best))), np.complex64)
+    return [_aligned(reference, target, density) for density in densities]
+
+
+def _aligned(reference: Object, target: Object, density: Object) -> Object:
+    """The shift is looked for on the low frequencies, where large volumes have all that it takes."""
+    transform = fft.fftn(density)
+    low_target, low = _low(target), _low(transform)
+    # the twin's transform is the conjugate one, but for a shift
+    shifts = [_shift_onto(low_target, each, reference.shape) for each in (low, low.conj())]
+    matches = [
+        abs(overlap(low_target, _moved(each, shift, reference.shape)))
+        for each, shift in zip((low, low.conj()), shifts)
+    ]
+    best = int(np.argmax(matches))
+    chosen = transform if best == 0 else transform.conj()
+    image = fft.ifftn(_moved(chosen, shifts[best], reference.shape))
+    return np.asarray(image * np.exp(-1j * np.angle(overlap(reference, image))), np.complex64)
 
 
 def overlap(first: Object, second: Object) -> complex:
@@ -92,12 +115,27 @@ def overlap(first: Object, second: Object) -> complex:
     return complex(np.sum(np.conj(first) * second, dtype=np.complex128))
 
 
-def _shifted_onto(target: Object, transform: Object) -> Object:
-    """Inverse of `transform` after the shift at which its correlation with `target` peaks."""
+def _low(transform: Object) -> Object:
+    """At most the `_LOW` lowest frequencies of each axis, zero frequency first."""
+    kept = (np.r_[0 : (m + 1) // 2, n - m // 2 : n] for n, m in ((n, min(n, _LOW)) for n in transform.shape))
+    return transform[np.ix_(*kept)]
+
+
+def _moved(transform: Object, shift: list[float], shape: tuple[int, ...]) -> Object:
+    """Times the linear phase that moves its object by `shift` voxels of `shape`."""
+    waves = [
+        np.exp(-2j * np.pi * step / n * fft.fftfreq(m, 1 / m)).astype(np.complex64)
+        for step, n, m in zip(shift, shape, transform.shape)
+    ]
+    return np.asarray(transform * waves[0][:, None, None] * waves[1][:, None] * waves[2], np.complex64)
+
+
+def _shift_onto(target: Object, transform: Object, shape: tuple[int, ...]) -> list[float]:
+    """Voxels of `shape` at which the correlation with the target peaks."""
     correlation = np.abs(fft.ifftn(target * np.conj(transform)))
     peak = np.unravel_index(np.argmax(correlation), correlation.shape)
-    shift = [float(k) + _vertex(correlation, peak, axis) for axis, k in enumerate(peak)]
-    return np.asarray(fft.ifftn(ndimage.fourier_shift(transform, shift)), np.complex64)
+    places = [float(k) + _vertex(correlation, peak, axis) for axis, k in enumerate(peak)]
+    return [place * n / m for place, n, m in zip(places, shape, correlation.shape)]
 
 
 def _vertex(correlation: FloatArray, peak: tuple[np.intp, ...], axis: int) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 from ..types import BoolArray, Outcome, Reconstruction, ScanError
 from . import metrics
 from .agreement import support_stability
-from .align import aligned_to, canonical
+from .align import aligned_all, canonical
 from .automatic import Budget, Traits, choose, traits_of
 from .coarse import retrieve_coarse
 from .devices import device_of
@@ -35,7 +35,8 @@ class Plan:
 
     The result is the start with the lowest `select`; within a recipe, `Guide` says what decides. `free` is the
     share of the measured voxels that is held out of the retrieval and judges it: by default 4 % for "free_llk",
-    where the pattern has room for it (else chi decides), and none for the others. `device` is "auto", "cpu" or "cuda".
+    where the pattern has room for it (else chi decides), and none for the others. `device` is "auto", "cpu" or
+    "cuda".
     """
 
     recipe: Recipe | str | None = None
@@ -88,7 +89,7 @@ def phase_pattern(
         return replace(_reconstruction(run, results, results[0].retrieval), provenance=said), []
     best = finite[0]
     density, support = canonical(best.density, best.support)
-    aligned = [density, *(aligned_to(density, each.density) for each in finite[1:])]
+    aligned = [density, *aligned_all(density, (each.density for each in finite[1:]))]
     outcome = Outcome.BUDGET if run.cut else Outcome.DONE
     best = replace(best, density=density, support=support, outcome=outcome)
     done = _reconstruction(run, results, best)
@@ -157,13 +158,10 @@ def _survivors(results: list[_Scored], guide: Guide) -> list[_Scored]:
 def _guided(results: list[_Scored], guide: Guide) -> list[Start]:
     """The children of each with the best; a start that diverged begins again at the best itself."""
     best = _best_first(results, guide.by)[0]
-    children = []
-    for each in results:
-        end, own = best, best.density
-        if np.isfinite(each.retrieval.chi):
-            end, own = each.retrieval, aligned_to(best.density, each.retrieval.density)
-        children.append(Start(initial=bred(own, best.density, guide.breed), model=end.model))
-    return children
+    ends = [each.retrieval if np.isfinite(each.retrieval.chi) else best for each in results]
+    own = aligned_all(best.density, (end.density for end in ends))
+    children = [bred(each, best.density, guide.breed) for each in own]
+    return [Start(initial=child, model=end.model) for child, end in zip(children, ends)]
 
 
 class _Run:
