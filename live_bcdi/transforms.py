@@ -24,19 +24,6 @@ def pairs(shape: Shape, *, threads: int = 1) -> dict[str, Step]:
     return {name: maker(shape, threads) for name, maker in makers.items()}
 
 
-def device_pair(shape: Shape) -> Step:
-    """The same by cuFFT with one plan for both, in place. The device may still be at it when the call returns."""
-    cupy, cufft = importlib.import_module("cupy"), importlib.import_module("cupyx.scipy.fft")
-    array = cupy.zeros(shape, cupy.complex64)
-    plan = cufft.get_fft_plan(array, axes=(0, 1, 2))
-
-    def both() -> None:
-        cufft.fftn(array, plan=plan, overwrite_x=True)
-        cufft.ifftn(array, plan=plan, overwrite_x=True)
-
-    return both
-
-
 def _measured(shape: Shape, threads: int) -> Step:
     return _fftw(shape, "FFTW_MEASURE", threads)
 
