@@ -6,10 +6,17 @@ import pytest
 from live_bcdi.phasing import kernels_cpu, kernels_numpy
 from live_bcdi.phasing.kernels_numpy import Bands, Mix
 
-# Even, odd, prime lengths, and a plane whose size is not a multiple of the SIMD alignment.
-SHAPES = [(8, 8, 8), (5, 6, 7), (16, 20, 23), (12, 16, 10)]
+# Even, odd, prime lengths; planes that are not a multiple of the SIMD alignment, alone and two by two; lines that
+# are no multiple of a tile.
+SHAPES = [(8, 8, 8), (5, 6, 7), (5, 7, 9), (8, 5, 9), (16, 20, 23), (12, 16, 10)]
 # complex64 has 6e-8 of relative rounding; a transform of N values adds about log2(N) of them.
 TOLERANCE = 2e-6
+
+
+@pytest.fixture(autouse=True, params=[kernels_cpu._PIECE, 2048], ids=["one piece", "many pieces"])
+def piece(request, monkeypatch):
+    """Arrays as small as these are one piece; so they are also cut as large ones are, the last piece a part."""
+    monkeypatch.setattr(kernels_cpu, "_PIECE", request.param)
 
 
 def problem(shape, seed=0):
