@@ -305,8 +305,8 @@ def default_shape(raw: tuple[int, ...], middle: tuple[int, int, int], factors: S
 
 
 def good_length(shortest: int) -> int:
-    """The smallest even length from `shortest` (and 16) with no prime factor above 7: such are transformed as fast
-    as powers of two, a voxel, to 20 % (benchmarks/fft_lengths.py), and there is one in every 20 %."""
+    """The smallest even length from `shortest` (and 16) with no prime factor above 7: such cost at most 1.4 times
+    what powers of two do, a voxel, and primes 4 to 6 times (benchmarks/fft_lengths.py); one is in every 20 %."""
     length = max(shortest + shortest % 2, _SHORTEST)
     while not _is_smooth(length):
         length += 2
