@@ -20,7 +20,7 @@ from .support import autocorrelation_support
 MARGIN = 1.3  # what `autocorrelation_support` adds to the extent
 _UNDERSAMPLED = 2.0
 _COARSE_SHORTEST = 32  # voxels an axis that a coarse volume needs to hold a crystal of eight
-_WEAK, _STRONG = 0.04, 0.1
+_STRAINED = 0.04
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,7 +98,7 @@ def choose(pattern: Pattern, traits: Traits, *, starts: int | None = None, budge
     that fits into four fifths of it."""
     recipe, why = _recipe(traits, pattern.intensity.shape)
     if starts is None:
-        starts, many = _starts(traits)
+        starts, many = _starts(traits, pattern.intensity.shape)
     else:
         many = f"{starts} starts, as asked"
     reasons = [_room(traits), why, _shrink_reason(traits), many]
@@ -131,11 +131,13 @@ def _shrink_reason(traits: Traits) -> str:
 def _recipe(traits: Traits, shape: tuple[int, ...]) -> tuple[Recipe, str]:
     """ER settles the random phases and HIO finds the object while the support tightens; the starts end in
     different local minima a few per cent apart, and guidance brings them to the best one's; the last ER take the
-    feedback out. HIO first and RAAR after: the other way round more simulated scans end in the wrong minimum."""
+    feedback out. HIO first and RAAR after: the other way round more simulated scans end in the wrong minimum. A
+    support that is too tight breaks strong strain, one too loose leaves a symmetric crystal with its twin: every
+    start finds with a threshold of its own."""
     shrink = f"ShrinkWrap(sigma=1, threshold={threshold(traits)})"
     if min(shape) >= 2 * _COARSE_SHORTEST:
         coarse = "Coarse + "
-        finish = f"20*ER + {shrink} + 30*RAAR + 5*ER + {shrink} + 25*ER"
+        finish = f"10*ER + {shrink} + 25*RAAR + 5*ER + {shrink} + 20*ER"
         why = (
             f"{min(shape)} voxels and more an axis: the crystal is found on voxels twice as large, then sharpened"
         )
@@ -143,18 +145,19 @@ def _recipe(traits: Traits, shape: tuple[int, ...]) -> tuple[Recipe, str]:
         coarse = ""
         finish = f"2*(20*RAAR + 5*ER + {shrink}) + 40*ER"
         why = f"{min(shape)} voxels along the shortest axis: all at full resolution"
-    find = "20*ER + 6*(20*HIO + ShrinkWrap(sigma=2, sigma_end=1, threshold=0.15))"
+    find = "20*ER + 6*(20*HIO + ShrinkWrap(sigma=2, sigma_end=1, threshold=0.1, threshold_end=0.25))"
     agree = f"2*(20*RAAR + 5*ER + {shrink}) + 10*ER"
     chain = f"{coarse}{find} + {agree} + Guide(keep=4) + {coarse}{agree} + Guide(keep=3) + {finish}"
     return parse(chain), why
 
 
-def _starts(traits: Traits) -> tuple[int, str]:
-    if traits.asymmetry < _WEAK:
-        return 5, f"asymmetry {traits.asymmetry:.3f}: weak strain, 5 starts"
-    if traits.asymmetry < _STRONG:
-        return 6, f"asymmetry {traits.asymmetry:.3f}: some strain, 6 starts"
-    return 8, f"asymmetry {traits.asymmetry:.3f}: strong strain, which hides the shape: 8 starts"
+def _starts(traits: Traits, shape: tuple[int, ...]) -> tuple[int, str]:
+    seen = f"asymmetry {traits.asymmetry:.3f}"
+    if traits.asymmetry < _STRAINED:
+        return 8, f"{seen}: little strain, or a phase even in r; 8 starts"
+    if min(shape) >= 2 * _COARSE_SHORTEST:
+        return 8, f"{seen}: strain, which hides the shape; 8 starts, as a volume of this size allows"
+    return 12, f"{seen}: strain, which hides the shape; 12 starts"
 
 
 def cost(recipe: Recipe, starts: int) -> float:

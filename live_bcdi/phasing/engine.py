@@ -52,13 +52,14 @@ class Start:
 
     Without `support` it is the initial object's own (above a tenth of its maximum), or the one from the
     autocorrelation; without `initial` the object is random phases in the support. `model` is what is known of
-    the beam's coherence and of the background.
+    the beam's coherence and of the background. `place`, 0 to 1, is where it stands among the starts of a plan.
     """
 
     seed: int = 0
     initial: Object | None = None
     support: BoolArray | None = None
     model: Model = field(default_factory=Model)
+    place: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -152,6 +153,7 @@ def _begin(pattern: Pattern, starts: Sequence[Start], kernels: PhasingKernels) -
         density=density,
         projected=kernels.empty(len(starts)),
         support=kernels.put(np.array(supports)),
+        places=kernels.put(np.array([start.place for start in starts], np.float32)),
         models=batched(kernels, [start.model for start in starts]),
     )
 

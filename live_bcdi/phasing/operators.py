@@ -12,6 +12,7 @@ The docstrings of the others have their updates.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -265,6 +266,9 @@ class ShrinkWrap(Operator):
     steps to `sigma_end` over the recipe (the generation, with `Guide`) where that is given
     (Marchesini et al., Phys. Rev. B 68, 140101 (2003)).
 
+    With `threshold_end` every start has a threshold of its own, from `threshold` for the first of a plan to
+    `threshold_end` for the last: what is too tight for one crystal is too loose for the next.
+
     `level` says what `threshold` is: "relative" to the maximum; "absolute" in the units of the object;
     "percentile" of all voxels, 0 to 100; "otsu", by itself, and `threshold` is not used. The level is moved for
     the support to have between `smallest` and `largest` of the volume (shares, 0 and 1 for no bounds).
@@ -273,28 +277,36 @@ class ShrinkWrap(Operator):
     sigma: float = 1.0
     threshold: float = 0.1
     sigma_end: float | None = None
+    threshold_end: float | None = None
     level: str = "relative"
     smallest: float = 0.0
     largest: float = 1.0
 
     def __post_init__(self) -> None:
-        check_positive(self, "sigma", "threshold", *(() if self.sigma_end is None else ("sigma_end",)))
+        given = [name for name in ("sigma_end", "threshold_end") if getattr(self, name) is not None]
+        check_positive(self, "sigma", "threshold", *given)
         if self.level not in _LEVELS:
             raise ScanError(f"recipe: ShrinkWrap has no level {self.level!r}; there are {', '.join(_LEVELS)}")
         if self.level == "percentile" and not self.threshold < 100:
             raise ScanError(f"recipe: ShrinkWrap needs a percentile below 100, not {self.threshold!r}")
+        if self.threshold_end is not None and self.level not in ("relative", "absolute"):
+            raise ScanError(f"recipe: ShrinkWrap has no threshold_end for the level {self.level!r}")
         if not 0 <= self.smallest < self.largest <= 1:
             raise ScanError("recipe: ShrinkWrap needs 0 <= smallest < largest <= 1, shares of the volume")
 
     def apply(self, state: State) -> None:
         kernels = state.kernels
         smoothed = kernels.smooth(state.projected if state.misfits else state.density, self._width(state.progress))
-        level = _LEVELS[self.level](kernels, smoothed, self.threshold)
+        level = _LEVELS[self.level](kernels, smoothed, self._threshold(state.places))
         if self.largest < 1:
             level = np.maximum(level, kernels.level_of_share(smoothed, self.largest))
         if self.smallest > 0:
             level = np.minimum(level, kernels.level_of_share(smoothed, self.smallest))
         kernels.tighten(smoothed, level, state.support)
+
+    def _threshold(self, places: "Levels | float") -> "Levels | float":
+        end = self.threshold if self.threshold_end is None else self.threshold_end
+        return self.threshold if end == self.threshold else self.threshold + places * (end - self.threshold)
 
     def _width(self, progress: float) -> float:
         return self.sigma if self.sigma_end is None else self.sigma + progress * (self.sigma_end - self.sigma)
@@ -304,13 +316,13 @@ Levels = NDArray[np.float32]
 _VOLUME = (1, 2, 3)
 
 
-def _otsu_levels(kernels: PhasingKernels, smoothed: Levels, threshold: float) -> Levels:
+def _otsu_levels(kernels: PhasingKernels, smoothed: Levels, threshold: Levels | float) -> Levels:
     return kernels.put(np.array([otsu_level(each) for each in kernels.get(smoothed)], np.float32))
 
 
-_LEVELS: Mapping[str, Callable[[PhasingKernels, Levels, float], Levels]] = {
-    "relative": lambda _, smoothed, threshold: np.float32(threshold) * smoothed.max(axis=_VOLUME),
-    "absolute": lambda _, smoothed, threshold: np.full_like(smoothed[:, 0, 0, 0], threshold),
+_LEVELS: Mapping[str, Callable[[PhasingKernels, Levels, Any], Levels]] = {
+    "relative": lambda _, smoothed, threshold: (threshold * smoothed.max(axis=_VOLUME)).astype(np.float32),
+    "absolute": lambda _, smoothed, threshold: np.zeros_like(smoothed[:, 0, 0, 0]) + threshold,
     "percentile": lambda kernels, smoothed, threshold: kernels.level_of_share(smoothed, 1 - threshold / 100),
     "otsu": _otsu_levels,
 }

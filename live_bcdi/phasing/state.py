@@ -14,7 +14,8 @@ from .model import Models
 class State:
     """Retrievals under way, all of the same pattern: `density`, `projected` (the last P) and `support` are
     (starts, rocking, row, column) arrays of the kernels' machine, `misfits` has sum((|F| - sqrt I)^2) of the
-    objects before each projection, (starts,), with `models` in it. `progress` runs from 0 to 1 over the recipe.
+    objects before each projection, (starts,), with `models` in it. `progress` runs from 0 to 1 over the recipe,
+    `places` (starts,) from 0 to 1 over all starts of a plan.
 
     An object with a NaN has a NaN for its misfit; it harms no other start, and nobody waits to be told.
     """
@@ -25,6 +26,7 @@ class State:
     support: BoolArray
     misfits: list[NDArray[np.float64]] = field(default_factory=list)
     progress: float = 0.0
+    places: NDArray[np.float32] | float = 0.0
     models: Models = field(default_factory=Models)
 
     def project(self) -> None:

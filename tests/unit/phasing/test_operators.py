@@ -5,7 +5,7 @@ import pytest
 
 from live_bcdi.phasing import kernels_cpu, kernels_numpy, parse
 from live_bcdi.phasing.align import aligned_to
-from live_bcdi.phasing.engine import Pattern, Start, retrieve
+from live_bcdi.phasing.engine import Pattern, Start, retrieve, retrieve_all
 from live_bcdi.phasing.operators import (
     ADMM,
     CHIO,
@@ -21,6 +21,7 @@ from live_bcdi.phasing.operators import (
     ShrinkWrap,
     State,
 )
+from live_bcdi.types import ScanError
 
 N = 8
 INDEX = np.arange(N)
@@ -237,3 +238,16 @@ def test_an_absolute_level_is_in_the_units_of_the_object(make):
     level = float(np.percentile(smoothed, 90))
     ShrinkWrap(level="absolute", threshold=level).apply(state)
     np.testing.assert_array_equal(state.support, smoothed > np.float32(level))
+
+
+def test_each_start_has_its_own_threshold(known):
+    """From the first to the last: the tighter, the smaller the support."""
+    pattern = Pattern(intensity=known.intensity, mask=np.zeros(known.intensity.shape, bool))
+    starts = [Start(initial=known.density, support=known.support, place=place) for place in (0, 0.5, 1)]
+    ranged = retrieve_all(pattern, parse("ER + ShrinkWrap(threshold=0.1, threshold_end=0.5)"), starts)
+    for found, threshold in zip(ranged, (0.1, 0.3, 0.5)):
+        alone = retrieve(pattern, parse(f"ER + ShrinkWrap(threshold={threshold})"), start=starts[0])
+        np.testing.assert_array_equal(found.support, alone.support)
+    assert ranged[0].support.sum() > ranged[1].support.sum() > ranged[2].support.sum()
+    with pytest.raises(ScanError, match="threshold_end"):
+        parse("ShrinkWrap(level='percentile', threshold=90, threshold_end=95)")
