@@ -36,10 +36,14 @@ FIRST_SEED = 100
 PHOTONS = (1e4, 1e5, 1e6, 1e7, 1e8)
 STRAINS = ("weak", "medium", "strong")
 
-# Much as the default recipe at this size, with one more operator: it estimates no coherence or background itself.
-FIND = "20*ER + 6*(20*HIO + ShrinkWrap(sigma=2, threshold=0.15)) + 10*ER + Guide"
-COHERENCE = f"{FIND} + 4*(Coherence + 20*RAAR + 5*ER + ShrinkWrap(sigma=1, threshold=0.2)) + 3*(Coherence + 20*ER)"
-BACKGROUND = f"{FIND} + 4*(Background + 20*RAAR + 5*ER + ShrinkWrap(sigma=1, threshold=0.2)) + Background + 60*ER"
+# Much as what is chosen at this size and these counts, with one more operator: it is never chosen by itself.
+TIGHT = "ShrinkWrap(threshold=0.14)"
+FIND = "20*ER + 6*(20*HIO + ShrinkWrap(sigma=2, sigma_end=1, threshold=0.1, threshold_end=0.25))"
+AGREE = f"2*(20*RAAR + 5*ER + {TIGHT}) + 10*ER"
+FOUND = f"{FIND} + {AGREE} + Guide(keep=4) + {AGREE} + Guide(keep=3)"
+COHERENCE = f"{FOUND} + 4*(Coherence + 20*RAAR + 5*ER + {TIGHT}) + 3*(Coherence + 20*ER)"
+BACKGROUND = f"{FOUND} + 4*(Background + 20*RAAR + 5*ER + {TIGHT}) + Background + 60*ER"
+STARTS = 12
 
 Result = Mapping[str, Any]
 Change = Callable[[RockingScan, np.random.Generator], RockingScan]
@@ -148,7 +152,9 @@ def one(case: Case, seed: int, *, recipe: str | None = None, starts: int | None 
     changed = case.change(scan, np.random.default_rng(seed))
     began_s = time.perf_counter()
     try:
-        result = reconstruct(changed, Plan(seed=seed, recipe=recipe or case.recipe, starts=starts))
+        given = recipe or case.recipe
+        plan = Plan(seed=seed, recipe=given, starts=starts or (STARTS if given else None))
+        result = reconstruct(changed, plan)
     except ScanError as error:
         return {**NOTHING, "error": str(error)}
     seconds = time.perf_counter() - began_s
