@@ -169,7 +169,7 @@ class Preprocessing(_Table):
     """`[preprocess]`: from the counts of a scan to what phase retrieval sees.
 
     `centring`: the middle of the Bragg peak ("robust"), the brightest voxel, or the centre of mass of all counts.
-    `shape` (rocking, row, column) is that of the result, after `binning`; without one the data choose it.
+    `shape` (rocking, row, column) is that of the result, after `binning`; the data choose what is not set.
     `aliens` masks intensity of other crystals; `background` is counts a voxel, or "corners" to take them from the
     scan's own. `flatfield` and `monitor` use what the scan has of them. `dark` is a file (TIFF or .npy) of the
     mean counts of a frame without beam. Of several scans that are summed, those are left out whose correlation
@@ -178,7 +178,7 @@ class Preprocessing(_Table):
 
     centring: Centring = "robust"
     shape: tuple[Length, Length, Length] | None = None
-    binning: tuple[Factor, Factor, Factor] = (1, 1, 1)
+    binning: tuple[Factor, Factor, Factor] | None = None
     aliens: bool = False
     background: Background = 0.0
     flatfield: bool = True

@@ -15,8 +15,9 @@ from .config import Config, CrystalConfig, Preprocessing
 from .metadata import scan_metadata
 from .phasing import Pattern, Plan, agreement, phase_pattern
 from .phasing.align import with_ramp, without_ramp
+from .phasing.automatic import binning
 from .phasing.kernels_numpy import Object
-from .preprocess import prepare
+from .preprocess import Report, prepare
 from .refraction import corrected, material_of
 from .strain import lab_image, with_spread
 from .types import DiffractionVolume, FloatArray, LabImage, Reconstruction, RockingScan, ScanError
@@ -114,10 +115,10 @@ def prepared(scans: Sequence[RockingScan], settings: Preprocessing) -> tuple[Dif
     """
     if not scans:
         raise ScanError("there is no scan to reconstruct")
-    volume, report = prepare(scans[0], settings)
+    volume, report, factors = _first_prepared(scans[0], settings)
     if len(scans) == 1:
         return volume, report.lines()
-    alike = settings.model_copy(update={"shape": volume.intensity.shape})
+    alike = settings.model_copy(update={"shape": volume.intensity.shape, "binning": factors})
     volumes, lines = [volume], [report.lines()]
     for scan in scans[1:]:
         volume, report = prepare(scan, alike)
@@ -126,6 +127,19 @@ def prepared(scans: Sequence[RockingScan], settings: Preprocessing) -> tuple[Dif
     summed = sum_volumes(volumes, least_correlation=settings.least_correlation)
     said = {key: "\n".join(f"{scan.name}: {line[key]}" for scan, line in zip(scans, lines)) for key in lines[0]}
     return summed.volume, {**said, "summed": _said_of(scans, summed)}
+
+
+def _first_prepared(
+    scan: RockingScan, settings: Preprocessing
+) -> tuple[DiffractionVolume, Report, tuple[int, int, int]]:
+    """With the binning that the crystal asks for where neither it nor the shape is set; and that binning."""
+    volume, report = prepare(scan, settings)
+    if settings.binning is not None or settings.shape is not None:
+        return volume, report, settings.binning or (1, 1, 1)
+    factors = binning(Pattern(intensity=volume.intensity, mask=volume.mask))
+    if factors != (1, 1, 1):
+        volume, report = prepare(scan, settings.model_copy(update={"binning": factors}))
+    return volume, report, factors
 
 
 def _said_of(scans: Sequence[RockingScan], summed: Summed) -> str:

@@ -167,6 +167,7 @@ class Report:
     centre: Vector
     frames: tuple[int, ...]
     shape: tuple[int, ...]
+    binning: Shape
     kept: float
 
     def lines(self) -> dict[str, str]:
@@ -178,12 +179,13 @@ class Report:
             f"{alien.counts:.0f} counts at " + ", ".join(f"{c:.0f}" for c in alien.centre) for alien in self.aliens
         )
         centre = ", ".join(f"{c:.2f}" for c in self.centre)
+        binned = "" if self.binning == (1, 1, 1) else f" binned by {_times(self.binning)}"
         return {
             "masked": f"{pixels} pixels; {voxels} voxels; {count['missing']} frames missing,"
             f" {count['without beam']} without beam",
             "aliens": places or "none found or not looked for",
             "background": f"{self.background_counts:.4g} counts a voxel",
-            "volume": f"{_times(self.shape)} of {_times(self.frames)}, peak at {centre},"
+            "volume": f"{_times(self.shape)} of {_times(self.frames)}{binned}, peak at {centre},"
             f" with {100 * self.kept:.2f} % of the counts",
         }
 
@@ -233,6 +235,7 @@ def prepare(scan: RockingScan, settings: Preprocessing = _DEFAULTS) -> tuple[Dif
         centre=centre,
         frames=scan.intensity.shape,
         shape=volume.intensity.shape,
+        binning=settings.binning or (1, 1, 1),
         kept=float(volume.intensity.sum(dtype=np.float64)) / total,
     )
     return volume, report
@@ -268,7 +271,7 @@ def _boxed(
 ) -> DiffractionVolume:
     centre, grid_deg, settings = how
     middle = (round(centre[0]), round(centre[1]), round(centre[2]))
-    factors = settings.binning
+    factors = settings.binning or (1, 1, 1)
     size = settings.shape or default_shape(intensity.shape, middle, factors)
     whole = (size[0] * factors[0], size[1] * factors[1], size[2] * factors[2])
     volume, free = bin_volume(*crop_centred(intensity, mask, middle, whole), factors)

@@ -205,3 +205,26 @@ def test_s0054_fits_the_counts_as_well_as_cohere(gold):
     assert gold.volume.intensity.shape == (128, 128, 128)
     assert gold.chi < 0.0118
     assert gold.metrics["first_mode"] > 0.95
+
+
+def test_what_is_sampled_too_finely_is_binned_unless_settings_say_otherwise():
+    """Every frame eight times over: an oversampling of 3 to 4 becomes 28 or so, and four frames are summed."""
+    scan, _ = simulate_scan(
+        config=load_config(ROOT / "config/34idc.toml"), shape=(16, 32, 32), photons=1e6, strain="weak", seed=3
+    )
+    step = np.diff(scan.angles_deg).mean() / 8
+    fine = replace(
+        scan,
+        intensity=np.repeat(scan.intensity, 8, axis=0),
+        angles_deg=scan.angles_deg[0] + step * (np.arange(128) - 3.5),
+        monitor=None,
+        timestamps_s=None,
+    )
+    plan = Plan(recipe="3*ER", starts=1)
+    binned, asked = (
+        reconstruct(fine, plan, preprocessing=each) for each in (Preprocessing(), Preprocessing(binning=(1, 1, 1)))
+    )
+    assert "binned by 4 x 1 x 1" in binned.provenance["volume"]
+    assert "binned" not in asked.provenance["volume"]
+    assert 4 * binned.volume.intensity.shape[0] >= asked.volume.intensity.shape[0]
+    np.testing.assert_allclose(binned.volume.q_steps_invA[:, 0], 4 * asked.volume.q_steps_invA[:, 0], rtol=1e-3)

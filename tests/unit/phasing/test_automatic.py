@@ -5,7 +5,7 @@ import pytest
 
 from live_bcdi.phasing import Pattern, Plan, phase, phase_pattern
 from live_bcdi.phasing.align import aligned_to
-from live_bcdi.phasing.automatic import Budget, asymmetry, choose, cost, threshold, traits_of
+from live_bcdi.phasing.automatic import Budget, asymmetry, binning, choose, cost, threshold, traits_of
 from live_bcdi.types import Outcome
 
 
@@ -115,3 +115,9 @@ def test_a_budget_without_a_recipe_still_finds_something(known, budget_s):
     assert found.outcome in (Outcome.DONE, Outcome.BUDGET)
     image = aligned_to(known.density, found.density)
     assert abs(np.vdot(known.density, image)) / np.linalg.norm(known.density) / np.linalg.norm(image) > 0.9
+
+
+def test_axes_that_are_sampled_too_finely_are_binned():
+    """A crystal of 5 of 64, 15 of 64 and 9 of 48 voxels: oversampling 12.8, 4.3 and 5.3, to a voxel of extent."""
+    pattern = pattern_of(counts(box((64, 64, 48), (5, 15, 9)), 1e7))
+    assert binning(pattern) == (2, 1, 1)
