@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from ..types import BoolArray, FloatArray, Reconstruction
+from ..types import BoolArray, FloatArray, Reconstruction, ScanError
 from . import agreement, metrics, operators
 from .engine import Pattern, Retrieval, Start, retrieve
 from .guided import Plan, Progress, phase_pattern
@@ -42,8 +42,9 @@ def phase(
     """Retrieve the object of a centred (rocking, row, column) pattern of counts, peak at n//2 of each axis.
 
     `mask` is True where a voxel was not measured (it is free, not zero). Without a recipe it is chosen from the
-    pattern, and `provenance["chosen"]` says why. The result is the start with the lowest chi of the last
-    generation; the same seed gives the same bits on one machine. `budget_s` ends it after that wall time with
+    pattern, and `provenance["chosen"]` says why. The result is the start of the last generation that foretells
+    voxels held out of the retrieval best (chi decides where the pattern has no room for them); the same seed gives
+    the same bits on one machine. `budget_s` ends it after that wall time with
     what there is. `device` "auto" is a CUDA device where there is one. Raises ScanError for input that cannot be
     phased and for an unknown recipe or device.
     """
@@ -56,6 +57,10 @@ def phased(
 ) -> Reconstruction:
     """`phase` with all that a plan can say."""
     data = np.asarray(intensity)
+    if data.dtype.kind not in "buif":
+        raise ScanError(f"intensity must be real numbers, not {data.dtype}")
+    # numpy takes roots and sums of the short types in half precision
+    data = data.astype(np.result_type(data, np.float32), copy=False)
     pattern = Pattern(intensity=data, mask=np.zeros(data.shape, bool) if mask is None else np.asarray(mask, bool))
     result, aligned = phase_pattern(pattern, plan, progress)
     if not aligned:

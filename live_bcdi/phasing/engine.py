@@ -52,7 +52,7 @@ class Start:
 
     Without `support` it is the initial object's own (above a tenth of its maximum), or the one from the
     autocorrelation; without `initial` the object is random phases in the support. `model` is what is known of
-    the beam's coherence and of the background. `place`, 0 to 1, is where it stands among the starts of a plan.
+    the beam's coherence and of the background. `place`, 0 to 1, is where it stands among those of its generation.
     """
 
     seed: int = 0

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from numbers import Real
 from time import monotonic
 from typing import Literal
 
@@ -52,14 +53,26 @@ class Plan:
     def __post_init__(self) -> None:
         if isinstance(self.recipe, str):
             object.__setattr__(self, "recipe", parse(self.recipe) if self.recipe.strip() else None)
-        if self.starts is not None and self.starts < 1:
-            raise ScanError(f"phasing needs at least one start, not {self.starts}")
-        if self.budget_s is not None and not self.budget_s > 0:
-            raise ScanError(f"the time budget must be positive, not {self.budget_s}")
+        if not isinstance(self.recipe, Recipe | None):
+            raise ScanError(
+                f"a recipe is text or made of operators, such as 20 * ER() + HIO(), not {self.recipe!r}"
+            )
+        if not _whole(self.starts, at_least=1) and self.starts is not None:
+            raise ScanError(f"phasing needs at least one start, a whole number, not {self.starts!r}")
+        if not _whole(self.seed, at_least=0):
+            raise ScanError(f"the seed is a whole number from 0 on, not {self.seed!r}")
+        if not _whole(self.threads, at_least=1):
+            raise ScanError(f"phasing needs at least one thread, a whole number, not {self.threads!r}")
+        if self.budget_s is not None and not (isinstance(self.budget_s, Real) and self.budget_s > 0):
+            raise ScanError(f"the time budget must be positive, in seconds, not {self.budget_s!r}")
         if self.select not in SCORES:
             raise ScanError(f"no selection by {self.select!r}; there are {', '.join(SCORES)}")
         if self.select == "free_llk" and self.free == 0:
             raise ScanError("selection by free_llk needs free voxels: give their share, such as free=0.04")
+
+
+def _whole(value: object, *, at_least: int) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value >= at_least)
 
 
 def phase_pattern(
@@ -99,8 +112,7 @@ def phase_pattern(
 
 def _decided(pattern: Pattern, traits: Traits, plan: Plan) -> tuple[Recipe, int, tuple[str, ...]]:
     """The recipe, the number of starts, and why where they were chosen here."""
-    if plan.recipe is not None:
-        assert isinstance(plan.recipe, Recipe)
+    if isinstance(plan.recipe, Recipe):
         return plan.recipe, plan.starts or DEFAULT_STARTS, ()
     budget = None
     if plan.budget_s is not None:
@@ -162,7 +174,10 @@ def _guided(results: list[_Scored], guide: Guide) -> list[Start]:
     ends = [each.retrieval if np.isfinite(each.retrieval.chi) else best for each in results]
     own = aligned_all(best.density, (end.density for end in ends))
     children = [bred(each, best.density, guide.breed) for each in own]
-    return [Start(initial=child, model=end.model) for child, end in zip(children, ends)]
+    places = np.linspace(0, 1, len(ends))
+    return [
+        Start(initial=child, model=end.model, place=place) for child, end, place in zip(children, ends, places)
+    ]
 
 
 class _Run:

@@ -266,8 +266,8 @@ class ShrinkWrap(Operator):
     steps to `sigma_end` over the recipe (the generation, with `Guide`) where that is given
     (Marchesini et al., Phys. Rev. B 68, 140101 (2003)).
 
-    With `threshold_end` every start has a threshold of its own, from `threshold` for the first of a plan to
-    `threshold_end` for the last: what is too tight for one crystal is too loose for the next.
+    With `threshold_end` every start has a threshold of its own, from `threshold` for the first of the
+    generation to `threshold_end` for the last: what is too tight for one crystal is too loose for the next.
 
     `level` says what `threshold` is: "relative" to the maximum; "absolute" in the units of the object;
     "percentile" of all voxels, 0 to 100; "otsu", by itself, and `threshold` is not used. The level is moved for
@@ -291,7 +291,8 @@ class ShrinkWrap(Operator):
             raise ScanError(f"recipe: ShrinkWrap needs a percentile below 100, not {self.threshold!r}")
         if self.threshold_end is not None and self.level not in ("relative", "absolute"):
             raise ScanError(f"recipe: ShrinkWrap has no threshold_end for the level {self.level!r}")
-        if not 0 <= self.smallest < self.largest <= 1:
+        shares = (self.smallest, self.largest)
+        if not all(isinstance(share, int | float) for share in shares) or not 0 <= shares[0] < shares[1] <= 1:
             raise ScanError("recipe: ShrinkWrap needs 0 <= smallest < largest <= 1, shares of the volume")
 
     def apply(self, state: State) -> None:

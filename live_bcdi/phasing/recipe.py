@@ -140,7 +140,16 @@ def parse(text: str) -> Recipe:
         raise ScanError(
             f"recipe {text!r} is not understood; write it like 3*(20*ER + 180*HIO(beta=0.9)) + 20*ER"
         ) from None
-    return _recipe(tree, text)
+    except (RecursionError, MemoryError):
+        raise _too_long() from None
+    try:
+        return _recipe(tree, text)
+    except RecursionError:
+        raise _too_long() from None
+
+
+def _too_long() -> ScanError:
+    return ScanError("the recipe has too many parts to be read; write what repeats as a number times (...)")
 
 
 def _recipe(node: ast.expr, text: str) -> Recipe:
@@ -160,7 +169,7 @@ def _recipe(node: ast.expr, text: str) -> Recipe:
 def _value(node: ast.expr, text: str) -> Value:
     try:
         value = ast.literal_eval(node)
-    except ValueError:
+    except (ValueError, TypeError):
         value = node
     if not isinstance(value, Value):
         raise ScanError(f"recipe {text!r}: an argument is a number or a quoted word")
@@ -179,10 +188,10 @@ def _operator(name: str, arguments: dict[str, Value]) -> Operator:
 
 
 def check_positive(operator: Operator, *names: str) -> None:
-    """Raise ScanError unless each named argument is a positive number."""
+    """Raise ScanError unless each named argument is a positive, finite number."""
     for name in names:
         value = getattr(operator, name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
             raise ScanError(f"recipe: {type(operator).__name__} needs a positive {name}, not {value!r}")
 
 

@@ -15,7 +15,7 @@ class State:
     """Retrievals under way, all of the same pattern: `density`, `projected` (the last P) and `support` are
     (starts, rocking, row, column) arrays of the kernels' machine, `misfits` has sum((|F| - sqrt I)^2) of the
     objects before each projection, (starts,), with `models` in it. `progress` runs from 0 to 1 over the recipe,
-    `places` (starts,) from 0 to 1 over all starts of a plan.
+    `places` (starts,) from 0 to 1 over all starts of a generation.
 
     An object with a NaN has a NaN for its misfit; it harms no other start, and nobody waits to be told.
     """

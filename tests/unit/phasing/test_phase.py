@@ -66,7 +66,14 @@ def test_a_budget_ends_it_with_what_there_is(known):
     [
         ({"recipe": "20*HOI"}, "no operator"),
         ({"starts": -1}, "at least one start"),
+        ({"starts": 2.5}, "at least one start"),
+        ({"starts": True}, "at least one start"),
         ({"budget_s": 0.0}, "budget"),
+        ({"budget_s": "5s"}, "budget"),
+        ({"seed": -1}, "seed"),
+        ({"seed": None}, "seed"),  # numpy would draw one by the clock
+        ({"seed": 1.5}, "seed"),
+        ({"recipe": 20}, "a recipe is text"),
         ({"device": "quantum"}, "no phasing device"),
         ({"mask": np.zeros((3, 3, 3), bool)}, "mask has shape"),
     ],
@@ -74,3 +81,35 @@ def test_a_budget_ends_it_with_what_there_is(known):
 def test_what_cannot_be_asked_is_said(known, arguments, message):
     with pytest.raises(ScanError, match=message):
         phase(known.intensity, **arguments)
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1.5])
+def test_no_threads_are_said(threads):
+    with pytest.raises(ScanError, match="at least one thread"):
+        Plan(threads=threads)
+
+
+@pytest.mark.parametrize("kind", [complex, object])
+def test_what_is_no_real_number_is_said(known, kind):
+    with pytest.raises(ScanError, match="real numbers"):
+        phase(known.intensity.astype(kind))
+
+
+def test_short_numbers_are_as_good_as_long_ones(known):
+    """A root of uint8 would have half precision: a relative 5e-4."""
+    counts = np.minimum(known.intensity, 255)
+    results = [
+        phase(counts.astype(kind), recipe="3*ER", starts=1)
+        for kind in (np.uint8, np.uint16, np.float16, np.float32)
+    ]
+    assert len({each.density.tobytes() for each in results}) == 1
+
+
+def test_starts_have_thresholds_of_their_own_after_guidance_too(known):
+    """Each ends as if all had its threshold: guidance is over by then, and the starts share nothing."""
+    ends = {}
+    for threshold in ("0.1", "0.4", "0.1, threshold_end=0.4"):
+        recipe = f"{RECIPE} + Guide + ER + ShrinkWrap(threshold={threshold}) + ER"
+        ends[threshold] = phase(known.intensity, recipe=recipe, starts=2).chi_starts
+    assert ends["0.1, threshold_end=0.4"] == (ends["0.1"][0], ends["0.4"][1])
+    assert ends["0.1"][1] != ends["0.4"][1]
