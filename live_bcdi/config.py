@@ -158,7 +158,7 @@ class PhasingConfig(_Table):
 
     recipe: str | None = None
     starts: int | None = Field(default=None, ge=1)
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     threads: int = Field(default=2, ge=1)
     free: float | None = Field(default=None, ge=0, le=0.2)
     select: Literal["free_llk", "chi", "sharpness"] = "free_llk"
@@ -292,6 +292,8 @@ def load_config(path: Path) -> Config:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ScanError(f"no configuration file {path}; the examples are in config/") from None
+    except OSError as error:
+        raise ScanError(f"{path} cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ScanError(f"{path} is not TOML: {error}") from None
     return parse_config(table, str(path))

@@ -1,6 +1,7 @@
 """A centred pattern in numpy's own files: no geometry, so the result stays on the detector's conjugate grid."""
 
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +25,10 @@ def read_pattern(path: Path) -> tuple[NDArray[np.float64], BoolArray | None]:
     try:
         loaded = np.load(path, allow_pickle=False)
         arrays = dict(loaded) if isinstance(loaded, np.lib.npyio.NpzFile) else {"intensity": loaded}
+        arrays = {name: np.asarray(array) for name, array in arrays.items()}  # a member may be no array, but bytes
     except FileNotFoundError:
         raise ScanError(f"no file {path}") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         raise ScanError(f"{path} is not an array that numpy can read: {error}") from None
     mask = arrays.pop("mask", None)
     if "intensity" not in arrays and len(arrays) == 1:
@@ -35,4 +37,6 @@ def read_pattern(path: Path) -> tuple[NDArray[np.float64], BoolArray | None]:
     if intensity is None or intensity.ndim != 3 or intensity.dtype.kind not in "uif":
         found = ", ".join(f"{name} {array.shape}" for name, array in arrays.items()) or "nothing"
         raise ScanError(f"{path} needs real numbers (rocking, row, column) as 'intensity'; it has {found}")
+    if mask is not None and mask.dtype.kind not in "buif":
+        raise ScanError(f"{path} needs a 'mask' of booleans or numbers, True where free, not of {mask.dtype}")
     return intensity.astype(np.float64), None if mask is None else mask.astype(bool)

@@ -150,3 +150,13 @@ def test_unreadable_file(tmp_path, content, message):
         path.write_bytes(content)
     with pytest.raises(ScanError, match=message):
         load_config(path)
+
+
+def test_a_folder_is_no_configuration(tmp_path):
+    with pytest.raises(ScanError, match="cannot be read"):
+        load_config(tmp_path)
+
+
+def test_a_negative_seed_is_refused(table):
+    with pytest.raises(ScanError, match=r"phasing\.seed"):
+        parse_config({**table, "phasing": {"seed": -1}})
