@@ -369,7 +369,8 @@ def _words(result: Reconstruction, lab: LabImage) -> Iterator[tuple[str, str]]:
         "Misfit",
         f"χ = {result.chi:.4g}, starts {min(result.chi_starts):.4g} to {max(result.chi_starts):.4g}{weight}",
     )
-    yield "Recipe", f"{result.recipe}; {len(result.chi_starts)} to the end, seed {result.seed}; {result.outcome.value}"
+    starts = f"{len(result.chi_starts)} starts to the end, seed {result.seed}"
+    yield "Recipe", f"{result.recipe}; {starts}; {result.outcome.value}"
     refraction = result.provenance.get("refraction", "")
     made = f"live_bcdi {result.provenance.get('live_bcdi', '')}"
     yield "Made by", made + (f"; refraction {refraction}" if refraction else "")
