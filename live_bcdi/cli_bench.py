@@ -63,7 +63,7 @@ def show(told: dict[str, Any], screen: Console, threads: int, chi: float | None)
 
 def _show_scan(told: dict[str, Any], screen: Console, chi: float | None) -> None:
     if (whole := told["whole"]) is not None:
-        took = f"{whole.wall_s:.1f} s, {whole.cpu_s:.1f} CPU-s, {whole.starts} starts"
+        took = f"{whole.wall_s:.1f} s, {whole.cpu_s:.1f} CPU-s, {whole.starts} starts to the end"
         screen.print(f"{whole.name}: chi {whole.chi:.4f} after {took}")
     for point in told.get("curve", []):
         screen.print(f"one start: chi {point.chi:.5f} after {point.wall_s:.2f} s, {point.cpu_s:.2f} CPU-s")

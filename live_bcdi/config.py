@@ -158,7 +158,7 @@ class PhasingConfig(_Table):
 
     recipe: str | None = None
     starts: int | None = Field(default=None, ge=1)
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**63)
     threads: int = Field(default=2, ge=1)
     free: float | None = Field(default=None, ge=0, le=0.2)
     select: Literal["free_llk", "chi", "sharpness"] = "free_llk"

@@ -236,7 +236,8 @@ class Agreement:
 class Reconstruction:
     """What a retrieval gives: `density` (rocking, row, column) on the detector's conjugate grid, centred.
 
-    `chi` is the modulus error of `density` (docs/explanation.md), `chi_starts` that of every start.
+    `chi` is the modulus error of `density` (docs/explanation.md), `chi_starts` that of every
+    start that went to the end: guidance may have dropped some.
     `lab` and `resolution` are there where the geometry is known, `agreement` where several starts ended.
     """
 

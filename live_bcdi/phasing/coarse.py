@@ -11,7 +11,7 @@ import numpy as np
 from scipy import fft
 
 from ..types import BoolArray, ScanError
-from .engine import Pattern, Retrieval, Start
+from .engine import Pattern, Retrieval, Start, check_fits
 from .kernels_numpy import Object
 
 _SHORTEST = 8  # an object of fewer voxels an axis is none
@@ -24,7 +24,10 @@ def retrieve_coarse(
     retrieve: Callable[[Pattern, Sequence[Start]], list[Retrieval]],
 ) -> list[Retrieval]:
     """What `retrieve` finds on the middle 1 / `by` of `pattern`, at full resolution: its moduli are zero beyond,
-    and `chi` is that of the whole pattern. Raises ScanError where too little is left."""
+    and `chi` is that of the whole pattern. Raises ScanError where too little is left, or a start does not fit the
+    pattern."""
+    for start in starts:
+        check_fits(start, pattern.intensity.shape)
     small = _middle(pattern, by)
     ends = retrieve(small, [_coarser(start, small.intensity.shape) for start in starts])
     beyond = pattern.total_counts - small.total_counts

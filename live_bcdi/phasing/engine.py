@@ -139,7 +139,7 @@ def _end(state: State, total_counts: float, outcome: Outcome) -> list[Retrieval]
 
 def _begin(pattern: Pattern, starts: Sequence[Start], kernels: PhasingKernels) -> State:
     for start in starts:
-        _check(start, pattern.intensity.shape)
+        check_fits(start, pattern.intensity.shape)
     first = None
     if any(start.initial is None and start.support is None for start in starts):
         first = autocorrelation_support(pattern.intensity, pattern.mask)
@@ -158,7 +158,8 @@ def _begin(pattern: Pattern, starts: Sequence[Start], kernels: PhasingKernels) -
     )
 
 
-def _check(start: Start, shape: tuple[int, ...]) -> None:
+def check_fits(start: Start, shape: tuple[int, ...]) -> None:
+    """Raise ScanError where the start's arrays are not of the pattern's `shape`."""
     for name in ("initial", "support"):
         array = getattr(start, name)
         if array is not None and array.shape != shape:

@@ -20,10 +20,11 @@ BREEDS = ("avg_ab", "sqrt_ab", "max_ab", "b_pa")
 class Guide(Operator):
     """Ends a generation: the `keep` best starts (0: all) go on, each bred with the best after alignment to it.
 
-    With a the best and b the start, `breed` is "avg_ab", (a + b) / 2 (Chen et al., Phys. Rev. B 76, 064113
-    (2007)); "sqrt_ab", amplitude sqrt |a b|; "max_ab", the larger amplitude, both with the phase of (a + b) / 2;
-    or "b_pa", the amplitude of b with the phase of a (genetic breeding of Clark et al., Nature Mater. 14, 780
-    (2015), by the names cohere gives them; there "ab" modes take the mean of the wrapped phases). With a single
+    With a the best and b the start, `breed` is "avg_ab", (a + b) / 2; "sqrt_ab", amplitude sqrt |a b|
+    (Chen et al., Phys. Rev. B 76, 064113 (2007), for real objects); "max_ab", the larger amplitude, both with the
+    phase of (a + b) / 2; or "b_pa", the amplitude of b with the phase of a (genetic breeding of Clark et al.,
+    Nature Mater. 14, 780 (2015), by the names cohere gives them; there "ab" modes take the mean of the wrapped
+    phases). With a single
     start there is no one to follow. "Best" is by the lowest `by`: "chi", "free_llk" (where voxels are free, else
     chi) or "sharpness".
     """

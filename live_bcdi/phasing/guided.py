@@ -59,8 +59,8 @@ class Plan:
             )
         if not _whole(self.starts, at_least=1) and self.starts is not None:
             raise ScanError(f"phasing needs at least one start, a whole number, not {self.starts!r}")
-        if not _whole(self.seed, at_least=0):
-            raise ScanError(f"the seed is a whole number from 0 on, not {self.seed!r}")
+        if not _whole(self.seed, at_least=0) or self.seed >= 2**63:  # what a file can keep
+            raise ScanError(f"the seed is a whole number from 0 to 2^63 - 1, not {self.seed!r}")
         if not _whole(self.threads, at_least=1):
             raise ScanError(f"phasing needs at least one thread, a whole number, not {self.threads!r}")
         if self.budget_s is not None and not (isinstance(self.budget_s, Real) and self.budget_s > 0):

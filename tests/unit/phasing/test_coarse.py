@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from live_bcdi.phasing import Pattern, parse, phase
+from live_bcdi.phasing import Pattern, Plan, parse, phase, phase_pattern
 from live_bcdi.phasing.align import aligned_to
 from live_bcdi.phasing.coarse import retrieve_coarse
 from live_bcdi.phasing.engine import Retrieval, Start, retrieve
@@ -68,3 +68,12 @@ def test_a_coarse_end_is_given_at_the_patterns_resolution(known):
 def test_coarse_in_the_wrong_place_is_said(known, recipe, message):
     with pytest.raises(ScanError, match=message):
         phase(known.intensity, recipe=recipe, starts=1)
+
+
+@pytest.mark.parametrize("edge", [8, 24])
+def test_a_start_of_another_shape_is_refused(pattern, edge):
+    """Before its middle is taken, which a larger one than the coarse volume has."""
+    initial = np.ones((edge,) * 3, np.complex64)
+    plan = Plan(recipe="Coarse + 2*ER", starts=1, initial=initial)
+    with pytest.raises(ScanError, match="initial has shape"):
+        phase_pattern(pattern, plan)

@@ -73,6 +73,7 @@ def test_a_budget_ends_it_with_what_there_is(known):
         ({"seed": -1}, "seed"),
         ({"seed": None}, "seed"),  # numpy would draw one by the clock
         ({"seed": 1.5}, "seed"),
+        ({"seed": 2**63}, "seed"),  # a file could not keep it
         ({"recipe": 20}, "a recipe is text"),
         ({"device": "quantum"}, "no phasing device"),
         ({"mask": np.zeros((3, 3, 3), bool)}, "mask has shape"),
