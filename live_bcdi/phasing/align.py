@@ -9,6 +9,7 @@ from ..types import BoolArray, FloatArray
 from .kernels_numpy import Object
 
 _LOW = 64
+_STEPS = (1 / 2, 1 / 4, 1 / 8)  # of a voxel of the low frequencies, towards the peak between them
 
 
 def twin(density: Object) -> Object:
@@ -132,13 +133,28 @@ def _moved(transform: Object, shift: list[float], shape: tuple[int, ...]) -> Obj
 
 def _shift_onto(target: Object, transform: Object, shape: tuple[int, ...]) -> list[float]:
     """Voxels of `shape` at which the correlation with the target peaks."""
-    correlation = np.abs(fft.ifftn(target * np.conj(transform)))
-    peak = np.unravel_index(np.argmax(correlation), correlation.shape)
+    product = target * np.conj(transform)
+    correlation = np.abs(fft.ifftn(product))
+    peak = tuple(map(int, np.unravel_index(np.argmax(correlation), correlation.shape)))
     places = [float(k) + _vertex(correlation, peak, axis) for axis, k in enumerate(peak)]
+    # a parabola through points that are further apart than a voxel is off by a quarter of one
+    for step in _STEPS if correlation.shape != shape else ():
+        near = _around(product, places, step)
+        places = [place + step * _vertex(near, (1, 1, 1), axis) for axis, place in enumerate(places)]
     return [place * n / m for place, n, m in zip(places, shape, correlation.shape)]
 
 
-def _vertex(correlation: FloatArray, peak: tuple[np.intp, ...], axis: int) -> float:
+def _around(product: Object, places: list[float], step: float) -> FloatArray:
+    """The modulus of the correlation `step` before, at and after the places along each axis, (3, 3, 3), by its
+    Fourier sum (Guizar-Sicairos, Thurman & Fienup, Opt. Lett. 33, 156 (2008)). Not BLAS's, as in `overlap`."""
+    for place, m in zip(places, product.shape):
+        at = place + step * np.array([-1.0, 0.0, 1.0])
+        waves = np.exp(2j * np.pi / m * np.outer(at, fft.fftfreq(m, 1 / m))).astype(np.complex64)
+        product = np.einsum("abc,xa->bcx", product, waves)
+    return np.abs(product)
+
+
+def _vertex(correlation: FloatArray, peak: tuple[int, ...], axis: int) -> float:
     """Offset of the parabola's top through the peak and its two neighbours."""
     line = np.take(
         correlation[tuple(slice(None) if k == axis else p for k, p in enumerate(peak))],
