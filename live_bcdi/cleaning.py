@@ -60,7 +60,7 @@ def hot_pixels(intensity: FrameArray, have: BoolArray | None = None) -> BoolArra
     frames = intensity if have is None else intensity[have]
     totals = frames.sum(axis=0, dtype=np.float64)
     around = ndimage.maximum_filter(totals, footprint=_RING, mode="reflect")
-    median = np.median(frames, axis=0)
+    median = np.median(frames, axis=0).astype(np.float64)  # scipy filters no float16
     usual = ndimage.median_filter(median, footprint=_RING, mode="reflect")
     alone = totals > _HOT_FACTOR * around + _HOT_COUNTS
     return np.asarray(alone | (median > np.maximum(_HOT_FACTOR * usual, _HOT_MEDIAN_COUNTS)))

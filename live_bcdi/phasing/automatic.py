@@ -19,7 +19,8 @@ from .support import autocorrelation_support
 
 MARGIN = 1.3  # what `autocorrelation_support` adds to the extent
 _UNDERSAMPLED = 2.0
-# Left after binning, which multiplies the object by a sinc: 1.6 % down at the edge of a crystal.
+# Left after binning, which multiplies the autocorrelation by a sinc: 6.5 % down at its end, the crystal's extent,
+# and 1.6 % half way there.
 _ENOUGH = 5.0
 _COARSE_SHORTEST = 32  # voxels an axis that a coarse volume needs to hold a crystal of eight
 _STRAINED = 0.04

@@ -65,6 +65,8 @@ class Plan:
             raise ScanError(f"phasing needs at least one thread, a whole number, not {self.threads!r}")
         if self.budget_s is not None and not (isinstance(self.budget_s, Real) and self.budget_s > 0):
             raise ScanError(f"the time budget must be positive, in seconds, not {self.budget_s!r}")
+        if self.free is not None and not (isinstance(self.free, Real) and 0 <= self.free <= 0.2):
+            raise ScanError(f"the share of free voxels is from 0 to 0.2, not {self.free!r}")
         if self.select not in SCORES:
             raise ScanError(f"no selection by {self.select!r}; there are {', '.join(SCORES)}")
         if self.select == "free_llk" and self.free == 0:

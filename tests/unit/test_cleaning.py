@@ -69,6 +69,14 @@ def test_a_pixel_that_is_a_little_hot_is_told_by_the_whole_scan():
     np.testing.assert_array_equal(hot_pixels(counts), expected)
 
 
+def test_half_precision_counts_are_read_too():
+    counts = pattern(background=2.0)
+    counts = np.minimum(counts, 2000)  # exact in float16
+    counts[:, 3, 4] = 1000
+    np.testing.assert_array_equal(hot_pixels(counts.astype(np.float16)), hot_pixels(counts))
+    assert hot_pixels(counts)[3, 4]
+
+
 def test_hot_pixels_may_lie_side_by_side():
     counts = pattern()
     counts[:, 5, 7:9] = 500

@@ -114,3 +114,9 @@ def test_starts_have_thresholds_of_their_own_after_guidance_too(known):
         ends[threshold] = phase(known.intensity, recipe=recipe, starts=2).chi_starts
     assert ends["0.1, threshold_end=0.4"] == (ends["0.1"][0], ends["0.4"][1])
     assert ends["0.1"][1] != ends["0.4"][1]
+
+
+@pytest.mark.parametrize("free", ["4 %", -0.1, 0.5, float("nan")])
+def test_a_share_of_free_voxels_that_cannot_be_is_said(free):
+    with pytest.raises(ScanError, match="share of free voxels"):
+        Plan(free=free)
