@@ -23,7 +23,8 @@ _UNDERSAMPLED = 2.0
 # and 1.6 % half way there.
 _ENOUGH = 5.0
 _COARSE_SHORTEST = 32  # voxels an axis that a coarse volume needs to hold a crystal of eight
-_STRAINED = 0.04
+_STRAINED, _STRONG = 0.04, 0.1
+_A_COUNT = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,6 +114,8 @@ def choose(pattern: Pattern, traits: Traits, *, starts: int | None = None, budge
     else:
         many = f"{starts} starts, as asked"
     reasons = [_room(traits), why, _shrink_reason(traits), many]
+    if pattern.intensity[~pattern.mask].max() <= _A_COUNT:
+        reasons.append("no voxel has more than one count: give counts, not a scaled intensity")
     if budget is not None:
         recipe, starts, shorter = _within(recipe, starts, 0.8 * budget.seconds / budget.iteration_s, traits)
         reasons += [f"{budget.seconds:g} s at {1e3 * budget.iteration_s:.1f} ms an iteration: {shorter}"]
@@ -130,9 +133,11 @@ def _room(traits: Traits) -> str:
 
 def threshold(traits: Traits) -> float:
     """Of shrinkwrap, between 0.1 and 0.2. Noise in the object is about sigma = 1 / sqrt(4 counts per voxel) of its
-    amplitude: a support that goes down to it holds noise."""
+    amplitude: a support that goes down to it holds noise. At most 0.15 where strain is strong, and parts of the
+    crystal are weak before they are found."""
     sigma = 1 / np.sqrt(4 * traits.counts_per_voxel)
-    return round(float(np.clip(0.05 + 10 * sigma, 0.1, 0.2)), 2)
+    highest = 0.2 if traits.asymmetry < _STRONG else 0.15
+    return round(float(np.clip(0.05 + 10 * sigma, 0.1, highest)), 2)
 
 
 def _shrink_reason(traits: Traits) -> str:

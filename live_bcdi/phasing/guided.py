@@ -8,6 +8,7 @@ from time import monotonic
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..types import BoolArray, Outcome, Reconstruction, ScanError
 from . import metrics
@@ -90,7 +91,7 @@ def phase_pattern(
         tell(0.0, reason)
     run.follow(recipe)
     seeds = np.random.SeedSequence(plan.seed).generate_state(starts)
-    places = np.linspace(0, 1, starts)
+    places = _places(starts)
     first = [Start(seed=int(seed), support=traits.support, place=place) for seed, place in zip(seeds, places)]
     if plan.initial is not None:
         first[0] = Start(initial=plan.initial)
@@ -121,6 +122,11 @@ def _decided(pattern: Pattern, traits: Traits, plan: Plan) -> tuple[Recipe, int,
         budget = Budget(seconds=plan.budget_s, iteration_s=_iteration_s(pattern, traits, plan))
     choice = choose(pattern, traits, starts=plan.starts, budget=budget)
     return choice.recipe, choice.starts, choice.reasons
+
+
+def _places(starts: int) -> NDArray[np.float64]:
+    """From 0 to 1; a single start is in the middle."""
+    return np.linspace(0, 1, starts) if starts > 1 else np.array([0.5])
 
 
 def _iteration_s(pattern: Pattern, traits: Traits, plan: Plan) -> float:
@@ -155,8 +161,9 @@ class _Scored:
 
 
 def _kept(old: _Scored, new: _Scored, by: str) -> _Scored:
-    """A start that the budget cut short, perhaps in the middle of HIO, keeps the better of its generations."""
-    return old if new.retrieval.outcome is Outcome.BUDGET and old.score(by) < new.score(by) else new
+    """A start that the budget cut short, perhaps in the middle of HIO, or that diverged, keeps the better of its
+    generations."""
+    return old if new.retrieval.outcome is not Outcome.DONE and old.score(by) < new.score(by) else new
 
 
 def _best_first(results: Iterable[_Scored], by: str) -> list[Retrieval]:
@@ -176,7 +183,7 @@ def _guided(results: list[_Scored], guide: Guide) -> list[Start]:
     ends = [each.retrieval if np.isfinite(each.retrieval.chi) else best for each in results]
     own = aligned_all(best.density, (end.density for end in ends))
     children = [bred(each, best.density, guide.breed) for each in own]
-    places = np.linspace(0, 1, len(ends))
+    places = _places(len(ends))
     return [
         Start(initial=child, model=end.model, place=place) for child, end, place in zip(children, ends, places)
     ]

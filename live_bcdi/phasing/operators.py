@@ -285,6 +285,8 @@ class ShrinkWrap(Operator):
     def __post_init__(self) -> None:
         given = [name for name in ("sigma_end", "threshold_end") if getattr(self, name) is not None]
         check_positive(self, "sigma", "threshold", *given)
+        if max(self.sigma, self.sigma_end or 0) > _WIDEST:
+            raise ScanError(f"recipe: ShrinkWrap needs a sigma of at most {_WIDEST} voxels")
         if self.level not in _LEVELS:
             raise ScanError(f"recipe: ShrinkWrap has no level {self.level!r}; there are {', '.join(_LEVELS)}")
         if self.level == "percentile" and not self.threshold < 100:
@@ -314,6 +316,7 @@ class ShrinkWrap(Operator):
 
 
 Levels = NDArray[np.float32]
+_WIDEST = 100
 _VOLUME = (1, 2, 3)
 
 

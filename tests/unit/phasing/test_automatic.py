@@ -1,12 +1,13 @@
 """What a pattern shows, and what is chosen for it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from live_bcdi.phasing import Pattern, Plan, phase, phase_pattern
 from live_bcdi.phasing.align import aligned_to
 from live_bcdi.phasing.automatic import Budget, asymmetry, binning, choose, cost, threshold, traits_of
-from live_bcdi.types import Outcome
 
 
 def counts(density, photons, rng=None):
@@ -59,7 +60,8 @@ def test_asymmetry_is_its_definition_where_both_sides_are_measured():
 def test_fewer_counts_cut_the_support_higher(known):
     many, few = (traits_of(pattern_of(counts(known.density, photons))) for photons in (1e9, 1e4))
     assert threshold(many) == 0.1
-    assert threshold(few) == 0.2
+    assert threshold(replace(few, asymmetry=0.05)) == 0.2
+    assert threshold(replace(few, asymmetry=0.2)) == 0.15  # strong strain
 
 
 def test_a_large_volume_is_found_on_coarse_voxels_and_a_small_one_is_not(known):
@@ -108,13 +110,17 @@ def test_cost_counts_coarse_iterations_by_their_voxels():
     assert cost(Plan(recipe="Coarse + 80*ER + Guide(keep=2) + 10*ER").recipe, 4) == 4 * 80 / 8 + 2 * 10
 
 
-@pytest.mark.parametrize("budget_s", [0.4, 2.0])
-def test_a_budget_without_a_recipe_still_finds_something(known, budget_s):
+def test_a_budget_without_a_recipe_still_finds_something(known):
     phase(known.intensity, recipe="2*HIO + ShrinkWrap", starts=1)  # what is compiled is not paid from the budget
-    found = phase(known.intensity, budget_s=budget_s)
-    assert found.outcome in (Outcome.DONE, Outcome.BUDGET)
+    assert np.isfinite(phase(known.intensity, budget_s=0.3).chi)
+    found = phase(known.intensity, budget_s=6.0)
     image = aligned_to(known.density, found.density)
     assert abs(np.vdot(known.density, image)) / np.linalg.norm(known.density) / np.linalg.norm(image) > 0.9
+
+
+def test_an_intensity_that_is_not_counts_is_said(known):
+    pattern = pattern_of(known.intensity / known.intensity.max())
+    assert "give counts" in choose(pattern, traits_of(pattern)).reasons[-1]
 
 
 def test_axes_that_are_sampled_too_finely_are_binned():

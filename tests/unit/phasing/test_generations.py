@@ -39,3 +39,18 @@ def test_every_breed_finds_the_crystal_and_keeps_the_best(known, breed):
 def test_a_guide_that_cannot_be_is_said(guide, message):
     with pytest.raises(ScanError, match=message):
         parse(f"ER + Guide({guide})")
+
+
+def test_a_generation_that_diverges_does_not_take_the_good_one_along(known):
+    good = phase(known.intensity, recipe=RECIPE, starts=2)
+    found = phase(known.intensity, recipe=f"{RECIPE} + Guide + 30*HIO(beta=1e30)", starts=2)
+    assert found.density.tobytes() == good.density.tobytes()
+
+
+def test_a_single_start_takes_the_middle_of_a_range(known):
+    """As a start with that threshold would."""
+    ranged, middle = (
+        phase(known.intensity, recipe=f"5*ER + ShrinkWrap(threshold={given}) + 5*ER", starts=1)
+        for given in ("0.1, threshold_end=0.3", "0.2")
+    )
+    np.testing.assert_array_equal(ranged.support, middle.support)
