@@ -147,22 +147,23 @@ def _shrink_reason(traits: Traits) -> str:
 def _recipe(traits: Traits, shape: tuple[int, ...]) -> tuple[Recipe, str]:
     """ER settles the random phases and HIO finds the object while the support tightens; the starts end in
     different local minima a few per cent apart, and guidance brings them to the best one's; the last ER take the
-    feedback out. HIO first and RAAR after: the other way round more simulated scans end in the wrong minimum. A
+    feedback out. HIO first and RAAR after: the other way round more simulated scans end in the wrong minimum (but
+    HIO again on coarse voxels, where a seed of S0054 in ten stays in a wrong one with RAAR). A
     support that is too tight breaks strong strain, one too loose leaves a symmetric crystal with its twin: every
     start finds with a threshold of its own."""
     shrink = f"ShrinkWrap(sigma=1, threshold={threshold(traits)})"
     if min(shape) >= 2 * _COARSE_SHORTEST:
-        coarse = "Coarse + "
+        coarse, settle = "Coarse + ", "HIO"
         finish = f"10*ER + {shrink} + 25*RAAR + 5*ER + {shrink} + 20*ER"
         why = (
             f"{min(shape)} voxels and more an axis: the crystal is found on voxels twice as large, then sharpened"
         )
     else:
-        coarse = ""
+        coarse, settle = "", "RAAR"
         finish = f"2*(20*RAAR + 5*ER + {shrink}) + 40*ER"
         why = f"{min(shape)} voxels along the shortest axis: all at full resolution"
     find = "20*ER + 6*(20*HIO + ShrinkWrap(sigma=2, sigma_end=1, threshold=0.1, threshold_end=0.25))"
-    agree = f"2*(20*RAAR + 5*ER + {shrink}) + 10*ER"
+    agree = f"2*(20*{settle} + 5*ER + {shrink}) + 10*ER"
     chain = f"{coarse}{find} + {agree} + Guide(keep=4) + {coarse}{agree} + Guide(keep=3) + {finish}"
     return parse(chain), why
 
