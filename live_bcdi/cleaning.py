@@ -39,6 +39,12 @@ def unreadable(intensity: FrameArray) -> BoolArray:
     return np.asarray(intensity < 0)
 
 
+def counts_of(image: FrameArray) -> FrameArray:
+    """`image`, with zero where there is no reading; not a copy where all pixels have one."""
+    bad = unreadable(image)
+    return np.where(bad, image.dtype.type(0), image) if bad.any() else image
+
+
 def dead_pixels(intensity: FrameArray) -> BoolArray:
     """(row, column) True where a pixel never counts over the scan although the pixels around it do.
 

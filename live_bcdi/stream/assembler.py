@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..cleaning import counts_of
 from ..metadata import scan_from_metadata
 from ..types import BoolArray, Frame, RockingScan, ScanError
 from .run import RunPlan
@@ -79,7 +80,7 @@ class Assembler:
         self.angles_deg[frame.index] = frame.angle_deg
         self.monitor[frame.index] = frame.monitor
         self.timestamps_s[frame.index] = frame.timestamp_s
-        self.totals[frame.index] = frame.image.sum(dtype=np.float64)
+        self.totals[frame.index] = counts_of(frame.image).sum(dtype=np.float64)
         self.have[frame.index] = True
         self.newest = frame.index
         return True

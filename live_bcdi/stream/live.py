@@ -5,6 +5,7 @@ from functools import reduce
 
 import numpy as np
 
+from ..cleaning import counts_of
 from ..types import Frame, RockingScan, ScanError
 from .assembler import Assembler, FrameStore
 from .run import RunPlan
@@ -90,7 +91,7 @@ class LiveRun:
                 "saturated": report.saturated,
                 "dead": report.dead,
             }
-            arrays["image"], fields["image_bin"] = _for_screen(seen.frames[shown])
+            arrays["image"], fields["image_bin"] = _for_screen(counts_of(seen.frames[shown]))
         return Update(topic="live", run=self.plan.run, fields=fields, arrays=arrays)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..cleaning import dead_pixels
+from ..cleaning import counts_of, dead_pixels
 from ..geometry import d_spacing_angstrom, two_theta_deg
 from ..types import FrameArray, RockingScan
 
@@ -44,7 +44,8 @@ class PeakWatcher:
         self._report: PeakReport | None = None
 
     def add(self, image: FrameArray) -> None:
-        """Take a frame (row, column)."""
+        """Take a frame (row, column); a detector's code for "no reading" is not a count."""
+        image = counts_of(image)
         if self._brightest is None or self._totals is None:
             self._brightest, self._totals = image.copy(), image.astype(np.float64)
         else:
@@ -69,7 +70,7 @@ class PeakWatcher:
         row, column = divmod(int(np.argmax(good)), brightest.shape[1])
         spacing = d_spacing_angstrom(self._scan.geometry, row, column)
         return PeakReport(
-            peak=(int(np.argmax(frames[:, row, column])), row, column),
+            peak=(int(np.argmax(counts_of(frames[:, row, column]))), row, column),
             peak_counts=float(good[row, column]),
             bragg_deg=two_theta_deg(self._scan.geometry, row, column) / 2,
             d_angstrom=spacing,

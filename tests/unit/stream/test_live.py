@@ -100,3 +100,20 @@ def test_a_flat_field_without_a_mask_is_watched():
     for frame in frames_of(scan):
         live.add(frame)
     assert live.snapshot(4).flatfield.shape == (4, 4)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32])
+def test_gaps_of_a_detector_are_not_counts(dtype):
+    scan = replace(SCAN, intensity=SCAN.intensity.astype(dtype), bad_pixels=None)
+    scan.intensity[:, 0, -1] = 0
+    counts = scan.intensity.copy()
+    scan.intensity[:, 2] = np.iinfo(dtype).max if dtype == np.uint16 else -1
+    counts[:, 2] = 0
+    live = LiveRun(plan_of(scan), lambda: 0.0)
+    for frame in frames_of(scan):
+        live.add(frame)
+    update = live.update(at_peak=True)
+    assert update.fields["peak"] == [6, 3, 4]
+    np.testing.assert_array_equal(update.arrays["totals"], counts.sum(axis=(1, 2)))
+    np.testing.assert_array_equal(update.arrays["image"], counts[6])
+    np.testing.assert_array_equal(live.assembler.frames, scan.intensity)  # what is archived is as it came
