@@ -121,13 +121,20 @@ class SpecConfig(_Table):
 
 
 class StreamConfig(_Table):
-    """0MQ addresses. Documents and updates go through the broker; frames come straight from the detector."""
+    """0MQ addresses. Documents and updates go through the broker; frames come straight from the detector.
+
+    `source` says in which form: our own, DECTRIS stream2 (`frames` is the detector's address), EPICS pvAccess
+    (`frames` names the NTNDArray), or inside the documents. `channel` is the threshold of stream2, or the data key
+    of the picture in the documents, where there is a choice.
+    """
 
     documents_in: str = "tcp://127.0.0.1:5577"
     documents_out: str = "tcp://127.0.0.1:5578"
     updates_in: str = "tcp://127.0.0.1:5579"
     updates_out: str = "tcp://127.0.0.1:5580"
     frames: str = "tcp://127.0.0.1:5581"
+    source: Literal["live_bcdi", "stream2", "pvaccess", "documents"] = "live_bcdi"
+    channel: str | None = None
 
 
 class TiledConfig(_Table):

@@ -18,9 +18,11 @@ from live_bcdi.log import about_run
 from live_bcdi.stream import journal
 from live_bcdi.stream.live import LiveRun
 from live_bcdi.stream.run import is_rocking_run, run_plan
+from live_bcdi.stream.sources import FrameSource
 from live_bcdi.stream.updates import Update
 from live_bcdi.transport.hdf5 import FrameFile
-from live_bcdi.transport.zmq import DocumentSubscriber, FrameSubscriber
+from live_bcdi.transport.sources import frame_source
+from live_bcdi.transport.zmq import DocumentSubscriber
 from live_bcdi.types import Frame, ScanError
 
 from .files import frame_file_of
@@ -33,10 +35,11 @@ LAST_FRAMES_S = 2.0
 
 def run(service: Service) -> None:
     documents = DocumentSubscriber(service.config.stream.documents_out)
-    frames = FrameSubscriber(service.config.stream.frames)
+    frames = frame_source(service.config.stream, lambda message: service.notice("warning", message))
     poller = zmq.Poller()
-    poller.register(documents.socket, zmq.POLLIN)
-    poller.register(frames.socket, zmq.POLLIN)
+    for socket in (documents.socket, frames.socket):
+        if socket is not None:
+            poller.register(socket, zmq.POLLIN)
     watch = Watch(service)
     try:
         while not service.stopping.is_set():
@@ -46,14 +49,18 @@ def run(service: Service) -> None:
             for name, doc in documents.receive(0):
                 if name == "stop":
                     _take_what_waits(frames, watch)
+                frames.document(name, doc)
+                for frame in frames.receive(0):
+                    watch.frame(frame)
                 watch.document(name, doc)
             watch.tell()
             service.beat(detail=watch.detail)
     finally:
+        frames.close()
         watch.estimator.shutdown()
 
 
-def _take_what_waits(frames: FrameSubscriber, watch: "Watch") -> None:
+def _take_what_waits(frames: FrameSource, watch: "Watch") -> None:
     """A run's frames were sent before its stop, on another socket; what takes longer is refilled from the file."""
     until_s = time.monotonic() + LAST_FRAMES_S
     waiting = True

@@ -215,7 +215,7 @@ class DocumentSubscriber:
 
     def receive(self, timeout_s: float) -> Iterator[tuple[str, dict[str, Any]]]:
         """(name, document) of some that are there within `timeout_s`; skips what is malformed."""
-        for message in _drain(self.socket, timeout_s):
+        for message in drain(self.socket, timeout_s):
             try:
                 name, doc = decode_document(message[0])
             except WireError as error:
@@ -228,7 +228,7 @@ class DocumentSubscriber:
         self.socket.close(linger=0)
 
 
-def _drain(socket: Socket, timeout_s: float) -> Iterator[list[bytes]]:
+def drain(socket: Socket, timeout_s: float) -> Iterator[list[bytes]]:
     """At most `BATCH` messages: a loop with other things to do gets back to them however fast they come."""
     wait_ms = int(timeout_s * 1000)
     for _ in range(BATCH):
@@ -249,7 +249,7 @@ class UpdateSubscriber:
 
     def receive(self, timeout_s: float) -> Iterator[Update]:
         """Some of what is there within `timeout_s`; malformed messages are skipped."""
-        for message in _drain(self._socket, timeout_s):
+        for message in drain(self._socket, timeout_s):
             try:
                 yield decode_update(message)
             except WireError as error:
@@ -294,9 +294,12 @@ class FrameSubscriber:
         self.socket.subscribe(b"frame")
         self.socket.connect(address)
 
+    def document(self, name: str, doc: Mapping[str, Any]) -> None:
+        """These frames say themselves which run they are of."""
+
     def receive(self, timeout_s: float) -> Iterator[Frame]:
         """Some frames that are there within `timeout_s`; skips what is malformed."""
-        for message in _drain(self.socket, timeout_s):
+        for message in drain(self.socket, timeout_s):
             try:
                 yield decode_frame(message)
             except WireError as error:

@@ -42,6 +42,11 @@ def replay(
     require_whole(scan)
     if rate_hz < 0:
         raise ScanError(f"a rate is 0 (as fast as it goes) or positive, not {rate_hz}")
+    if config.stream.source != "live_bcdi":
+        raise ScanError(
+            "replay sends frames in our own form: "
+            f"set [stream] source to 'live_bcdi', not {config.stream.source!r}"
+        )
     directory = config.storage.directory.absolute() / "frames"
     directory.mkdir(parents=True, exist_ok=True)
     publisher = Publisher(config.stream.documents_in, serializer=encode_document)

@@ -76,3 +76,9 @@ def test_frames_that_were_never_recorded_are_not_made_up(play):
 
 def test_a_mask_of_frames_without_a_gap_is_no_hindrance(play):
     assert len(play(replace(SCAN, have=np.ones(NUM, bool))).intensity) == NUM
+
+
+def test_a_scan_is_not_played_to_a_detector_of_another_kind():
+    config = load_config(Path(__file__).resolve().parents[3] / "config" / "34idc.toml")
+    with pytest.raises(ScanError, match="set \\[stream\\] source to 'live_bcdi', not 'stream2'"):
+        player.replay(SCAN, config.changed(stream={"source": "stream2"}))

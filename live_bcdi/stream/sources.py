@@ -1,0 +1,333 @@
+"""Where frames come from, and how a picture becomes a `Frame` where the detector knows nothing of runs and motors.
+
+Such a detector counts. The documents say which of its pictures are a run's: `Labeller` has both.
+"""
+
+import math
+from bisect import bisect
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..types import Frame, FrameArray, ScanError
+from . import journal
+from .run import RunPlan, is_rocking_run, run_plan
+
+EARLY = 16  # pictures may overtake the start document; it follows within milliseconds
+HELD = 256  # pictures that wait for the document with their angle, as many as may wait on a socket
+
+Tell = Callable[[str], None]
+
+
+class FrameSource(Protocol):
+    """Frames of runs, whatever brings them. `socket` is for `zmq.Poller`; None where there is none to wait on."""
+
+    @property
+    def socket(self) -> Any: ...
+
+    def document(self, name: str, doc: Mapping[str, Any]) -> None:
+        """What the RunEngine says, in its order; a source that labels its frames itself need not listen."""
+        ...
+
+    def receive(self, timeout_s: float) -> Iterator[Frame]:
+        """Some frames that are there within `timeout_s`; what is malformed is told of and skipped."""
+        ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Exposure:
+    """A picture (row, column) as its detector knows it: the `number` that it counts and, where it counts from 0
+    each time it is armed, the `series`. `timestamp_s` is the middle of the exposure, NaN where it is not told."""
+
+    number: int
+    timestamp_s: float
+    image: FrameArray
+    series: int = 0
+
+
+class Complaints:
+    """Says a fault when it first happens in a run, and at the run's end how often it did: not a thousand lines."""
+
+    def __init__(self, tell: Tell) -> None:
+        self._tell = tell
+        self._counts: Counter[str] = Counter()
+
+    def say(self, kind: str, message: str) -> None:
+        self._counts[kind] += 1
+        if self._counts[kind] == 1:
+            self._tell(message)
+
+    def sum_up(self) -> None:
+        """Tell of what happened more than once, and begin again."""
+        often = [f"{kind} {count} times" for kind, count in self._counts.items() if count > 1]
+        self._counts.clear()
+        if often:
+            self._tell("in this run: " + ", ".join(often))
+
+
+class Angles:
+    """The rocking angle of each frame, from the documents of one run.
+
+    The best there is of: the motor's reading in the frame's own event; the motor's monitored positions,
+    interpolated to the middle of the exposure (the clocks of detector and motor must agree); the plan's table.
+    """
+
+    def __init__(self, plan: RunPlan, start: Mapping[str, Any]) -> None:
+        self._motor = str(plan.scan["geometry"]["rocking"])
+        self.planned = _planned(plan, start)
+        self._described = False
+        self._points: set[str] = set()  # descriptors whose events have an angle each
+        self._monitors: set[str] = set()  # descriptors whose events follow the motor
+        self._of_frame: dict[int, float] = {}
+        self._newest = -1
+        self._times_s: list[float] = []
+        self._positions_deg: list[float] = []
+
+    def document(self, name: str, doc: Mapping[str, Any]) -> None:
+        """Learn from a descriptor, an event or a page of events."""
+        if name == "descriptor":
+            self._describe(doc)
+        elif name in ("event", "event_page") and self._motor in doc["data"]:
+            self._learn(doc)
+
+    def _describe(self, doc: Mapping[str, Any]) -> None:
+        stream = str(doc.get("name"))
+        self._described |= stream == "primary"
+        if self._motor in doc.get("data_keys", {}):
+            if stream == "primary":
+                self._points.add(doc["uid"])
+            elif stream.endswith("_monitor"):  # bluesky's name for it; a baseline would be no track of the motor
+                self._monitors.add(doc["uid"])
+
+    def _learn(self, doc: Mapping[str, Any]) -> None:
+        values = np.atleast_1d(np.asarray(doc["data"][self._motor], float)).tolist()
+        if doc["descriptor"] in self._points:
+            numbers = np.atleast_1d(doc["seq_num"]).tolist()
+            self._of_frame |= {number - 1: value for number, value in zip(numbers, values) if math.isfinite(value)}
+            self._newest = max(self._newest, *(number - 1 for number in numbers))
+        elif doc["descriptor"] in self._monitors:
+            times = np.atleast_1d(np.asarray(doc["timestamps"][self._motor], float)).tolist()
+            for time_s, value in zip(times, values):
+                if math.isfinite(value) and (not self._times_s or time_s > self._times_s[-1]):
+                    self._times_s.append(time_s)
+                    self._positions_deg.append(value)
+
+    def of(self, index: int, timestamp_s: float) -> float | None:
+        """The angle of a frame (degrees); None where a document that may still come will say it."""
+        if self._points:
+            if index in self._of_frame or index > self._newest:
+                return self._of_frame.get(index)
+        elif self._monitors and math.isfinite(timestamp_s):
+            if not self._times_s or timestamp_s > self._times_s[-1]:
+                return None
+            if timestamp_s >= self._times_s[0]:
+                pair = slice(before := max(bisect(self._times_s, timestamp_s) - 1, 0), before + 2)
+                return float(np.interp(timestamp_s, self._times_s[pair], self._positions_deg[pair]))
+        return float(self.planned[index]) if self._described else None
+
+
+def _planned(plan: RunPlan, start: Mapping[str, Any]) -> NDArray[np.float64]:
+    """The angles of `rocking_list_scan` as they stand in its arguments, else an even step."""
+    arguments = start.get("plan_args")
+    listed = arguments.get("angles") if isinstance(arguments, Mapping) else None
+    if isinstance(listed, list | tuple) and len(listed) == plan.num and all(map(_is_number, listed)):
+        return np.asarray(listed, float)
+    return np.linspace(plan.start_deg, plan.stop_deg, plan.num)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+@dataclass(slots=True)
+class _Run:
+    plan: RunPlan
+    started_s: float
+    angles: Angles
+    origin: tuple[int, int] | None  # series and number of the run's first frame, where that is known
+    seen: set[int]
+    newest: int = -1
+    kind: tuple[tuple[int, ...], np.dtype[Any]] | None = None
+
+
+class Labeller:
+    """Gives exposures their run, index and angle; the newest run has them, as in the live consumer.
+
+    With `series`, a run begins with the one that was armed and not ended when it started, or else with the next;
+    in a series that an earlier run has used, with the next picture. All series of a run have as many pictures as
+    the detector announced for one, and it counts the series up. Without, a run begins with the number `first` or,
+    where that is None, with the first picture after it started. A picture waits until documents say its angle.
+    """
+
+    def __init__(self, tell: Tell, *, series: bool = False, first: int | None = None) -> None:
+        self.complaints = Complaints(tell)
+        self._series, self._first = series, first
+        self._run: _Run | None = None
+        self._runs: dict[str, str] = {}
+        self._armed: int | None = None
+        self._pictures: dict[int, int] = {}
+        self._used = (-1, -1)
+        self._early: deque[Exposure] = deque(maxlen=EARLY)
+        self._waiting: deque[tuple[int, Exposure]] = deque()
+        self._ready: deque[Frame] = deque()
+
+    @property
+    def run(self) -> str | None:
+        """The run that has the exposures now."""
+        return None if self._run is None else self._run.plan.run
+
+    @property
+    def started_s(self) -> float:
+        """When that run started, by the clock of the RunEngine; minus infinity where there is none."""
+        return -math.inf if self._run is None else self._run.started_s
+
+    def armed(self, series: int, pictures: int) -> None:
+        """The detector began a series of so many pictures."""
+        self._armed = series
+        self._pictures[series] = pictures
+        if self._run is not None and self._run.origin is None:
+            self._run.origin = (series, 0)
+
+    def ended(self, series: int) -> None:
+        """The detector ended a series."""
+        if self._armed == series:
+            self._armed = None
+
+    def document(self, name: str, doc: Mapping[str, Any]) -> None:
+        """Learn of runs and angles. After a `stop`, what waited is ready and what comes later is of no run."""
+        uid = journal.run_of(name, doc, self._runs)
+        if name == "start" and is_rocking_run(doc):
+            self._start(doc)
+        elif self._run is not None and uid == self._run.plan.run:
+            self._learn(self._run, name, doc)
+            if name == "stop":
+                self._stop()
+
+    def _learn(self, run: _Run, name: str, doc: Mapping[str, Any]) -> None:
+        try:
+            run.angles.document(name, doc)
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+            text = f"the angle in one {name} document cannot be read: {type(error).__name__}: {error}"
+            self.complaints.say("a document that cannot be used", text)
+
+    def _start(self, doc: Mapping[str, Any]) -> None:
+        try:
+            plan = run_plan(doc)
+        except ScanError:
+            return  # whoever shows the run says what its start document lacks
+        self._stop()
+        said = doc.get("time")
+        time_s = float(said) if isinstance(said, int | float) else math.nan
+        self._run = _Run(plan=plan, started_s=time_s, angles=Angles(plan, doc), origin=self._origin(), seen=set())
+        early = list(self._early)
+        self._early.clear()
+        for exposure in early:
+            of_run = exposure.series == self._armed if self._series else exposure.timestamp_s >= time_s
+            if of_run:
+                self.take(exposure)
+
+    def _origin(self) -> tuple[int, int] | None:
+        if self._first is not None:
+            return (0, self._first)
+        armed, (used, number) = self._armed, self._used
+        self._pictures = {series: count for series, count in self._pictures.items() if series == armed}
+        return None if armed is None else (armed, number + 1 if used == armed else 0)
+
+    def take(self, exposure: Exposure) -> None:
+        """Take a picture; what cannot be of the run is told of, once, and left out."""
+        run = self._run
+        if run is None:
+            self._early.append(exposure)
+            return
+        run.origin = run.origin or (exposure.series, 0 if self._series else exposure.number)
+        index = self._index(run.origin, exposure)
+        if not 0 <= index < run.plan.num:
+            self._refuse(run.plan.num, run.origin, exposure)
+        elif self._is_new(run, index, exposure.image):
+            run.seen.add(index)
+            run.newest = max(run.newest, index)
+            self._used = max(self._used, (exposure.series, exposure.number))
+            self._waiting.append((index, exposure))
+
+    def _index(self, origin: tuple[int, int], exposure: Exposure) -> int:
+        """Of an exposure from the run's first; -1 where its series cannot be one of the run's."""
+        series, number = origin
+        if exposure.series == series:
+            return exposure.number - number
+        counts = {self._pictures[one] for one in (series, exposure.series) if one in self._pictures}
+        if len(counts) != 1:
+            return -1
+        return (exposure.series - series) * counts.pop() + exposure.number - number
+
+    def _refuse(self, num: int, origin: tuple[int, int], exposure: Exposure) -> None:
+        of, since = (f" of series {exposure.series}", f" of series {origin[0]}") if self._series else ("", "")
+        self.complaints.say(
+            "a picture that is not of the run",
+            f"picture {exposure.number}{of} is not one of the {num} that were planned from picture"
+            f" {origin[1]}{since} on; it was left out",
+        )
+
+    def _is_new(self, run: _Run, index: int, image: FrameArray) -> bool:
+        shape, dtype = run.kind = run.kind or (image.shape, image.dtype)
+        if (image.shape, image.dtype) != (shape, dtype):
+            text = f"frame {index} is {image.shape} {image.dtype}, the first was {shape} {dtype}; it was left out"
+            self.complaints.say("a frame of another shape or type", text)
+            return False
+        if index in run.seen:
+            self.complaints.say("a repeated frame", f"frame {index} came again; the first is kept")
+            return False
+        if index > run.newest + 1:
+            text = (
+                f"frames {run.newest + 1} to {index - 1} did not come before {index}; does someone else take them?"
+            )
+            self.complaints.say("a gap", text)
+        return True
+
+    def ready(self) -> Iterator[Frame]:
+        """Frames whose angle is known, each once."""
+        if self._run is not None:
+            self._look_up(self._run)
+        while self._ready:
+            yield self._ready.popleft()
+
+    def _look_up(self, run: _Run) -> None:
+        for _ in range(len(self._waiting)):
+            index, exposure = self._waiting.popleft()
+            angle_deg = run.angles.of(index, exposure.timestamp_s)
+            if angle_deg is None:
+                self._waiting.append((index, exposure))
+            else:
+                self._ready.append(_frame(run.plan.run, index, angle_deg, exposure))
+        self._release(run, len(self._waiting) - HELD)
+
+    def _release(self, run: _Run, count: int) -> None:
+        """The oldest `count` of those that wait, at the planned angle."""
+        for _ in range(count):
+            index, exposure = self._waiting.popleft()
+            text = f"frame {index}: no document said its angle; the planned one stands"
+            self.complaints.say("an angle that was not told", text)
+            self._ready.append(_frame(run.plan.run, index, float(run.angles.planned[index]), exposure))
+
+    def _stop(self) -> None:
+        if self._run is not None:
+            self._look_up(self._run)
+            self._release(self._run, len(self._waiting))
+            self._run = None
+            self.complaints.sum_up()
+
+
+def _frame(run: str, index: int, angle_deg: float, exposure: Exposure) -> Frame:
+    return Frame(
+        run=run,
+        index=index,
+        angle_deg=angle_deg,
+        monitor=math.nan,
+        timestamp_s=exposure.timestamp_s,
+        image=exposure.image,
+    )
