@@ -44,20 +44,24 @@ def run(service: Service) -> None:
     try:
         while not service.stopping.is_set():
             poller.poll(50)
-            for frame in frames.receive(0):
-                watch.frame(frame)
             for name, doc in documents.receive(0):
                 if name == "stop":
                     _take_what_waits(frames, watch)
                 frames.document(name, doc)
-                for frame in frames.receive(0):
-                    watch.frame(frame)
+                if name == "stop":
+                    _take(frames, watch)  # those that waited for a document
                 watch.document(name, doc)
+            _take(frames, watch)  # after the documents: frames must not overtake the start of their run
             watch.tell()
             service.beat(detail=watch.detail)
     finally:
         frames.close()
         watch.estimator.shutdown()
+
+
+def _take(frames: FrameSource, watch: "Watch") -> None:
+    for frame in frames.receive(0):
+        watch.frame(frame)
 
 
 def _take_what_waits(frames: FrameSource, watch: "Watch") -> None:

@@ -17,7 +17,7 @@ from ..types import Frame, FrameArray, ScanError
 from . import journal
 from .run import RunPlan, is_rocking_run, run_plan
 
-EARLY = 16  # pictures may overtake the start document; it follows within milliseconds
+EARLY_BYTES = 1 << 28  # pictures may overtake the start document; it follows within milliseconds
 HELD = 256  # pictures that wait for the document with their angle, as many as may wait on a socket
 
 Tell = Callable[[str], None]
@@ -173,7 +173,7 @@ class Labeller:
         self._armed: int | None = None
         self._pictures: dict[int, int] = {}
         self._used = (-1, -1)
-        self._early: deque[Exposure] = deque(maxlen=EARLY)
+        self._early: deque[Exposure] = deque(maxlen=HELD)
         self._waiting: deque[tuple[int, Exposure]] = deque()
         self._ready: deque[Frame] = deque()
 
@@ -191,6 +191,7 @@ class Labeller:
         """The detector began a series of so many pictures."""
         self._armed = series
         self._pictures[series] = pictures
+        self._early.clear()
         if self._run is not None and self._run.origin is None:
             self._run.origin = (series, 0)
 
@@ -198,6 +199,7 @@ class Labeller:
         """The detector ended a series."""
         if self._armed == series:
             self._armed = None
+            self._early.clear()
 
     def document(self, name: str, doc: Mapping[str, Any]) -> None:
         """Learn of runs and angles. After a `stop`, what waited is ready and what comes later is of no run."""
@@ -244,6 +246,8 @@ class Labeller:
         run = self._run
         if run is None:
             self._early.append(exposure)
+            while sum(early.image.nbytes for early in self._early) > EARLY_BYTES:
+                self._early.popleft()
             return
         run.origin = run.origin or (exposure.series, 0 if self._series else exposure.number)
         index = self._index(run.origin, exposure)
