@@ -12,6 +12,7 @@ from pathlib import Path
 
 from .config import Config, load_config
 from .stream.updates import Update
+from .transport.sources import require_source
 from .transport.zmq import UpdatePublisher, UpdateSubscriber, check_free
 from .types import ScanError
 
@@ -154,8 +155,10 @@ class Supervisor:
 
 
 def check_ports(config: Config) -> None:
-    """Raises ScanError that names the first address of `config` which is taken, and the key to change."""
+    """Raises ScanError that names the first address of `config` which is taken, and the key to change, or the
+    package that its source of frames lacks."""
     stream = config.stream
+    require_source(stream)
     for key in ("documents_in", "documents_out", "updates_in", "updates_out"):
         check_free(getattr(stream, key), f"[stream] {key}")
     if config.tiled.uri is None:

@@ -3,15 +3,23 @@
 from ..config import StreamConfig
 from ..stream.inline import DocumentSource
 from ..stream.sources import FrameSource, Tell
-from .pvaccess import PvaSource
-from .stream2 import Stream2Source
+from .pvaccess import PvaSource, require_pvaccess
+from .stream2 import Stream2Source, require_stream2
 from .zmq import FrameSubscriber
+
+
+def require_source(stream: StreamConfig) -> None:
+    """Raises ScanError where the packages for `[stream] source` are not installed."""
+    if stream.source == "stream2":
+        require_stream2()
+    elif stream.source == "pvaccess":
+        require_pvaccess()
 
 
 def frame_source(stream: StreamConfig, tell: Tell) -> FrameSource:
     """The source of `[stream] source`; `tell` gets one line for each kind of fault in a run.
 
-    Raises ScanError where the package for it is not installed.
+    Raises ScanError where the package for it is not installed, or `frames` is no address for it.
     """
     if stream.source == "stream2":
         return Stream2Source(stream.frames, tell, stream.channel)

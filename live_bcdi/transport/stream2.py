@@ -151,7 +151,14 @@ class Stream2Source:
         self._channel = channel
         self.socket: Socket = zmq.Context.instance().socket(zmq.PULL)
         self.socket.setsockopt(zmq.RCVHWM, _WAITING)
-        self.socket.connect(address)
+        try:
+            self.socket.connect(address)
+        except zmq.ZMQError as error:
+            self.socket.close()
+            text = (
+                f"[stream] frames {address!r} is no address of stream2 ({error.strerror}); write tcp://host:31001"
+            )
+            raise ScanError(text) from None
 
     def document(self, name: str, doc: Mapping[str, Any]) -> None:
         self._labels.document(name, doc)

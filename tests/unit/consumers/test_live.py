@@ -1,18 +1,20 @@
-"""The live service with a DECTRIS detector: what the page is told in the end is the whole scan."""
+"""The live service, whatever brings the frames: what the page is told in the end is the whole scan."""
 
 import threading
 import time
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 import zmq
 
 from live_bcdi.sim.stream2 import SimulatedEiger
-from live_bcdi.stream.fakes import RUN, small_scan, start_document
-from live_bcdi.transport.zmq import encode_document
+from live_bcdi.stream.fakes import RUN, frames_of, small_scan, start_document
+from live_bcdi.transport.zmq import FramePublisher, encode_document
 from live_bcdi_consumers import live
 
 SCAN = small_scan(num=20, shape=(16, 18))
+SCAN.angles_deg[3] += 0.001  # not where it was planned
 
 
 @pytest.fixture
@@ -31,12 +33,27 @@ def until(condition, timeout_s=20.0):
         time.sleep(0.02)
 
 
-def test_a_stream2_detector_gives_a_whole_scan(service, documents, free_address):
+@contextmanager
+def dectris(address):
+    """A detector that is armed, and a function that sends the next frame."""
+    with SimulatedEiger(address) as detector:
+        detector.arm(len(SCAN.intensity), SCAN.intensity.shape[1:])
+        yield lambda frame: detector.send(detector.image_message({"threshold_1": frame.image.astype("<u4")}))
+
+
+@contextmanager
+def ours(address):
+    publisher = FramePublisher(address)
+    assert publisher.wait_for_subscriber(20.0)
+    yield publisher.send
+    publisher.close()
+
+
+@pytest.mark.parametrize(("source", "detector"), [("stream2", dectris), ("live_bcdi", ours)])
+def test_a_detector_gives_a_whole_scan(service, documents, free_address, source, detector):
     address, socket = documents
-    changed = service.config.changed(
-        stream={"documents_out": address, "frames": free_address, "source": "stream2"}, live={"edge_voxels": 16}
-    )
-    service.config = changed
+    stream = {"documents_out": address, "frames": free_address, "source": source}
+    service.config = service.config.changed(stream=stream, live={"edge_voxels": 16})
     thread = threading.Thread(target=live.run, args=(service,))
     thread.start()
 
@@ -48,14 +65,13 @@ def test_a_stream2_detector_gives_a_whole_scan(service, documents, free_address)
 
     try:
         assert socket.poll(20_000), "the service did not subscribe"
-        with SimulatedEiger(free_address) as detector:
-            detector.arm(len(SCAN.intensity), SCAN.intensity.shape[1:])
+        with detector(free_address) as expose:
             send("start", start_document(SCAN))
             keys = {"theta": {"dtype": "number", "shape": []}}
             send("descriptor", {"uid": "d", "run_start": RUN, "name": "primary", "data_keys": keys})
-            for number, image in enumerate(SCAN.intensity, start=1):
-                detector.send(detector.image_message({"threshold_1": image.astype("<u4")}))
-                data = {"data": {"theta": 0.001 * number}, "timestamps": {"theta": 0.0}}
+            for number, frame in enumerate(frames_of(SCAN), start=1):
+                expose(frame)
+                data = {"data": {"theta": frame.angle_deg}, "timestamps": {"theta": 0.0}}
                 send("event", {"uid": str(number), "descriptor": "d", "seq_num": number, **data})
             send("stop", {"uid": "s", "run_start": RUN, "exit_status": "success"})
             until(lambda: any(update.fields["state"] == "stopped" for update in told("run")))
@@ -64,6 +80,6 @@ def test_a_stream2_detector_gives_a_whole_scan(service, documents, free_address)
         thread.join()
     last = told("live")[-1]
     assert last.fields["missing"] == 0
-    np.testing.assert_allclose(last.arrays["angles_deg"], 0.001 * np.arange(1, 21), rtol=1e-15)
+    np.testing.assert_array_equal(last.arrays["angles_deg"], SCAN.angles_deg)
     np.testing.assert_array_equal(last.arrays["totals"], SCAN.intensity.sum(axis=(1, 2)))
     assert told("notice") == []

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from live_bcdi.config import parse_config
 from live_bcdi.sim.stream2 import SimulatedEiger, encode_array
 from live_bcdi.stream.fakes import RUN, small_scan, start_document
+from live_bcdi.supervisor import check_ports
 from live_bcdi.transport import stream2
 from live_bcdi.transport.stream2 import Stream2Source, decode_message, pixels
 from live_bcdi.transport.zmq import WireError
@@ -234,3 +236,19 @@ def test_a_missing_package_is_one_clear_error(monkeypatch, free_address):
     monkeypatch.setattr(stream2, "_missing", ImportError("No module named 'cbor2'"))
     with pytest.raises(ScanError, match=r"pip install live_bcdi\[stream2\]"):
         Stream2Source(free_address, print)
+    with pytest.raises(ScanError, match="cbor2"):  # before any service starts
+        check_ports(
+            parse_config(
+                {
+                    "beamline": "x",
+                    "diffractometer": {"rocking": "theta", "sample": [{"motor": "theta", "axis": "y+"}]},
+                    "detector": {"pixel_um": [55, 55], "arm_pixel": [3, 2], "rows": "y-", "columns": "x+"},
+                    "stream": {"source": "stream2"},
+                }
+            )
+        )
+
+
+def test_a_name_that_is_no_address_is_one_clear_error():
+    with pytest.raises(ScanError, match="is no address of stream2"):
+        Stream2Source("13SIM1:Pva1:Image", print)
