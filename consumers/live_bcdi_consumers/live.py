@@ -29,7 +29,7 @@ from .files import frame_file_of
 from .service import Service
 from .views import estimate_update
 
-EARLY_FRAMES = 16  # frames may overtake their start document; it follows within milliseconds
+EARLY_FRAMES = 64  # frames may overtake their start document, which follows within milliseconds, at 1,000 a second
 LAST_FRAMES_S = 2.0
 
 
