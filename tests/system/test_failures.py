@@ -22,7 +22,9 @@ from live_bcdi.types import ScanError
 
 
 def process(*arguments, **kwargs):
-    return subprocess.Popen([sys.executable, "-m", "live_bcdi.cli", *map(str, arguments)], **kwargs)
+    """As in a terminal: who runs the tests with `&` has a shell that ignores Ctrl-C, and the child would too."""
+    command = [sys.executable, "-m", "live_bcdi.cli", *map(str, arguments)]
+    return subprocess.Popen(command, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), **kwargs)
 
 
 @pytest.fixture(scope="module")
