@@ -265,7 +265,7 @@ def test_the_list_of_results_keeps_every_path_whole(capfd):
     """On 80 columns, as where standard output is no terminal: folded, and nothing of it left out."""
     path = f"refined/{'0123abcd-0000-4000-8000-000000000000'}/1"
     row = {"path": path, "name": "a scan with quite a long name", "frames": 201, "num": 201, "chi": 0.0118}
-    cli._list([{**row, "resolution_nm": 22.5, "voxel_nm": 9.87}])
+    cli.live._list([{**row, "resolution_nm": 22.5, "voxel_nm": 9.87}])
     lines = capfd.readouterr().out.splitlines()[1:]
     assert "".join(line.split(" ")[1] for line in lines) == path
     assert lines[0].split()[-5:] == ["201", "201", "0.0118", "22.5", "9.87"]
@@ -273,7 +273,7 @@ def test_the_list_of_results_keeps_every_path_whole(capfd):
 
 @pytest.mark.parametrize(("text", "wanted"), [("5", 5.0), ("5s", 5.0), ("1.5 min", 90.0), ("2h", 7200.0)])
 def test_times(text, wanted):
-    assert cli.seconds(text) == wanted
+    assert cli.science.seconds(text) == wanted
 
 
 @pytest.mark.parametrize("text", ["", "soon", "5 parsec", "s"])

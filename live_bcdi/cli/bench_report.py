@@ -7,10 +7,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from . import bench
-from .peer import find_cohere
-from .transport.hdf5 import read_scan
-from .types import ScanError
+from .. import bench
+from ..peer import find_cohere
+from ..transport.hdf5 import read_scan
+from ..types import ScanError
 
 
 def measure(

@@ -1,0 +1,5 @@
+"""`python -m live_bcdi.cli`."""
+
+from . import main
+
+main()

@@ -1,0 +1,221 @@
+"""Verbs for the running system: up, replay, demo, results; and, hidden, what it starts itself."""
+
+import importlib
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from .. import log
+from ..config import Config, load_config
+from ..types import ScanError
+from .app import (
+    DEFAULT_CONFIG,
+    ConfigOption,
+    HoldOption,
+    JsonOption,
+    app,
+    config_path,
+    errors,
+    print_json,
+    print_table,
+    screen,
+)
+
+
+@app.command()
+def up(config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Start every service and keep it running until Ctrl-C."""
+    from ..supervisor import Supervisor
+
+    path = config_path(config)
+    settings = load_config(path)
+    log.configure("supervisor", settings.storage.directory, settings.log_level)
+    with stop_on_sigterm() as leaving, Supervisor(path) as supervisor:
+        leaving.status = 0
+        screen.print(f"live_bcdi is up for {settings.beamline}: {_page(settings)}   (Ctrl-C ends it)")
+        while True:
+            for _ in supervisor.watch():
+                pass
+
+
+def _page(settings: Config) -> str:
+    return f"http://{settings.page.host}:{settings.page.port}"
+
+
+@dataclass(slots=True)
+class _Leaving:
+    """The exit status of who is interrupted now: 0 where there was nothing left to finish."""
+
+    status: int = 130
+
+
+@contextmanager
+def stop_on_sigterm() -> Iterator[_Leaving]:
+    """Make SIGTERM and Ctrl-C leave the block in order, and the command with the status that the block has set."""
+    import signal
+
+    def leave(signum: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, leave)
+    leaving = _Leaving()
+    try:
+        yield leaving
+    except KeyboardInterrupt:
+        logging.getLogger("supervisor").info("ending")
+        raise typer.Exit(leaving.status) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@app.command()
+def replay(
+    scan: Annotated[Path, typer.Argument(help="A recorded scan, as `live-bcdi import` writes it.")],
+    rate: Annotated[float, typer.Option(min=0.0, help="Frames a second; 0 is as fast as it goes.")] = 0.0,
+    fly: Annotated[bool, typer.Option("--fly", help="Sweep the axis instead of stepping it.")] = False,
+    hold: HoldOption = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Play a recorded scan through the whole live path: detector, RunEngine, consumers, Tiled, page."""
+    from ..transport.hdf5 import read_scan
+
+    read_scan(scan)  # say now, and not from a service, what is wrong with the file
+    with _session(config, hold) as system:
+        print_table(_play(system, scan, config, rate, fly), as_json, f"Replayed {scan}")
+
+
+@app.command()
+def demo(
+    rate: Annotated[float, typer.Option(min=0.0, help="Frames a second; 0 is as fast as it goes.")] = 20.0,
+    seed: Annotated[int, typer.Option(help="Which crystal.")] = 0,
+    fly: Annotated[bool, typer.Option("--fly", help="Sweep the axis instead of stepping it.")] = False,
+    hold: HoldOption = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure a simulated crystal live, and compare what comes out with the truth."""
+    from ..sim import compare_with_truth, simulate_scan
+    from ..transport.hdf5 import read_result, write_scan
+
+    settings = load_config(config_path(config))
+    scan, truth = simulate_scan(seed=seed, config=settings)
+    path = settings.storage.directory / "demo" / f"{scan.name}.h5"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_scan(path, scan)
+    with _session(config, hold) as system:
+        table = _play(system, path, config, rate, fly)
+        truth_table = compare_with_truth(read_result(Path(table["file"])), truth)
+        print_table({**table, **truth_table}, as_json, "A simulated crystal, measured live, against the truth")
+
+
+@contextmanager
+def _session(config: str, hold: bool | None) -> Iterator[Any]:
+    """A running system; kept up after the block while someone is there to look at its page."""
+    from ..session import running_system
+    from ..supervisor import Supervisor
+
+    path = config_path(config)
+    settings = load_config(path)
+    log.configure("session", settings.storage.directory, settings.log_level)
+    with stop_on_sigterm() as leaving, running_system(path) as system:
+        errors.print(f"page: {_page(settings)}")
+        yield system
+        leaving.status = 0
+        if isinstance(system, Supervisor) and (sys.stdout.isatty() if hold is None else hold):
+            errors.print(f"the page stays up at {_page(settings)}; Ctrl-C ends it")
+            while True:
+                for _ in system.watch():
+                    pass
+
+
+def _play(system: Any, scan: Path, config: str, rate: float, fly: bool) -> dict[str, Any]:
+    from ..session import play
+
+    told = play(system, scan, config_path(config), rate_hz=rate, fly=fly)
+    live, result = told["live"], told["result"]
+    return {
+        "run": told["run"],
+        "frames": f"{result['frames']}/{result['num']}",
+        "frame_totals_equal": result.get("frame_totals_equal"),
+        **{key: live.get(key) for key in ("refilled", "bragg_deg", "q_invA", "d_angstrom", "rate_hz")},
+        **{key: result.get(key) for key in ("chi", "resolution_nm", "seconds", "file", "tiled")},
+    }
+
+
+@app.command()
+def results(
+    run: Annotated[str | None, typer.Argument(help="Uid of a run, or its beginning; all without.")] = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """List the results in Tiled, or print those of one run."""
+    from ..transport.tiled import connect
+    from ..transport.tiled import results as find
+
+    found = find(connect(load_config(config_path(config))), run)
+    if run is not None and not found:
+        raise ScanError(f"no result of a run {run!r}; `live-bcdi results` lists what is there")
+    tables = [{"path": path, **dict(node.metadata)} for path, node in found]
+    if as_json:
+        print_json(tables)
+    elif run is not None:
+        for table in tables:
+            print_table(table, False, table["path"])
+    else:
+        _list(tables)
+
+
+def _list(tables: list[dict[str, Any]]) -> None:
+    columns = ("path", "name", "frames", "num", "chi", "resolution_nm", "voxel_nm")
+    shown = Table(box=None)
+    for column in columns:  # a path is for copying: folded, and never cut
+        width = {"path": 16, "name": 12}.get(column)
+        shown.add_column(column, overflow="fold", no_wrap=width is None, min_width=width)
+    for table in tables:
+        values = [table.get(key) for key in columns]
+        shown.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in values))
+    screen.print(shown)
+
+
+@app.command(hidden=True)
+def acquire(
+    scan: Path,
+    rate: float = 0.0,
+    fly: Annotated[bool, typer.Option("--fly")] = False,
+    config: str = DEFAULT_CONFIG,
+) -> None:
+    """The beamline's side of `replay`: only the RunEngine and its devices."""
+    from live_bcdi_plans.replay import replay as measure
+
+    from ..transport.hdf5 import read_scan
+
+    settings = load_config(config_path(config))
+    log.configure("acquire", settings.storage.directory, settings.log_level, stderr=False)
+    print(json.dumps({"run": measure(read_scan(scan), settings, rate_hz=rate, fly=fly)}))
+
+
+@app.command(hidden=True)
+def service(
+    name: str, config: str = DEFAULT_CONFIG, supervised: Annotated[bool, typer.Option("--supervised")] = False
+) -> None:
+    """One service in this process."""
+    from live_bcdi_consumers.service import start_service
+
+    from ..supervisor import SERVICES
+
+    if name not in SERVICES:
+        raise ScanError(f"no service {name!r}; they are {', '.join(SERVICES)}")
+    module = importlib.import_module(f"live_bcdi_consumers.{name}")
+    running = start_service(name, config_path(config), supervised=supervised)
+    module.run(running)
+    if running.failed:
+        sys.exit(1)

@@ -1,0 +1,141 @@
+"""Verbs for a recorded scan: import, phase, figure."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import Progress
+
+from ..config import load_config
+from ..types import ScanError
+from .app import (
+    DEFAULT_CONFIG,
+    ConfigOption,
+    JsonOption,
+    OverwriteOption,
+    app,
+    config_path,
+    errors,
+    print_table,
+)
+
+
+@app.command("import")
+def import_scan(
+    folder: Annotated[Path, typer.Argument(help="Folder with the SPEC file and the TIFF frames.")],
+    scan: Annotated[int, typer.Option(help="Scan number in the SPEC file.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="NeXus file to write.")],
+    hkl: Annotated[tuple[float, float, float] | None, typer.Option(help="Reflection, e.g. --hkl 1 1 1.")] = None,
+    sample: Annotated[str | None, typer.Option(help="What the crystal is.")] = None,
+    overwrite: OverwriteOption = False,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Gather a SPEC scan and its TIFF frames into one NeXus/CXI file."""
+    from ..transport.files import check_output
+    from ..transport.hdf5 import write_scan
+    from ..transport.spec import read_spec_scan
+
+    check_output(output, overwrite=overwrite)
+    found = read_spec_scan(folder, scan, load_config(config_path(config)), hkl=hkl, sample=sample)
+    write_scan(output, found)
+    table = {
+        "name": found.name,
+        "frames": len(found.intensity),
+        "shape": list(found.intensity.shape),
+        "total_counts": int(found.intensity.sum(dtype="int64")),
+        "max_counts": int(found.intensity.max()),
+        "bad_pixels": 0 if found.bad_pixels is None else int(found.bad_pixels.sum()),
+        "file": str(output),
+    }
+    print_table(table, as_json, f"Imported scan {scan}")
+
+
+@app.command()
+def phase(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            help="A scan (NeXus/CXI), a centred pattern (.npy, .npz), or a run's uid. Several scans are summed."
+        ),
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Result file; by default SOURCE_result.cxi.")
+    ] = None,
+    overwrite: OverwriteOption = False,
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="e.g. '3*(20*ER+180*HIO(beta=0.9))+20*ER'; where empty, from the data."),
+    ] = None,
+    starts: Annotated[int | None, typer.Option(min=1, help="Random starts.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of every random choice.")] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="Wall time, e.g. 5s or 2min; the best so far is kept.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    aliens: Annotated[bool | None, typer.Option(help="Mask intensity of other crystals.")] = None,
+    background: Annotated[str | None, typer.Option(help="Counts a voxel to take off, or 'corners'.")] = None,
+    shape: Annotated[str | None, typer.Option(help="Of the volume, after binning: 128,128,128.")] = None,
+    binning: Annotated[str | None, typer.Option("--bin", help="Voxels summed along each axis: 2,1,1.")] = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Retrieve a recorded scan, as the live path does; what no option says is the configuration's."""
+    from ..offline import phase_to_file
+
+    phasing = {"recipe": recipe, "starts": starts, "seed": seed, "device": device}
+    preprocess = {
+        "aliens": aliens,
+        "background": background,
+        "shape": None if shape is None else shape.split(","),
+        "binning": None if binning is None else binning.split(","),
+    }
+    settings = load_config(config_path(config)).changed(phasing=_given(phasing), preprocess=_given(preprocess))
+    budget_s = None if budget is None else seconds(budget)
+    with _progress(quiet=as_json) as tell:
+        table = phase_to_file(sources, output, settings, overwrite=overwrite, budget_s=budget_s, progress=tell)
+    print_table(table, as_json, "Reconstruction")
+
+
+@app.command()
+def figure(
+    result: Annotated[Path, typer.Argument(help="A result, as `live-bcdi phase` writes it.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A .png, .pdf or .svg; by default RESULT.png.")
+    ] = None,
+    overwrite: OverwriteOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Draw a result on one page: slices, strain, how sure they are, how it was made."""
+    from ..figure import facts, save_figure
+    from ..transport.hdf5 import read_result
+
+    found = read_result(result)
+    path = output or result.with_suffix(".png")
+    save_figure(found, path, overwrite=overwrite)
+    print_table({**facts(found), "file": str(path)}, as_json, "Figure")
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+@contextmanager
+def _progress(*, quiet: bool) -> Iterator[Callable[[float, str], None]]:
+    """A bar on stderr; what to tell it."""
+    with Progress(console=errors, disable=quiet, transient=True) as bar:
+        task = bar.add_task("phase retrieval", total=1.0)
+        yield lambda share, text: bar.update(task, completed=share, description=text)
+
+
+def seconds(text: str) -> float:
+    """'5', '5s', '1.5min' or '1h' in seconds."""
+    units = {"": 1.0, "s": 1.0, "min": 60.0, "h": 3600.0}
+    number = text.strip().rstrip("abcdefghijklmnopqrstuvwxyz").strip()
+    unit = text.strip()[len(number) :].strip()
+    try:
+        return float(number) * units[unit]
+    except (ValueError, KeyError):
+        raise ScanError(f"{text!r} is not a time; write it like 5s, 2min or 1h") from None
