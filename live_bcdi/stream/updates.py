@@ -5,11 +5,13 @@
 | health | service, pid, state, detail, time_s | |
 | run | state (started, stopped), name, sample, hkl, num, start_deg, stop_deg, exit_status | |
 | live | count, num, index, angle_deg, rate_hz, total, peak, bragg_deg, d_angstrom, q_invA, | image, |
-| | peak_counts, saturated, saturation_counts, image_bin, dead, refilled, missing, | angles_deg, |
-| | duplicates | totals, have |
+| | peak_counts, saturated, saturation_counts, image_bin, dead, received, lost, | angles_deg, |
+| | duplicates, refilled, missing, waiting, skipped, newest_age_s | totals, have |
 | estimate | kind (live, refined), frames, num, chi, seconds, voxel_nm, axes, | amplitude_0..2, |
-| | resolution_nm | phase_0..2 |
-| result | name, chi, resolution_nm, seconds, file, tiled, frames, num, error | |
+| | resolution_nm, lag_s | phase_0..2 |
+| queue | running, waiting, later, outbox | |
+| result | name, chi, resolution_nm, seconds, file, tiled, frames, num, error, | |
+| | stop_to_result_s, last_frame_to_result_s | |
 | notice | service, level (info, warning, error), message | |
 
 `peak` is (rocking, row, column) in the detector's own pixels; `image_bin` is how many of them, an edge, one
@@ -18,6 +20,27 @@ is shown as silent. The `stopped` update of a run need not repeat what `started`
 `amplitude_0` is the central slice normal to axis 0, (axis 1, axis 2), and so on, relative to the maximum of the
 volume; phase is NaN outside the support. Times are seconds since the epoch. `voxel_nm` has one edge an axis, and
 is None without a geometry; `axes` names them.
+
+Numbers of frames in `live` are of this run, from its start; each index counts once:
+
+| field | frames |
+|---|---|
+| received | that the stream brought; it only grows, and begins anew where the consumer was started again |
+| lost | that the stream did not bring, up to the highest index known: the highest that came, and at `stop` |
+| | the highest in the file. One that comes late is no longer lost |
+| refilled | taken from the file. `count` is `received` + `refilled` |
+| missing | planned and not in the volume; only after `stop` is that a fault |
+| duplicates | copies that came again and were dropped |
+| waiting | that reached the consumer's process and are not in the volume yet, now |
+| skipped | in the volume and never sent to the page as a picture: its pace, not a loss |
+
+`newest_age_s` is how long ago, when the update was sent, the newest frame of the stream had come (None before the
+first); whoever shows it adds the time since. `lag_s` of a live estimate is from the arrival of the newest frame
+that it holds to its being sent. `queue` is what refine has before it, sent when it changes and at least every 5 s:
+refinements that are `running`, runs that are `waiting` for a worker, those put off until `later`, and results in
+the `outbox`, which Tiled has not taken. `stop_to_result_s` is from refine's hearing of the run's end to its result
+on disk, `last_frame_to_result_s` to there from the last frame's own time stamp. A duration that is not known, or
+comes out negative because clocks differ, is None.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,7 +49,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-TOPICS = ("health", "run", "live", "estimate", "result", "notice")
+TOPICS = ("health", "run", "live", "estimate", "queue", "result", "notice")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
