@@ -4,11 +4,19 @@ import json
 import logging
 import sys
 import time
+from collections.abc import MutableMapping
 from pathlib import Path
+from typing import Any
+
+from .metadata import plain
 
 
 class JsonLines(logging.Formatter):
-    """`{"time", "level", "service", "run", "logger", "message"}`; `run` where the record has one."""
+    """`{"time", "level", "service", "run", "logger", "message"}`; `run` where the record has one.
+
+    A record of `logger.info(message, extra={"fields": {...}})` has those beside, for who reads logs by program;
+    they never take the place of the above.
+    """
 
     def __init__(self, service: str) -> None:
         super().__init__()
@@ -26,7 +34,8 @@ class JsonLines(logging.Formatter):
             table["run"] = run
         if record.exc_info:
             table["exception"] = self.formatException(record.exc_info)
-        return json.dumps(table)
+        fields = dict(plain(getattr(record, "fields", {})))
+        return json.dumps({**table, **{key: value for key, value in fields.items() if key not in table}})
 
 
 def configure(service: str, directory: Path, level: str = "INFO", *, stderr: bool = True) -> None:
@@ -45,6 +54,13 @@ def configure(service: str, directory: Path, level: str = "INFO", *, stderr: boo
         logging.getLogger(noisy).setLevel("WARNING")
 
 
+class _AboutRun(logging.LoggerAdapter[logging.Logger]):
+    def process(
+        self, msg: Any, kwargs: MutableMapping[str, Any]
+    ) -> tuple[Any, MutableMapping[str, Any]]:  # the library's own drops what the call has in `extra`
+        return msg, {**kwargs, "extra": {**(kwargs.get("extra") or {}), **(self.extra or {})}}
+
+
 def about_run(name: str, run: str) -> logging.LoggerAdapter[logging.Logger]:
     """A logger whose records carry the scan's uid."""
-    return logging.LoggerAdapter(logging.getLogger(name), {"run": run})
+    return _AboutRun(logging.getLogger(name), {"run": run})

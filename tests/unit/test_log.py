@@ -3,6 +3,7 @@
 import json
 import logging
 
+import numpy as np
 import pytest
 
 from live_bcdi import log
@@ -41,3 +42,19 @@ def test_an_exception_is_kept_on_one_line(tmp_path):
         logging.getLogger("live").exception("failed")
     (record,) = records(tmp_path)
     assert "ValueError: two\nlines" in record["exception"]
+
+
+def test_numbers_are_fields_and_not_only_words(tmp_path):
+    """What a log shipper reads: numbers as they are, NaN as null; `message` and `run` stay ours."""
+    log.configure("live", tmp_path, stderr=False)
+    numbers = {
+        "received": np.int64(20),
+        "age_s": float("nan"),
+        "lost": [3, 4],
+        "message": "theirs",
+        "run": "theirs",
+    }
+    log.about_run("live", "uid-1").info("stop: %d of %d frames", 20, 22, extra={"fields": numbers})
+    (record,) = records(tmp_path)
+    assert (record["received"], record["age_s"], record["lost"]) == (20, None, [3, 4])
+    assert (record["message"], record["run"]) == ("stop: 20 of 22 frames", "uid-1")
