@@ -1,7 +1,9 @@
 """Play a recorded scan through the RunEngine, as if it were measured now."""
 
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import zmq
@@ -21,6 +23,8 @@ from .engine import AbortOnSignal, execute
 from .recorded import RecordedDetector, require_whole
 from .rocking import fly_rocking_scan, rocking_list_scan
 
+Listener = Callable[[str, dict[str, Any]], None]  # of documents
+
 LISTEN_S = 3.0  # for the frame stream's first subscriber; without one the scan goes on, from the file
 BROKER_S = 10.0
 FLY_HZ = 200.0  # a sweep needs a speed: what "as fast as it goes" means on the fly
@@ -32,12 +36,13 @@ def replay(
     *,
     rate_hz: float = 0.0,
     fly: bool = False,
+    told: Listener | None = None,
 ) -> str:
     """Run `scan` at `rate_hz` frames a second (0: as fast as it goes), by steps or on the fly; its uid.
 
     The axis goes to the recorded angles, in the order of the frames. Frames go to `<storage>/frames`, documents to
-    the broker. Raises ScanError where no broker answers, where the scan lacks frames or what analysis needs, and
-    where `rate_hz` is negative.
+    the broker, and to `told` besides. Raises ScanError where no broker answers, where the scan lacks frames or
+    what analysis needs, and where `rate_hz` is negative.
     """
     require_whole(scan)
     if rate_hz < 0:
@@ -52,7 +57,8 @@ def replay(
     publisher = Publisher(config.stream.documents_in, serializer=encode_document)
     try:
         wait_for_broker(publisher, config.stream.documents_out, BROKER_S)
-        return _measure(scan, config, directory, publisher, rate_hz, fly)
+        listeners: list[Listener] = [publisher] if told is None else [publisher, told]
+        return _measure(scan, config, directory, listeners, rate_hz=rate_hz, fly=fly)
     finally:
         publisher.close()
 
@@ -61,12 +67,14 @@ def _measure(
     scan: RockingScan,
     config: Config,
     directory: Path,
-    publisher: Publisher,
+    listeners: Sequence[Listener],
+    *,
     rate_hz: float,
     fly: bool,
 ) -> str:
     engine = RunEngine({"beamline": config.beamline}, context_managers=[AbortOnSignal])
-    engine.subscribe(publisher)
+    for listener in listeners:
+        engine.subscribe(listener)
     with init_devices():
         axis = SimMotor(name=scan.geometry.rocking, initial_value=float(scan.angles_deg[0]), units="deg")
         detector = RecordedDetector(
