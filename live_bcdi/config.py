@@ -147,10 +147,12 @@ class TiledConfig(_Table):
 
 
 class PageConfig(_Table):
-    """The live page."""
+    """The live page. Where `host` is not loopback it has a key: in `page/key` of the storage folder, made at the
+    first start, or in the environment variable `key_env`, which asks for a key on loopback too."""
 
     host: str = "127.0.0.1"
     port: Port = 5583
+    key_env: str | None = None
 
 
 class StorageConfig(_Table):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .config import Config, load_config
+from .dashboard import page_key
 from .stream.updates import Update
 from .transport.sources import require_source
 from .transport.zmq import UpdatePublisher, UpdateSubscriber, check_free
@@ -156,7 +157,7 @@ class Supervisor:
 
 def check_ports(config: Config) -> None:
     """Raises ScanError that names the first address of `config` which is taken, and the key to change, or the
-    package that its source of frames lacks."""
+    package that its source of frames lacks, or what is wrong with the page's key."""
     stream = config.stream
     require_source(stream)
     for key in ("documents_in", "documents_out", "updates_in", "updates_out"):
@@ -164,6 +165,7 @@ def check_ports(config: Config) -> None:
     if config.tiled.uri is None:
         _check_port("127.0.0.1", config.tiled.port, "[tiled] port")
     _check_port(config.page.host, config.page.port, "[page] port")
+    page_key(config)
 
 
 def _check_port(host: str, port: int, key: str) -> None:

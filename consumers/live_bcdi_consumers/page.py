@@ -2,7 +2,7 @@
 
 import uvicorn
 
-from live_bcdi.dashboard import Hub, page_server
+from live_bcdi.dashboard import Hub, page_key, page_server
 from live_bcdi.transport.zmq import UpdateSubscriber
 from live_bcdi.types import ScanError
 
@@ -12,7 +12,8 @@ from .service import BEAT_S, Service
 def run(service: Service) -> None:
     page = service.config.page
     hub = Hub()
-    server = page_server(hub, title=service.config.beamline, host=page.host, port=page.port)
+    key = page_key(service.config)
+    server = page_server(hub, title=service.config.beamline, host=page.host, port=page.port, key=key)
     feed = service.thread(_feed, service, hub, server)
     server.run()
     service.stopping.set()

@@ -14,7 +14,7 @@ import typer
 from rich.table import Table
 
 from .. import log
-from ..config import Config, load_config
+from ..config import load_config
 from ..types import ScanError
 from .app import (
     DEFAULT_CONFIG,
@@ -33,6 +33,7 @@ from .app import (
 @app.command()
 def up(config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Start every service and keep it running until Ctrl-C."""
+    from ..dashboard import page_address
     from ..supervisor import Supervisor
 
     path = config_path(config)
@@ -40,14 +41,10 @@ def up(config: ConfigOption = DEFAULT_CONFIG) -> None:
     log.configure("supervisor", settings.storage.directory, settings.log_level)
     with stop_on_sigterm() as leaving, Supervisor(path) as supervisor:
         leaving.status = 0
-        screen.print(f"live_bcdi is up for {settings.beamline}: {_page(settings)}   (Ctrl-C ends it)")
+        screen.print(f"live_bcdi is up for {settings.beamline}: {page_address(settings)}   (Ctrl-C ends it)")
         while True:
             for _ in supervisor.watch():
                 pass
-
-
-def _page(settings: Config) -> str:
-    return f"http://{settings.page.host}:{settings.page.port}"
 
 
 @dataclass(slots=True)
@@ -120,6 +117,7 @@ def demo(
 @contextmanager
 def _session(config: str, hold: bool | None) -> Iterator[Any]:
     """A running system; kept up after the block while someone is there to look at its page."""
+    from ..dashboard import page_address
     from ..session import running_system
     from ..supervisor import Supervisor
 
@@ -127,11 +125,11 @@ def _session(config: str, hold: bool | None) -> Iterator[Any]:
     settings = load_config(path)
     log.configure("session", settings.storage.directory, settings.log_level)
     with stop_on_sigterm() as leaving, running_system(path) as system:
-        errors.print(f"page: {_page(settings)}")
+        errors.print(f"page: {page_address(settings)}")
         yield system
         leaving.status = 0
         if isinstance(system, Supervisor) and (sys.stdout.isatty() if hold is None else hold):
-            errors.print(f"the page stays up at {_page(settings)}; Ctrl-C ends it")
+            errors.print(f"the page stays up at {page_address(settings)}; Ctrl-C ends it")
             while True:
                 for _ in system.watch():
                     pass

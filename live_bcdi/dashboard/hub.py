@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 from ..metadata import plain
 from ..stream.updates import TOPICS, Update
 from ..types import ScanError
+from .metrics import SERVICES, Metrics
 from .wire import encode
 
 RUNS = 8  # names of earlier runs, for a result that comes after the next scan began
@@ -76,12 +77,20 @@ class Hub:
         self._notices = 0
         self._slots: dict[Key, _Slot] = {}
         self._mailboxes: set[Mailbox] = set()
+        self.metrics = Metrics(clock_s, lambda: self.browsers)
+
+    @property
+    def browsers(self) -> int:
+        """How many are connected."""
+        return len(self._mailboxes)
 
     def publish(self, update: Update) -> None:
         """Replace the newest update of its kind. Raises ScanError for what the page cannot show."""
         if update.topic not in TOPICS:
             raise ScanError(f"the page knows no topic {update.topic!r}; there are {', '.join(TOPICS)}")
         with self._lock:
+            self._check_room(update)
+            self.metrics.take(update)
             if update.topic in ("run", "live"):
                 self._keep_run(update)
             if update.topic != "run":
@@ -89,6 +98,12 @@ class Hub:
             mailboxes = tuple(self._mailboxes)
         for mailbox in mailboxes:
             mailbox.wake()
+
+    def _check_room(self, update: Update) -> None:
+        """Names come from outside, and each takes a slot for good."""
+        key = self._key(update) if update.topic in ("health", "estimate") else None
+        if key is not None and key not in self._slots and sum(k[0] == key[0] for k in self._slots) >= SERVICES:
+            raise ScanError(f"the page has no room for another {update.topic}: {key[1]!r}")
 
     def _key(self, update: Update) -> Key:
         if update.topic == "notice":  # a log: the newest few, each in a slot of its own

@@ -1,97 +1,95 @@
-"""The live page over HTTP: static files, one websocket, `/health`. Nothing that it serves asks another host."""
+"""The live page over HTTP: files, a websocket, `/health`, `/metrics`. Nothing that it serves asks another host."""
 
 import asyncio
 import contextlib
 from collections.abc import Collection, Coroutine
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import uvicorn
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
-from starlette.types import Scope
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ..stream.updates import Update
+from ..types import ScanError
+from .access import LOOPBACK, Guard, is_loopback
 from .hub import Hub, Mailbox
 from .wire import encode
 
 STATIC = Path(__file__).parent / "static"
-LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
 TICK_S = 1.0  # the page calls the connection lost when it hears nothing for some of these
 SHUTDOWN_S = 2  # a browser that reads nothing would hold the server for ever
-HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-cache",  # always asked for again, so that an upgrade shows; unchanged files cost a 304
-}
+MAX_BROWSERS = 64
+MAX_CONNECTIONS = 256
 
 
-class _PageFiles(StaticFiles):
-    async def get_response(self, path: str, scope: Scope) -> Response:
-        response = await super().get_response(path, scope)
-        response.headers.update(HEADERS)
-        return response
+def create_app(hub: Hub, *, title: str, hosts: Collection[str] = LOOPBACK, key: str | None = None) -> Starlette:
+    """The page's application. `hosts` are the names under which a browser may ask for it ("*" is any), and `key`
+    is what it must know, if anything.
 
-
-def create_app(hub: Hub, *, title: str, hosts: Collection[str] = LOOPBACK) -> Starlette:
-    """The page's application. `hosts` are the names under which a browser may ask for it ("*" is any).
-
-    A name that is not listed is refused, since a foreign site can point a name of its own at this address;
-    a websocket is refused where its Origin is not the page's own.
+    A name that is not listed is refused, since a foreign site can point a name of its own at this address.
     """
 
     async def health(_request: Request) -> JSONResponse:
         return JSONResponse(hub.health())
 
+    async def metrics(request: Request) -> Response:
+        text, content_type = hub.metrics.expose(request.headers.get("accept", ""))
+        return Response(text, headers={"Content-Type": content_type})
+
     async def socket(websocket: WebSocket) -> None:
-        if not same_origin(websocket):
-            await websocket.close(code=1008)
-            return
         await websocket.accept()
+        if hub.browsers >= MAX_BROWSERS:
+            await websocket.close(code=1013, reason="too many browsers")
+            return
         with hub.mailbox() as mailbox:
             await _until_either_ends(_send(websocket, mailbox, hub, title), _listen(websocket))
 
     return Starlette(
         routes=[
             Route("/health", health),
+            Route("/metrics", metrics),
             WebSocketRoute("/ws", socket),
-            Mount("/", _PageFiles(directory=STATIC, html=True)),
+            Mount("/", StaticFiles(directory=STATIC, html=True)),
         ],
-        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)],
+        middleware=[
+            Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False),
+            Middleware(Guard, key=key),
+        ],
     )
 
 
-def page_server(hub: Hub, *, title: str, host: str = "127.0.0.1", port: int = 5583) -> uvicorn.Server:
-    """The application on uvicorn, set for live frames: deflate costs more time than it saves on loopback."""
-    hosts = LOOPBACK if host in LOOPBACK else ("*",)
+def page_server(
+    hub: Hub, *, title: str, host: str = "127.0.0.1", port: int = 5583, key: str | None = None
+) -> uvicorn.Server:
+    """The application on uvicorn, set for live frames: deflate costs more time than it saves on loopback.
+
+    Raises ScanError for a page that others could reach and that has no key.
+    """
+    if key is None and not is_loopback(host):
+        raise ScanError(f"a page at {host} can be seen by others and needs a key")
+    hosts = (*LOOPBACK, host) if is_loopback(host) else ("*",)  # elsewhere a foreign name has no cookie
     return uvicorn.Server(
         uvicorn.Config(
-            create_app(hub, title=title, hosts=hosts),
+            create_app(hub, title=title, hosts=hosts, key=key),
             host=host,
             port=port,
             log_config=None,  # its loggers go where the service sends all others
             log_level="warning",
+            access_log=False,  # a request may hold the key
+            server_header=False,
+            limit_concurrency=MAX_CONNECTIONS,
             ws_per_message_deflate=False,
             ws_max_size=4096,  # browsers have nothing to tell us
             timeout_graceful_shutdown=SHUTDOWN_S,
         )
     )
-
-
-def same_origin(connection: HTTPConnection) -> bool:
-    """Whether the request comes from our own page, or from no page at all (a program sends no Origin)."""
-    origin = connection.headers.get("origin")
-    if origin is None:
-        return True
-    return urlsplit(origin).netloc.lower() == connection.headers.get("host", "").lower() != ""
 
 
 async def _send(websocket: WebSocket, mailbox: Mailbox, hub: Hub, title: str) -> None:
@@ -110,8 +108,9 @@ async def _send(websocket: WebSocket, mailbox: Mailbox, hub: Hub, title: str) ->
 
 
 async def _listen(websocket: WebSocket) -> None:
-    while (await websocket.receive())["type"] != "websocket.disconnect":
-        pass
+    """Returns when the browser leaves, or says anything: it has nothing to tell us."""
+    if (await websocket.receive())["type"] != "websocket.disconnect":
+        await websocket.close(code=1008, reason="the page takes no messages")
 
 
 async def _until_either_ends(*coroutines: Coroutine[Any, Any, None]) -> None:

@@ -20,6 +20,7 @@ from tiled.queries import Key
 from ..config import Config
 from ..lattice import d_spacing_angstrom, mean_spacing_angstrom, shear_gradients
 from ..metadata import scan_from_metadata
+from ..private import write_private
 from ..stream.run import run_plan
 from ..types import Agreement, LabImage, Reconstruction, RockingScan, ScanError
 
@@ -49,26 +50,12 @@ def make_api_key(config: Config) -> str:
     """For the embedded server alone: as `api_key`, with a key made (mode 600) where there is none."""
     path = _key_file(config)
     if not os.environ.get(config.tiled.api_key_env) and config.tiled.uri is None and not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write_private(path, secrets.token_hex(32))
+        write_private(path, secrets.token_hex(32))
     return api_key(config)
 
 
 def _key_file(config: Config) -> Path:
     return config.storage.directory.absolute() / KEY_FILE
-
-
-def _write_private(path: Path, text: str) -> None:
-    """Whole or not at all, and readable by nobody else at any moment; the first of two writers wins."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}")
-    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
-    try:
-        os.link(partial, path)
-    except FileExistsError:
-        pass
-    finally:
-        partial.unlink()
 
 
 def server_uri(config: Config) -> str:

@@ -20,13 +20,14 @@ def hub() -> Hub:
 
 @pytest.fixture
 def serve() -> Serve:
-    """`with serve(hub) as (host, port)`: the page on uvicorn, which must end within 5 s whoever is connected."""
+    """`with serve(hub, key=...) as (host, port)`: the page on uvicorn, which must end within 5 s whoever is
+    connected."""
 
     @contextmanager
-    def served(hub: Hub, port: int = 0) -> Iterator[tuple[str, int]]:
+    def served(hub: Hub, port: int = 0, key: str | None = None) -> Iterator[tuple[str, int]]:
         listener = socket.create_server(("127.0.0.1", port))
         port = listener.getsockname()[1]
-        server = page_server(hub, title="test beamline", port=port)
+        server = page_server(hub, title="test beamline", port=port, key=key)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
         deadline_s = time.monotonic() + 20

@@ -12,9 +12,10 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
+from live_bcdi.dashboard import server
 from live_bcdi.stream.updates import Update
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -60,6 +61,37 @@ def test_a_foreign_name_for_this_address_is_refused(address, url):
         open_socket(address, origin=f"http://{evil}", host=evil)
     assert refused.value.response.status_code == 400
     assert httpx.get(f"{url}/health", headers={"Host": evil}).status_code == 400
+
+
+@pytest.mark.parametrize("path", ["/", "/health", "/metrics", "/app.js"])
+def test_a_request_that_a_foreign_page_made_is_refused(url, path):
+    assert httpx.get(url + path, headers={"Origin": url}).status_code == 200
+    refused = httpx.get(url + path, headers={"Origin": "http://evil.example"})
+    assert (refused.status_code, refused.text) == (403, "The page answers no other site.")
+    assert "access-control-allow-origin" not in refused.headers
+
+
+def test_a_browser_that_says_anything_is_sent_away(address):
+    with open_socket(address, origin=None) as page:
+        page.send("x" * 100)
+        with pytest.raises(ConnectionClosed) as closed:
+            while True:
+                page.recv(timeout=5)
+    assert closed.value.rcvd.code == 1008
+
+
+def test_no_more_browsers_than_there_is_room_for(hub, address, monkeypatch):
+    monkeypatch.setattr(server, "MAX_BROWSERS", 2)
+    with open_socket(address, origin=None) as one, open_socket(address, origin=None) as two:
+        for page in (one, two):
+            page.recv(timeout=5)
+        with open_socket(address, origin=None) as third, pytest.raises(ConnectionClosed) as closed:
+            third.recv(timeout=5)
+        assert closed.value.rcvd.code == 1013
+    while hub.browsers:
+        time.sleep(0.01)
+    with open_socket(address, origin=None) as again:
+        again.recv(timeout=5)
 
 
 def test_health(hub, url):

@@ -1,0 +1,36 @@
+"""Secrets on disk: readable by their owner alone, at every moment."""
+
+import os
+import secrets
+from pathlib import Path
+
+from .types import ScanError
+
+
+def write_private(path: Path, text: str) -> None:
+    """Whole or not at all, mode 600; the first of two writers wins."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}")
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+    try:
+        os.link(partial, path)
+    except FileExistsError:
+        pass
+    finally:
+        partial.unlink()
+
+
+def private_key(path: Path) -> str:
+    """The key in `path`, made where there is none. Raises ScanError where others can read it, or we cannot."""
+    if not path.exists():
+        write_private(path, secrets.token_hex(32))
+    try:
+        if os.name == "posix" and path.stat().st_mode & 0o077:
+            raise ScanError(f"others can read the key in {path}; remove it to have a new one made (mode 600)")
+        key = path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ScanError(f"the key in {path} cannot be read ({type(error).__name__})") from None
+    if not key:
+        raise ScanError(f"there is no key in {path}; remove the file to have one made")
+    return key
