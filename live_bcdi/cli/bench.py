@@ -1,4 +1,4 @@
-"""Verbs that measure: bench phasing."""
+"""Verbs that measure: bench phasing, bench faults."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,17 @@ from typing import Annotated
 
 import typer
 
-from .app import JsonOption, bench_app, print_json, screen
+from .app import (
+    DEFAULT_CONFIG,
+    ConfigOption,
+    JsonOption,
+    bench_app,
+    config_path,
+    errors,
+    print_json,
+    print_table,
+    screen,
+)
 
 
 @bench_app.command("phasing")
@@ -34,3 +44,28 @@ def bench_phasing(
         print_json(told)
     else:
         bench_report.show(told, screen, threads, chi)
+
+
+@bench_app.command("faults")
+def bench_faults(
+    scans: Annotated[int, typer.Option(min=1, help="Small scans to measure.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Of scans and faults.")] = 0,
+    seconds: Annotated[float | None, typer.Option(help="Begin no scan after so long.")] = None,
+    calm: Annotated[int, typer.Option(min=0, help="Scans first in which nothing is killed, to see memory.")] = 0,
+    keep: Annotated[
+        Path | None, typer.Option(help="A folder for all files; else kept only after a fault.")
+    ] = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Kill, stall and cut off parts of a running system while it measures, and say what was lost."""
+    from ..faults import Settings, soak
+    from .live import stop_on_sigterm
+
+    settings = Settings(scans=scans, seed=seed, seconds=seconds, calm=calm)
+    with stop_on_sigterm() as leaving:
+        told = soak(config_path(config), settings, keep=keep, say=errors.print)
+        leaving.status = 0
+    print_table(told, as_json, "Faults on purpose, and what was lost")
+    if told["wrong"]:
+        raise typer.Exit(1)

@@ -1,0 +1,8 @@
+"""Faults on purpose: many small scans through the real system while its parts are killed, stalled and cut off.
+
+`soak` does it and says what was lost (docs/reliability.md).
+"""
+
+from .soak import Settings, soak
+
+__all__ = ["Settings", "soak"]
