@@ -125,7 +125,8 @@ class StreamConfig(_Table):
 
     `source` says in which form: our own, DECTRIS stream2 (`frames` is the detector's address), EPICS pvAccess
     (`frames` names the NTNDArray), or inside the documents. `channel` is the threshold of stream2, or the data key
-    of the picture in the documents, where there is a choice.
+    of the picture in the documents, where there is a choice. `keys` is a folder of `live-bcdi keys`; without one
+    nothing may be opened beyond loopback, unless `open` lets everybody in.
     """
 
     documents_in: str = "tcp://127.0.0.1:5577"
@@ -135,6 +136,8 @@ class StreamConfig(_Table):
     frames: str = "tcp://127.0.0.1:5581"
     source: Literal["live_bcdi", "stream2", "pvaccess", "documents"] = "live_bcdi"
     channel: str | None = None
+    keys: Path | None = None
+    open: bool = False
 
 
 class TiledConfig(_Table):

@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from .config import load_config
+from .config import StreamConfig, load_config
 from .stream.updates import Update
 from .supervisor import Supervisor
+from .transport.keys import access_of
 from .transport.zmq import UpdateSubscriber
 from .types import ScanError
 
@@ -31,8 +32,10 @@ class Watcher(Protocol):
 class _Attached:
     """A system that someone else supervises."""
 
-    def __init__(self, address: str) -> None:
-        self._updates = UpdateSubscriber(address)
+    def __init__(self, stream: StreamConfig) -> None:
+        access = access_of(stream)
+        access.check_answer(stream.updates_out)
+        self._updates = UpdateSubscriber(stream.updates_out, access=access)
 
     def watch(self, timeout_s: float = 0.5) -> Iterator[Update]:
         return self._updates.receive(timeout_s)
@@ -43,8 +46,11 @@ class _Attached:
 
 @contextmanager
 def running_system(config_path: Path) -> Iterator[Watcher]:
-    """The system that is up with this configuration, or one that lives as long as the block."""
-    attached = _Attached(load_config(config_path).stream.updates_out)
+    """The system that is up with this configuration, or one that lives as long as the block.
+
+    Raises ScanError where one is up that refuses our keys.
+    """
+    attached = _Attached(load_config(config_path).stream)
     try:
         deadline_s = time.monotonic() + LISTEN_S
         while time.monotonic() < deadline_s:

@@ -13,6 +13,7 @@ from pathlib import Path
 from .config import Config, load_config
 from .dashboard import page_key
 from .stream.updates import Update
+from .transport.keys import access_of
 from .transport.sources import require_source
 from .transport.zmq import UpdatePublisher, UpdateSubscriber, check_free
 from .types import ScanError
@@ -53,8 +54,9 @@ class Supervisor:
 
     def __enter__(self) -> "Supervisor":
         check_ports(self.config)
-        self._updates = UpdateSubscriber(self.config.stream.updates_out)
-        self._say = UpdatePublisher(self.config.stream.updates_in)
+        stream, access = self.config.stream, access_of(self.config.stream)
+        self._updates = UpdateSubscriber(stream.updates_out, access=access)
+        self._say = UpdatePublisher(stream.updates_in, access)
         try:
             for child in self._children:
                 self._start(child)
@@ -161,7 +163,7 @@ def check_ports(config: Config) -> None:
     stream = config.stream
     require_source(stream)
     for key in ("documents_in", "documents_out", "updates_in", "updates_out"):
-        check_free(getattr(stream, key), f"[stream] {key}")
+        check_free(getattr(stream, key), f"[stream] {key}", access_of(stream))
     if config.tiled.uri is None:
         _check_port("127.0.0.1", config.tiled.port, "[tiled] port")
     _check_port(config.page.host, config.page.port, "[page] port")

@@ -12,6 +12,7 @@ from bluesky_tiled_plugins import TiledWriter
 from tiled.client.container import Container
 
 from live_bcdi.stream import journal
+from live_bcdi.transport.keys import access_of
 from live_bcdi.transport.tiled import connect, container
 from live_bcdi.transport.zmq import DocumentSubscriber
 from live_bcdi.types import ScanError
@@ -25,7 +26,7 @@ AWAY = (httpx.TransportError, ScanError, ConnectionError)  # Tiled is not there:
 
 
 def run(service: Service) -> None:
-    documents = DocumentSubscriber(service.config.stream.documents_out)
+    documents = DocumentSubscriber(service.config.stream.documents_out, access_of(service.config.stream))
     archive = Archive(service)
     sender = service.thread(archive.send_until_stopped)
     while not service.stopping.is_set():

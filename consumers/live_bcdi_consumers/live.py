@@ -21,6 +21,7 @@ from live_bcdi.stream.run import is_rocking_run, run_plan
 from live_bcdi.stream.sources import FrameSource
 from live_bcdi.stream.updates import Update
 from live_bcdi.transport.hdf5 import FrameFile
+from live_bcdi.transport.keys import access_of
 from live_bcdi.transport.sources import frame_source
 from live_bcdi.transport.zmq import DocumentSubscriber
 from live_bcdi.types import Frame, ScanError
@@ -34,7 +35,7 @@ LAST_FRAMES_S = 2.0
 
 
 def run(service: Service) -> None:
-    documents = DocumentSubscriber(service.config.stream.documents_out)
+    documents = DocumentSubscriber(service.config.stream.documents_out, access_of(service.config.stream))
     frames = frame_source(service.config.stream, lambda message: service.notice("warning", message))
     poller = zmq.Poller()
     for socket in (documents.socket, frames.socket):

@@ -3,6 +3,7 @@
 import uvicorn
 
 from live_bcdi.dashboard import Hub, page_key, page_server
+from live_bcdi.transport.keys import access_of
 from live_bcdi.transport.zmq import UpdateSubscriber
 from live_bcdi.types import ScanError
 
@@ -21,7 +22,7 @@ def run(service: Service) -> None:
 
 
 def _feed(service: Service, hub: Hub, server: uvicorn.Server) -> None:
-    updates = UpdateSubscriber(service.config.stream.updates_out)
+    updates = UpdateSubscriber(service.config.stream.updates_out, access=access_of(service.config.stream))
     while not service.stopping.is_set():
         for update in updates.receive(BEAT_S / 2):
             try:

@@ -17,6 +17,7 @@ from live_bcdi.stream import journal
 from live_bcdi.stream.run import is_rocking_run, run_plan
 from live_bcdi.stream.updates import Update
 from live_bcdi.transport.hdf5 import FrameFile
+from live_bcdi.transport.keys import access_of
 from live_bcdi.transport.zmq import DocumentSubscriber
 from live_bcdi.types import ScanError, StorageError
 
@@ -33,7 +34,7 @@ DISK_FULL_S = 30.0
 
 
 def run(service: Service) -> None:
-    documents = DocumentSubscriber(service.config.stream.documents_out)
+    documents = DocumentSubscriber(service.config.stream.documents_out, access_of(service.config.stream))
     refiner = Refiner(service)
     delivery = Delivery(service)
     try:

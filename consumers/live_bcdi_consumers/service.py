@@ -13,6 +13,7 @@ from typing import Any
 from live_bcdi import log
 from live_bcdi.config import Config, load_config
 from live_bcdi.stream.updates import Update
+from live_bcdi.transport.keys import access_of
 from live_bcdi.transport.zmq import UpdatePublisher
 
 BEAT_S = 1.0
@@ -29,7 +30,7 @@ class Service:
         self.config = config
         self.stopping = threading.Event()
         self.failed = False
-        self.updates = UpdatePublisher(config.stream.updates_in)
+        self.updates = UpdatePublisher(config.stream.updates_in, access_of(config.stream))
         self.log = logging.getLogger(name)
         self._last_beat_s = 0.0
         self._said = ("", "")

@@ -3,6 +3,7 @@
 from ..config import StreamConfig
 from ..stream.inline import DocumentSource
 from ..stream.sources import FrameSource, Tell
+from .keys import access_of
 from .pvaccess import PvaSource, require_pvaccess
 from .stream2 import Stream2Source, require_stream2
 from .zmq import FrameSubscriber
@@ -27,4 +28,4 @@ def frame_source(stream: StreamConfig, tell: Tell) -> FrameSource:
         return PvaSource(stream.frames, tell)
     if stream.source == "documents":
         return DocumentSource(tell, stream.channel)
-    return FrameSubscriber(stream.frames)
+    return FrameSubscriber(stream.frames, access=access_of(stream))

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from ..stream.sources import Exposure, Labeller, Tell
 from ..types import Frame, ScanError
-from .zmq import MAX_ARRAY_BYTES, Socket, WireError, drain
+from .keys import Socket
+from .zmq import MAX_ARRAY_BYTES, WireError, drain
 
 try:
     import cbor2

@@ -18,10 +18,18 @@ from numpy.typing import NDArray
 
 from ..stream.updates import TOPICS, Update
 from ..types import Frame, ScanError
+from .keys import LOCAL, Access, Socket
 
 MAX_HEADER_BYTES = 1 << 20  # a header holds numbers and names; a megabyte is already absurd
 MAX_ARRAY_BYTES = 1 << 28  # a 16-megapixel float64 frame twice over
 MAX_DOCUMENT_BYTES = 1 << 26  # documents carry references, not frames
+MAX_SUBSCRIPTION_BYTES = 1 << 12  # what a subscriber has to tell
+MAX_TABLES = 200_000  # tables and lists in a message: an empty one is a byte on the wire, and 64 in memory
+DOCUMENTS_WAITING = (
+    20_000  # of about a kilobyte: minutes of the fastest scan, and no more than memory has room for
+)
+UPDATES_WAITING = 1000
+FRAMES_WAITING = 256
 _KINDS = "biuf"
 BATCH = 64  # messages a turn: a few milliseconds of 1-megapixel frames
 PROBE = "probe"  # a message on the document stream that only asks whether the broker passes it on
@@ -49,7 +57,6 @@ class WireError(ValueError):
 
 Part: TypeAlias = bytes | memoryview | zmq.Frame
 Parts: TypeAlias = Sequence[Part]
-Socket: TypeAlias = zmq.Socket[bytes]
 
 
 def _buffer(array: NDArray[Any]) -> memoryview:
@@ -161,10 +168,11 @@ def encode_document(doc: Mapping[str, Any]) -> bytes:
     return bytes(msgpack.packb(doc, default=_plain))
 
 
-def decode_document(message: bytes) -> tuple[str, dict[str, Any]]:
-    """(name, document) of a message from bluesky's `Publisher` with an empty prefix. Raises WireError."""
-    if len(message) > MAX_DOCUMENT_BYTES:
-        raise WireError(f"document of {len(message)} bytes")
+def decode_document(message: bytes, *more: bytes) -> tuple[str, dict[str, Any]]:
+    """(name, document) of a message from bluesky's `Publisher` with an empty prefix. Raises WireError, also for a
+    document that lacks what we use of it (`check_document`)."""
+    if more or len(message) > MAX_DOCUMENT_BYTES:
+        raise WireError(f"document of {len(message)} bytes in {1 + len(more)} parts")
     try:
         _, name, payload = message.split(b" ", 2)
         doc = msgpack.unpackb(payload)
@@ -176,8 +184,9 @@ def decode_document(message: bytes) -> tuple[str, dict[str, Any]]:
     return kind, doc
 
 
-def check_free(address: str, what: str) -> None:
-    """Raises ScanError when a tcp `address` cannot be bound, saying which setting to change."""
+def check_free(address: str, what: str, access: Access = LOCAL) -> None:
+    """Raises ScanError when a tcp `address` cannot be bound, or may not be, saying which setting to change."""
+    access.check(address)
     with zmq.Context() as context, context.socket(zmq.PUB) as socket:
         try:
             socket.bind(address)
@@ -188,13 +197,23 @@ def check_free(address: str, what: str) -> None:
             ) from None
 
 
+def new_socket(kind: int, *, largest_bytes: int, waiting: int, linger_ms: int = 0) -> Socket:
+    """A socket that hangs up on who sends a part of more than `largest_bytes`; `waiting` messages a peer wait."""
+    socket: Socket = zmq.Context.instance().socket(kind)
+    socket.maxmsgsize = largest_bytes
+    socket.rcvhwm = socket.sndhwm = waiting
+    socket.linger = linger_ms
+    return socket
+
+
 class UpdatePublisher:
     """An `UpdateSink` on the broker. Never blocks: what the broker cannot take is dropped."""
 
-    def __init__(self, address: str) -> None:
-        self._socket: Socket = zmq.Context.instance().socket(zmq.PUB)
-        self._socket.setsockopt(zmq.LINGER, 500)
-        self._socket.connect(address)
+    def __init__(self, address: str, access: Access = LOCAL) -> None:
+        self._socket = new_socket(
+            zmq.PUB, largest_bytes=MAX_SUBSCRIPTION_BYTES, waiting=UPDATES_WAITING, linger_ms=500
+        )
+        access.connect(self._socket, address)
 
     def send(self, update: Update) -> None:
         self._socket.send_multipart(encode_update(update), copy=False)
@@ -204,20 +223,19 @@ class UpdatePublisher:
 
 
 class DocumentSubscriber:
-    """bluesky documents from the broker, with no limit on what may wait: documents are small, and a lost
-    one is a lost scan (RemoteDispatcher starves its callbacks and drops bursts; DESIGN.md)."""
+    """bluesky documents from the broker; many may wait, for a lost one is a lost scan (RemoteDispatcher starves
+    its callbacks and drops bursts; DESIGN.md)."""
 
-    def __init__(self, address: str) -> None:
-        self.socket: Socket = zmq.Context.instance().socket(zmq.SUB)
-        self.socket.setsockopt(zmq.RCVHWM, 0)
+    def __init__(self, address: str, access: Access = LOCAL) -> None:
+        self.socket = new_socket(zmq.SUB, largest_bytes=MAX_DOCUMENT_BYTES, waiting=DOCUMENTS_WAITING)
         self.socket.subscribe(b"")
-        self.socket.connect(address)
+        access.connect(self.socket, address)
 
     def receive(self, timeout_s: float) -> Iterator[tuple[str, dict[str, Any]]]:
         """(name, document) of some that are there within `timeout_s`; skips what is malformed."""
         for message in drain(self.socket, timeout_s):
             try:
-                name, doc = decode_document(message[0])
+                name, doc = decode_document(*message)
             except WireError as error:
                 logger.warning("dropped a message on the document stream: %s", error)
                 continue
@@ -241,11 +259,11 @@ def drain(socket: Socket, timeout_s: float) -> Iterator[list[bytes]]:
 class UpdateSubscriber:
     """Updates from the broker, those of `topics` only (all by default)."""
 
-    def __init__(self, address: str, topics: Sequence[str] = TOPICS) -> None:
-        self._socket: Socket = zmq.Context.instance().socket(zmq.SUB)
+    def __init__(self, address: str, topics: Sequence[str] = TOPICS, access: Access = LOCAL) -> None:
+        self._socket = new_socket(zmq.SUB, largest_bytes=MAX_ARRAY_BYTES, waiting=UPDATES_WAITING)
         for topic in topics:
             self._socket.subscribe(topic)
-        self._socket.connect(address)
+        access.connect(self._socket, address)
 
     def receive(self, timeout_s: float) -> Iterator[Update]:
         """Some of what is there within `timeout_s`; malformed messages are skipped."""
@@ -262,11 +280,12 @@ class UpdateSubscriber:
 class FramePublisher:
     """The detector's side of the frame stream: PUB, so that a slow consumer loses frames and not the scan."""
 
-    def __init__(self, address: str) -> None:
-        self._socket: Socket = zmq.Context.instance().socket(zmq.XPUB)
-        self._socket.setsockopt(zmq.LINGER, 500)
+    def __init__(self, address: str, access: Access = LOCAL) -> None:
+        self._socket = new_socket(
+            zmq.XPUB, largest_bytes=MAX_SUBSCRIPTION_BYTES, waiting=FRAMES_WAITING, linger_ms=500
+        )
         try:
-            self._socket.bind(address)
+            access.bind(self._socket, address)
         except zmq.ZMQError as error:
             self._socket.close()
             raise ScanError(f"frame stream {address}: {error.strerror}; is another scan running?") from None
@@ -288,11 +307,10 @@ class FramePublisher:
 class FrameSubscriber:
     """Frames from a detector. At most `waiting` of them wait; what is lost is refilled from the file."""
 
-    def __init__(self, address: str, waiting: int = 256) -> None:
-        self.socket: Socket = zmq.Context.instance().socket(zmq.SUB)
-        self.socket.setsockopt(zmq.RCVHWM, waiting)
+    def __init__(self, address: str, waiting: int = FRAMES_WAITING, access: Access = LOCAL) -> None:
+        self.socket = new_socket(zmq.SUB, largest_bytes=MAX_ARRAY_BYTES, waiting=waiting)
         self.socket.subscribe(b"frame")
-        self.socket.connect(address)
+        access.connect(self.socket, address)
 
     def document(self, name: str, doc: Mapping[str, Any]) -> None:
         """These frames say themselves which run they are of."""

@@ -26,6 +26,7 @@ from ophyd_async.sim import SimMotor
 
 from live_bcdi.metadata import file_stem, scan_metadata
 from live_bcdi.transport.hdf5 import ANGLE_PATH, DATA_PATH, MONITOR_PATH, FrameWriter
+from live_bcdi.transport.keys import LOCAL, Access
 from live_bcdi.transport.zmq import FramePublisher
 from live_bcdi.types import Frame, RockingScan, ScanError
 
@@ -51,13 +52,13 @@ class Camera:
     Pictures come from the recording, each once a file: the first left of those taken where the axis stands.
     """
 
-    def __init__(self, scan: RockingScan, axis: SimMotor, frames_address: str) -> None:
+    def __init__(self, scan: RockingScan, axis: SimMotor, frames_address: str, access: Access = LOCAL) -> None:
         require_whole(scan)
         self.scan = scan
         self.axis = axis
         self.run, self.exposure_s, self.number = "", 0.0, 1
         self.written, self._set_written = soft_signal_r_and_setter(int)
-        self._publisher = FramePublisher(frames_address)
+        self._publisher = FramePublisher(frames_address, access)
         self._writer: FrameWriter | None = None
         self._due_s = 0.0
         self._left: list[int] = []
@@ -216,9 +217,16 @@ class RecordedDetector(StandardDetector):
     plan sets it. Raises ScanError where frames of the scan are missing."""
 
     def __init__(
-        self, scan: RockingScan, axis: SimMotor, *, directory: Path, frames_address: str, name: str = ""
+        self,
+        scan: RockingScan,
+        axis: SimMotor,
+        *,
+        directory: Path,
+        frames_address: str,
+        access: Access = LOCAL,
+        name: str = "",
     ) -> None:
-        self.camera = Camera(scan, axis, frames_address)
+        self.camera = Camera(scan, axis, frames_address, access)
         self.run = soft_signal_rw(str)
         trigger = _Trigger(self.camera)
         self.add_detector_logics(trigger, _Acquire(self.camera, trigger), _Data(self, self.camera, directory))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import zmq
 from bluesky import RunEngine
-from bluesky.callbacks.zmq import Publisher
+from bluesky.callbacks.zmq import ClientCurve, Publisher
 from bluesky.utils import MsgGenerator
 from ophyd_async.core import init_devices
 from ophyd_async.sim import SimMotor
@@ -16,6 +16,7 @@ from ophyd_async.sim import SimMotor
 from live_bcdi.config import Config
 from live_bcdi.metadata import scan_metadata
 from live_bcdi.stream.run import KEY
+from live_bcdi.transport.keys import LOCAL, Access, access_of, load_secret
 from live_bcdi.transport.zmq import PROBE, encode_document
 from live_bcdi.types import RockingScan, ScanError
 
@@ -54,9 +55,10 @@ def replay(
         )
     directory = config.storage.directory.absolute() / "frames"
     directory.mkdir(parents=True, exist_ok=True)
-    publisher = Publisher(config.stream.documents_in, serializer=encode_document)
+    access = access_of(config.stream)
+    publisher = Publisher(config.stream.documents_in, serializer=encode_document, curve_config=curve_of(access))
     try:
-        wait_for_broker(publisher, config.stream.documents_out, BROKER_S)
+        wait_for_broker(publisher, config.stream.documents_out, BROKER_S, access)
         listeners: list[Listener] = [publisher] if told is None else [publisher, told]
         return _measure(scan, config, directory, listeners, rate_hz=rate_hz, fly=fly)
     finally:
@@ -78,7 +80,12 @@ def _measure(
     with init_devices():
         axis = SimMotor(name=scan.geometry.rocking, initial_value=float(scan.angles_deg[0]), units="deg")
         detector = RecordedDetector(
-            scan, axis, directory=directory, frames_address=config.stream.frames, name=config.detector.name
+            scan,
+            axis,
+            directory=directory,
+            frames_address=config.stream.frames,
+            access=access_of(config.stream),
+            name=config.detector.name,
         )
     try:
         detector.camera.wait_for_listener(LISTEN_S)
@@ -100,14 +107,23 @@ def _plan(
     return fly_rocking_scan(detector, axis, start, stop, len(angles), 1 / (rate_hz or FLY_HZ), md)
 
 
-def wait_for_broker(publisher: Publisher, out_address: str, timeout_s: float) -> None:
+def curve_of(access: Access) -> ClientCurve | None:
+    """The keys in the form of bluesky's Publisher. Raises ScanError where they cannot be used."""
+    if access.keys is None:
+        return None
+    load_secret(access.keys / "client.key_secret")
+    return ClientCurve(access.keys / "client.key_secret", access.keys / "server.key")
+
+
+def wait_for_broker(publisher: Publisher, out_address: str, timeout_s: float, access: Access = LOCAL) -> None:
     """Return once what `publisher` sends comes out of the broker: a PUB socket drops what it sends too early.
 
-    Raises ScanError after `timeout_s`.
+    Raises ScanError after `timeout_s`, and where the broker refuses our keys.
     """
+    access.check_answer(out_address)
     with zmq.Context() as context, context.socket(zmq.SUB) as listener:
         listener.subscribe(f" {PROBE} ".encode())
-        listener.connect(out_address)
+        access.connect(listener, out_address)
         deadline_s = time.monotonic() + timeout_s
         while time.monotonic() < deadline_s:
             publisher(PROBE, {})
