@@ -84,7 +84,7 @@ class Access:
             )
 
     def check_answer(self, address: str, timeout_s: float = 1.0) -> bool:
-        """Whether someone listens at `address` and answers in time. Raises ScanError where our keys are refused."""
+        """Whether someone at `address` answers in time. Raises ScanError where our keys are refused."""
         with zmq.Context() as context, context.socket(zmq.SUB) as socket:
             socket.linger = 0
             monitor = socket.get_monitor_socket(_FAILED | zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_CLOSED)
