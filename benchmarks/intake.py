@@ -12,6 +12,7 @@ import numpy as np
 
 from live_bcdi.stream.fakes import plan_of, small_geometry
 from live_bcdi.stream.live import LiveRun
+from live_bcdi.stream.pixels import warm_up
 from live_bcdi.types import Frame, RockingScan
 
 SHAPES = [(256, 256), (1030, 1065), (2167, 2070)]
@@ -55,6 +56,7 @@ def milliseconds(work: Callable[[], object], repeats: int = 5) -> float:
 def measure(shape: tuple[int, int], frames: int) -> tuple[float, float, float, float]:
     """Median ms of a frame, a snapshot, a page update while the scan runs, and the update that ends it."""
     plan, images = plan_of(described_scan(shape, frames)), pictures(shape)
+    warm_up()
     live = LiveRun(plan, time.perf_counter)
     adds, updates, snapshots = [], [], []
     for index in range(frames):

@@ -213,11 +213,14 @@ class CrystalConfig(_Table):
 
 
 class LiveConfig(_Table):
-    """The estimate while frames arrive: longest edge of its volume, iterations of one refresh."""
+    """The estimate while frames arrive: longest edge of its volume, iterations of one refresh; and what the
+    volumes of the runs under way may take together: where whole frames do not fit, a window around the peak of
+    each is kept, of two `edge_voxels` an edge at least."""
 
     edge_voxels: int = Field(default=64, ge=16)
     iterations: int = Field(default=40, ge=1)
     page_hz: float = Field(default=10.0, gt=0)
+    memory_mb: float = Field(default=1024, gt=0)
 
 
 class Config(_Table):

@@ -1,88 +1,138 @@
 """One run as it is watched: assembler, peak, and what the page is told. No sockets, no clock of its own."""
 
+import math
 from collections.abc import Callable
 from functools import reduce
 
 import numpy as np
 
 from ..cleaning import counts_of
-from ..types import Frame, RockingScan, ScanError
+from ..types import Frame, FrameArray, RockingScan, ScanError
 from .assembler import Assembler, FrameStore
 from .run import RunPlan
-from .statistics import PeakReport, PeakWatcher
+from .statistics import PeakWatcher
 from .updates import Update
+from .volume import part_around
 
 
 class LiveRun:
-    """`add` frames, ask for an `update` when the page wants one, `finish` from the file at `stop`."""
+    """`add` frames, ask for an `update` when the page wants one, `finish` from the file at `stop`.
 
-    def __init__(self, plan: RunPlan, clock_s: Callable[[], float]) -> None:
-        """Raises ScanError as `Assembler` does."""
+    With a limit to its memory it keeps a window of each frame, around where most is seen, that follows the peak;
+    curve, peak and pixel counts are of whole frames all the same.
+    """
+
+    def __init__(
+        self, plan: RunPlan, clock_s: Callable[[], float], *, limit_bytes: int | None = None, least: int = 1
+    ) -> None:
+        """`limit_bytes` and `least` as for `Assembler`, which says what is raised."""
         self.plan = plan
-        self.assembler = Assembler(plan)
-        self._watcher = PeakWatcher(self.assembler.description)
+        self.assembler = Assembler(plan, limit_bytes=limit_bytes, least=least)
+        self._watcher = PeakWatcher(self.assembler.description, plan.num)
         self._clock_s = clock_s
         self._first_s: float | None = None
-        self._last_s = 0.0
+        self._newest: tuple[int, FrameArray] | None = None
+        self._shown = np.zeros(plan.num, bool)
+        self._looked_at = 0  # frames that there were when the window was last seen to be in its place
+        self.newest_s: float | None = None
 
     def add(self, frame: Frame) -> bool:
         """Take a frame; False for a duplicate. Raises ScanError as `Assembler.add` does."""
         new = self.assembler.add(frame)
+        self.newest_s = self._clock_s()
         if new:
-            self._watcher.add(frame.image)
-            self._last_s = self._clock_s()
-            self._first_s = self._last_s if self._first_s is None else self._first_s
+            self._first_s = self.newest_s if self._first_s is None else self._first_s
+            self._newest = (frame.index, frame.image)
+            self._look(frame)
         return new
+
+    def _look(self, frame: Frame) -> None:
+        self._watcher.add(frame.index, frame.image)
+        self._place_window(self.assembler.count > 1.1 * self._looked_at)
+
+    def _place_window(self, due: bool) -> None:
+        """Make one where memory ends, and move it where the peak has left its middle. That is looked at when the
+        frames have grown by a tenth: where most was seen takes as long to find as several frames."""
+        volume = self.assembler.volume
+        if not volume.wants_window:
+            if not (due and volume.is_cropped):
+                return
+            self._looked_at = self.assembler.count
+            if volume.is_safe(*self._watcher.brightest_pixel) or volume.is_safe(*self._watcher.blob()):
+                return
+        self.assembler.crop(*self._watcher.blob())
+
+    def limit(self, limit_bytes: int) -> None:
+        """Make do with so much memory from now on."""
+        self.assembler.limit(limit_bytes)
+        if self.assembler.count:
+            self._place_window(due=False)
+
+    def refill(self, store: FrameStore, *, to_end: bool, for_s: float = math.inf) -> bool:
+        """Take from the file what is missing, up to the newest frame or, `to_end`, all; stop after `for_s`.
+
+        True where the file has no more of it. Raises ScanError where a frame cannot be read.
+        """
+        until_s = self._clock_s() + for_s
+        known = 1 + int(np.flatnonzero(self.assembler.seen).max(initial=-1))
+        end = min(store.count(), self.plan.num if to_end else known)
+        missing = [index for index in self.assembler.missing if index < end]
+        for frame in self.assembler.refilling(store, missing):
+            if self._newest is None or frame.index > self._newest[0]:
+                self._newest = (frame.index, frame.image)
+            self._look(frame)
+            if for_s < math.inf and self._clock_s() > until_s:
+                break
+        return bool(self.assembler.have[:end].all())
 
     def finish(self, store: FrameStore) -> int:
         """Refill from the file what the stream lost; how many frames that were."""
-        lost = self.assembler.missing
-        count = self.assembler.refill(store)
-        for index in lost:
-            if self.assembler.have[index]:
-                self._watcher.add(self.assembler.frames[index])
-        return count
+        before = self.assembler.refilled
+        if self.assembler.count:
+            self._place_window(due=True)
+        while not self.refill(store, to_end=True):
+            pass  # a window that moved on the way lost what it had
+        return self.assembler.refilled - before
 
     def snapshot(self, edge: int) -> RockingScan:
-        """A copy of at most `edge` voxels a side around the brightest voxel so far, for an estimate elsewhere.
-
-        Raises ScanError before the first frame.
+        """A copy of at most `edge` voxels a side around the brightest voxel so far, for an estimate elsewhere; the
+        brightest in the window where it is not in it. Raises ScanError before the first frame.
         """
-        report = self._report()
+        report = self._watcher.report()
         if report is None:
             raise ScanError(f"run {self.plan.run[:8]} has no frame yet")
-        box = [_window(centre, edge, size) for centre, size in zip(report.peak, self.assembler.frames.shape)]
-        return self.assembler.scan(box[0], box[1], box[2])
-
-    def _report(self, *, final: bool = False) -> PeakReport | None:
-        return self._watcher.report(self.assembler.frames, final=final) if self.assembler.count else None
+        volume = self.assembler.volume
+        index, *pixel = report.peak
+        if not all(part.start <= place < part.stop for part, place in zip(volume.window, pixel)):
+            pixel = list(volume.centre)
+            index = int(np.argmax(counts_of(volume.line(*pixel))))
+        rocking = part_around(index, edge, self.plan.num)
+        rows, columns = (part_around(place, edge, size) for place, size in zip(pixel, volume.shape))
+        return self.assembler.scan(rocking, rows, columns)
 
     def rate_hz(self) -> float:
         """Mean rate of the frames so far."""
-        if self._first_s is None or self._last_s <= self._first_s:
+        if self._first_s is None or self.newest_s is None or self.newest_s <= self._first_s:
             return 0.0
-        return (self.assembler.count - 1) / (self._last_s - self._first_s)
+        return (int(np.count_nonzero(self.assembler.brought)) - 1) / (self.newest_s - self._first_s)
 
-    def update(self, *, at_peak: bool = False) -> Update:
-        """Topic `live`: the rocking curve so far and the newest frame; in the end, `at_peak`, that of the peak."""
-        seen = self.assembler
-        report = self._report(final=at_peak)
-        shown = report.peak[0] if at_peak and report is not None else seen.newest
-        fields = {
-            "count": seen.count,
-            "num": self.plan.num,
-            "index": shown,
-            "rate_hz": self.rate_hz(),
-            "total": float(seen.totals.sum()),
-            "duplicates": seen.duplicates,
-            "refilled": seen.refilled,
-            "missing": len(seen.missing),
-            "saturation_counts": self.plan.scan.get("saturation_counts"),
+    def update(self, *, at_peak: bool = False, waiting: int = 0) -> Update:
+        """Topic `live`: the rocking curve so far and the newest frame; in the end, `at_peak`, that of the peak.
+        `waiting` is how many frames wait to be added."""
+        report = self._watcher.report(final=at_peak)
+        arrays = {
+            "angles_deg": self.assembler.angles_deg,
+            "totals": self._watcher.totals,
+            "have": self.assembler.seen,
         }
-        arrays = {"angles_deg": seen.angles_deg, "totals": seen.totals, "have": seen.have}
-        if report is not None:
+        fields = {**self._numbers(), "waiting": waiting}
+        shown = self._newest
+        if report is not None and shown is not None:
+            if at_peak and self._watcher.brightest is not None:
+                shown = (report.peak[0], self._watcher.brightest)
             fields |= {
-                "angle_deg": float(seen.angles_deg[shown]),
+                "index": shown[0],
+                "angle_deg": float(self.assembler.angles_deg[shown[0]]),
                 "peak": list(report.peak),
                 "peak_counts": report.peak_counts,
                 "bragg_deg": report.bragg_deg,
@@ -91,14 +141,31 @@ class LiveRun:
                 "saturated": report.saturated,
                 "dead": report.dead,
             }
-            arrays["image"], fields["image_bin"] = _for_screen(counts_of(seen.frames[shown]))
+            arrays["image"], fields["image_bin"] = _for_screen(counts_of(shown[1]))
+            self._shown[shown[0]] = True
+        fields["skipped"] = int(np.count_nonzero(self.assembler.seen & ~self._shown))
         return Update(topic="live", run=self.plan.run, fields=fields, arrays=arrays)
 
-
-def _window(centre: int, edge: int, size: int) -> slice:
-    """`edge` voxels around `centre`, moved to lie within the array."""
-    start = max(0, min(centre - edge // 2, size - edge))
-    return slice(start, min(start + edge, size))
+    def _numbers(self) -> dict[str, object]:
+        seen = self.assembler
+        table: dict[str, object] = {
+            "count": seen.count,
+            "num": self.plan.num,
+            "index": -1,
+            "rate_hz": self.rate_hz(),
+            "total": float(self._watcher.totals.sum()),
+            "received": seen.count - seen.refilled,
+            "lost": seen.lost,
+            "duplicates": seen.duplicates,
+            "refilled": seen.refilled,
+            "missing": len(seen.missing),
+            "newest_age_s": None if self.newest_s is None else self._clock_s() - self.newest_s,
+            "saturation_counts": self.plan.scan.get("saturation_counts"),
+        }
+        if seen.count and seen.volume.is_cropped:
+            rows, columns = seen.volume.window
+            table["window"] = [rows.start, rows.stop, columns.start, columns.stop]
+        return table
 
 
 def _for_screen(image: np.ndarray) -> tuple[np.ndarray, int]:

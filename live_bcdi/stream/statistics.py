@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..cleaning import counts_of, dead_pixels
+from ..cleaning import dead_pixels
 from ..geometry import d_spacing_angstrom, two_theta_deg
 from ..types import FrameArray, RockingScan
+from .pixels import PixelSums, plain_image
 
 # Silent pixels of a larger detector are looked for once, at the end: it takes 60 ns a pixel, while frames wait.
-_COUNT_AT_ONCE_PIXELS = 1_000_000
+_COUNT_AT_ONCE_PIXELS = 300_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -18,7 +18,7 @@ class PeakReport:
     """`peak` is the brightest voxel (rocking, row, column); the angles and lengths are of its pixel.
 
     `saturated` and `dead` count pixels: at the detector's limit in any frame, and marked as bad or silent in all
-    frames so far although their neighbours count. Above a megapixel the silent ones are counted at the end only.
+    frames so far although their neighbours count. Above 0.3 megapixels silent ones are counted at the end only.
     """
 
     peak: tuple[int, int, int]
@@ -31,59 +31,82 @@ class PeakReport:
 
 
 class PeakWatcher:
-    """Per-pixel extremes, updated with two passes over each new frame; what they say is worked out when asked."""
+    """One pass over each new frame; what it says is worked out when asked.
 
-    def __init__(self, description: RockingScan) -> None:
+    `totals` are the counts of each planned frame, and `brightest` the image of the frame that holds the peak.
+    """
+
+    def __init__(self, description: RockingScan, num: int) -> None:
         """`description` gives geometry, bad pixels and the saturation limit; its frames are not looked at."""
         self._scan = description
+        self.totals = np.zeros(num)
+        self._counted = np.zeros(num, bool)
+        self.brightest: FrameArray | None = None
         marked = 0 if description.bad_pixels is None else int(np.count_nonzero(description.bad_pixels))
-        self._brightest: FrameArray | None = None
-        self._totals: NDArray[np.float64] | None = None
-        self._frames = 0
+        self._pixels: PixelSums | None = None
+        self._top = (-np.inf, 0, 0)  # less its counts, pixel, frame: of equal counts the first in this order
         self._dead, self._dead_of_frames = marked, 0
         self._report: PeakReport | None = None
 
-    def add(self, image: FrameArray) -> None:
-        """Take a frame (row, column); a detector's code for "no reading" is not a count."""
-        image = counts_of(image)
-        if self._brightest is None or self._totals is None:
-            self._brightest, self._totals = image.copy(), image.astype(np.float64)
-        else:
-            np.maximum(self._brightest, image, out=self._brightest)
-            np.add(self._totals, image, out=self._totals)
-        self._frames += 1
+    def add(self, index: int, image: FrameArray) -> None:
+        """Take frame `index` (row, column), which may be kept; again is harmless. A code for "no reading" is not a
+        count."""
+        if self._counted[index]:
+            return
+        self._counted[index] = True
+        plain = plain_image(image)
+        if self._pixels is None:
+            self._pixels = PixelSums(plain.shape, plain.dtype, self._scan.bad_pixels)
+        self.totals[index], counts, pixel = self._pixels.add(plain)
+        mine = (-counts, max(pixel, 0), index)
+        if self.brightest is None or mine < self._top:
+            self._top, self.brightest = mine, image
         self._report = None
 
-    def report(self, frames: FrameArray, *, final: bool = False) -> PeakReport | None:
-        """None before the first frame. `frames` (rocking, row, column) holds those that were added, to find in
-        which of them the brightest pixel was; `final` has the silent pixels of any detector counted."""
-        if self._brightest is None or self._totals is None:
+    @property
+    def _frames(self) -> int:
+        return int(np.count_nonzero(self._counted))
+
+    def blob(self) -> tuple[int, int]:
+        """The pixel (row, column) around which most was seen, a hot one apart; frames must have been added."""
+        assert self._pixels is not None, "no frame was added"
+        return self._pixels.blob()
+
+    @property
+    def brightest_pixel(self) -> tuple[int, int]:
+        """Where the peak is (row, column)."""
+        assert self._pixels is not None, "no frame was added"
+        row, column = divmod(self._top[1], self._pixels.brightest.shape[1])
+        return row, column
+
+    def report(self, *, final: bool = False) -> PeakReport | None:
+        """None before the first frame; `final` has the silent pixels of any detector counted."""
+        if self._pixels is None:
             return None
-        self._count_dead(self._totals, final=final)
+        self._count_dead(self._pixels, final=final)
         if self._report is None or self._report.dead != self._dead:
-            self._report = self._look(self._brightest, frames)
+            self._report = self._look(self._pixels)
         return self._report
 
-    def _look(self, brightest: FrameArray, frames: FrameArray) -> PeakReport:
-        known, limit = self._scan.bad_pixels, self._scan.saturation_counts
-        good = brightest if known is None else np.where(known, 0, brightest)
-        row, column = divmod(int(np.argmax(good)), brightest.shape[1])
+    def _look(self, pixels: PixelSums) -> PeakReport:
+        limit = self._scan.saturation_counts
+        (row, column), (counts, _, index) = self.brightest_pixel, self._top
         spacing = d_spacing_angstrom(self._scan.geometry, row, column)
         return PeakReport(
-            peak=(int(np.argmax(counts_of(frames[:, row, column]))), row, column),
-            peak_counts=float(good[row, column]),
+            peak=(index, row, column),
+            peak_counts=0.0 - counts,
             bragg_deg=two_theta_deg(self._scan.geometry, row, column) / 2,
             d_angstrom=spacing,
             q_invA=2 * np.pi / spacing,
-            saturated=0 if limit is None else int(np.count_nonzero(brightest >= limit)),
+            saturated=0 if limit is None else int(np.count_nonzero(pixels.brightest >= limit)),
             dead=self._dead,
         )
 
-    def _count_dead(self, totals: NDArray[np.float64], *, final: bool) -> None:
+    def _count_dead(self, pixels: PixelSums, *, final: bool) -> None:
         """Looked at anew when the frames have grown by a tenth, and in the end: it costs more than a frame."""
-        grown = totals.size <= _COUNT_AT_ONCE_PIXELS and self._frames > 1.1 * self._dead_of_frames
+        grown = pixels.sums.size <= _COUNT_AT_ONCE_PIXELS and self._frames > 1.1 * self._dead_of_frames
         if grown or (final and self._frames > self._dead_of_frames):
-            silent = dead_pixels(totals[None])
+            silent = dead_pixels(pixels.sums[None])
             known = self._scan.bad_pixels
             self._dead = int(np.count_nonzero(silent if known is None else silent | known))
             self._dead_of_frames = self._frames
