@@ -1,5 +1,6 @@
 """A beamline as one TOML file, read by models that refuse unknown keys. No I/O beyond reading that file."""
 
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,7 +45,14 @@ def _checked_background(value: Any) -> Any:
     return value
 
 
+def _checked_scheduler(text: str) -> str:
+    if not re.fullmatch(r"(tcp|tls|ucx)://[^\s/:]+:\d+|(tcp|tls|ucx)://\[[0-9a-fA-F:]+\]:\d+", text):
+        raise ValueError(f"{text!r} is no address of a dask scheduler; write it like 'tcp://host:8786'")
+    return text
+
+
 Direction = Annotated[str, AfterValidator(_checked_direction)]
+Scheduler = Annotated[str, AfterValidator(_checked_scheduler)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Length = Annotated[int, Field(ge=8)]
 Factor = Annotated[int, Field(ge=1)]
@@ -223,6 +231,16 @@ class LiveConfig(_Table):
     memory_mb: float = Field(default=1024, gt=0)
 
 
+class JobsConfig(_Table):
+    """Where finished runs are refined: by `workers` processes here, of `[phasing] threads` each, or by those of
+    the dask cluster at `scheduler`. Of more than `waiting` runs the oldest are put off until nothing else waits.
+    """
+
+    scheduler: Scheduler | None = None
+    workers: int | None = Field(default=None, ge=1)
+    waiting: int = Field(default=20, ge=1)
+
+
 class Config(_Table):
     """One beamline."""
 
@@ -237,6 +255,7 @@ class Config(_Table):
     storage: StorageConfig = StorageConfig()
     preprocess: Preprocessing = Preprocessing()
     phasing: PhasingConfig = PhasingConfig()
+    jobs: JobsConfig = JobsConfig()
     crystal: CrystalConfig = CrystalConfig()
     live: LiveConfig = LiveConfig()
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

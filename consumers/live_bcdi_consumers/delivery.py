@@ -42,6 +42,10 @@ class Delivery:
             self._service.updates.send(refined_update(summary, result))
         self._service.updates.send(Update(topic="result", run=summary["run"], fields=summary))
 
+    def owed(self) -> int:
+        """Results that Tiled has not taken yet."""
+        return len(self._outbox.names())
+
     def work(self) -> None:
         """Every few seconds, send what waits."""
         if time.monotonic() < self._next_s:

@@ -6,185 +6,170 @@ archiver's journals.
 """
 
 import time
-from concurrent.futures import Future
-from concurrent.futures.process import BrokenProcessPool
-from pathlib import Path
+from concurrent.futures import BrokenExecutor, Future
+from dataclasses import dataclass
 from typing import Any
 
-from live_bcdi.jobs import JobPool
+from live_bcdi.jobs import Jobs, SchedulerAway, open_jobs
 from live_bcdi.log import about_run
-from live_bcdi.stream import journal
-from live_bcdi.stream.run import is_rocking_run, run_plan
 from live_bcdi.stream.updates import Update
-from live_bcdi.transport.hdf5 import FrameFile
+from live_bcdi.transport.files import has_room
 from live_bcdi.transport.keys import access_of
 from live_bcdi.transport.zmq import DocumentSubscriber
-from live_bcdi.types import ScanError, StorageError
+from live_bcdi.types import StorageError
 
+from .backlog import Backlog
 from .delivery import Delivery
-from .files import frame_file_of
 from .refining import refine_run
+from .runs import Runs
 from .service import Service
-from .tickets import Tickets
 
-MAX_TRIES = 3  # a job that ends its worker three times will do so again
-LOOK_BACK_S = 20.0
-QUIET_S = 600.0  # a file that has not grown for so long is of a scan that ended, though nobody saw it end
-DISK_FULL_S = 30.0
+MAX_TRIES = 3  # a job that ends its worker, or its memory, three times will do so again
+PAUSE_S = 10.0  # until a full disk or an absent scheduler is looked at again
+TELL_S = 5.0
 
 
 def run(service: Service) -> None:
     documents = DocumentSubscriber(service.config.stream.documents_out, access_of(service.config.stream))
-    refiner = Refiner(service)
+    backlog = Backlog(service, service.config.jobs.waiting)
+    runs = Runs(service, backlog)
+    refiner = Refiner(service, backlog, open_jobs(service.config))
     delivery = Delivery(service)
     try:
         while not service.stopping.is_set():
             for name, doc in documents.receive(0.1):
-                refiner.document(name, doc)
+                runs.document(name, doc, heard_s=time.time())
+            runs.work()
             refiner.work(delivery)
             delivery.work()
             service.beat("busy" if refiner.busy else "ready", refiner.detail)
     finally:
-        refiner.pool.shutdown()
+        refiner.jobs.shutdown()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Running:
+    ticket: dict[str, Any]
+    future: Future[dict[str, Any]]
 
 
 class Refiner:
-    """Runs under way are tickets in `queue/open/`, runs to refine in `queue/` (one at a time, oldest first), and
-    what became of them in `queue/done/` and `queue/failed/`."""
+    """Takes runs from the backlog, as many at a time as there are places. One that ended its worker or its memory
+    is tried again alone: what it lacked, others may have had."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
-        self.pool = JobPool(workers=1, threads=service.config.phasing.threads)
-        self._open = Tickets(service.folder("queue/open"))
-        self._queue = Tickets(service.folder("queue"))
-        self._done = Tickets(service.folder("queue/done"))
-        self._failed = Tickets(service.folder("queue/failed"))
-        self._documents = service.folder("documents")
+    def __init__(self, service: Service, backlog: Backlog, jobs: Jobs) -> None:
+        self._service, self._backlog, self.jobs = service, backlog, jobs
         self._results = service.folder("results")
-        self._runs: dict[str, str] = {}
-        self._job: tuple[str, dict[str, Any], Future[dict[str, Any]]] | None = None
+        self._running: dict[str, _Running] = {}
         self._pause_until_s = 0.0
-        self._next_look_s = 0.0
-        self._find_missed()
+        self._problem = ""
+        self._disk_full = False
+        self._told: dict[str, int] = {}
+        self._next_tell_s = 0.0
         self.detail = ""
 
     @property
     def busy(self) -> bool:
-        return self._job is not None
-
-    def document(self, name: str, doc: dict[str, Any]) -> None:
-        """Follow a run from its start to its stop."""
-        run = journal.run_of(name, doc, self._runs)
-        if run is None:
-            return
-        try:
-            self._follow(run, name, doc)
-        except OSError as error:
-            self._service.notice("error", f"the run could not be noted and is looked for later: {error}", run)
-
-    def _follow(self, run: str, name: str, doc: dict[str, Any]) -> None:
-        if name == "start" and is_rocking_run(doc):
-            self._open.put(run, {"start": doc, "file": None, "tries": 0})
-        elif name == "stream_resource" and (path := frame_file_of(doc)):
-            for ticket in self._opened(run):
-                self._open.put(run, {**ticket, "file": path})
-        elif name == "stop":
-            for ticket in self._opened(run):
-                self._enqueue(run, ticket)
-
-    def _opened(self, run: str) -> list[dict[str, Any]]:
-        return [ticket for name, ticket in self._open if name == run]
-
-    def _enqueue(self, run: str, ticket: dict[str, Any]) -> None:
-        name = f"{float(ticket['start'].get('time') or 0):017.6f}_{run}"
-        if ticket["file"] is None:
-            self._give_up(name, ticket, "its documents name no frame file")
-        else:
-            self._queue.put(name, ticket)
-        self._open.drop(run)
-
-    def _find_missed(self) -> None:
-        """Open a ticket for every journal that no ticket stands for: a run measured while we were away."""
-        known = set(self._open.names())
-        for tickets in (self._queue, self._done, self._failed):
-            known |= {name.partition("_")[2] for name in tickets.names()}
-        for path in self._documents.rglob("*.jsonl"):
-            if path.stem not in known:
-                for name, doc in journal.read(path):
-                    if name in ("start", "stream_resource"):
-                        self.document(name, doc)
-
-    def _look_back(self) -> None:
-        """Enqueue open runs whose stop went past us: it is in the journal, or their file is full or long quiet."""
-        for run, ticket in self._open:
-            found = [path for path in self._documents.rglob(f"{run}.jsonl") if journal.is_complete(path)]
-            if found or _is_over(ticket):
-                self._enqueue(run, ticket)
+        return bool(self._running)
 
     def work(self, delivery: Delivery) -> None:
-        """One turn: take in a finished job, start the next, look for what was missed."""
-        if self._job is not None and self._job[2].done():
-            name, ticket, future = self._job
-            self._job = None
-            self._finish(name, ticket, future, delivery)
-        now_s = time.monotonic()
-        if now_s >= self._next_look_s:
-            self._next_look_s = now_s + LOOK_BACK_S
-            self._look_back()
-        if self._job is None and now_s >= self._pause_until_s:
-            for name, ticket in self._queue:
-                self._begin(name, ticket)
-                break
-        waiting = len(self._queue.names()) - self.busy
-        self.detail = f"{waiting} waiting" if waiting else ""
+        """One turn: take in finished jobs, put off what is too much, start what there is a place for."""
+        if time.monotonic() >= self._pause_until_s:
+            for name in [name for name, job in self._running.items() if job.future.done()]:
+                self._settle(name, delivery)
+        self._backlog.put_off(self._running)
+        if time.monotonic() >= self._pause_until_s:
+            self._begin_what_fits()
+        self._tell(delivery)
 
-    def _begin(self, name: str, ticket: dict[str, Any]) -> None:
-        about_run("refine", ticket["start"]["uid"]).info("refinement begins")
-        job = self.pool.submit(refine_run, ticket, self._results, self._service.config)
-        self._job = (name, ticket, job)
-
-    def _finish(
-        self, name: str, ticket: dict[str, Any], future: Future[dict[str, Any]], delivery: Delivery
-    ) -> None:
-        error = future.exception()
-        run = ticket["start"]["uid"]
-        if error is None:
-            summary = future.result()
-            delivery.accept(name, summary)
-            self._done.put(name, summary)
-            self._queue.drop(name)
-        elif isinstance(error, StorageError):
-            self._pause_until_s = time.monotonic() + DISK_FULL_S
-            self._service.notice("error", f"{error} (tried again every {DISK_FULL_S:.0f} s)", run)
-        elif isinstance(error, BrokenProcessPool) and ticket["tries"] + 1 < MAX_TRIES:
-            self._queue.put(name, {**ticket, "tries": ticket["tries"] + 1})
-            self._service.notice(
-                "warning", "the refinement lost its process (out of memory?); it starts again", run
-            )
+    def _settle(self, name: str, delivery: Delivery) -> None:
+        """What became of a job, on disk; where the disk is full, the job stays and is settled later."""
+        job = self._running[name]
+        try:
+            self._finish(name, job, delivery)
+        except OSError as error:
+            self._pause(f"a result could not be noted: {error}", job.ticket, disk_full=True)
         else:
-            died = isinstance(error, BrokenProcessPool)
-            reason = f"its refinement lost its process {MAX_TRIES} times (out of memory?)" if died else str(error)
-            self._give_up(name, ticket, reason)
-            self._queue.drop(name)
+            del self._running[name]
 
-    def _give_up(self, name: str, ticket: dict[str, Any], reason: str) -> None:
-        start = ticket["start"]
-        scan = str(start["live_bcdi"]["scan"].get("name", ""))
-        self._failed.put(name, {**ticket, "error": reason})
-        self._service.notice("error", f"no result for {scan}: {reason}", start["uid"])
-        self._service.updates.send(
-            Update(topic="result", run=start["uid"], fields={"name": scan, "error": reason})
-        )
+    def _finish(self, name: str, job: _Running, delivery: Delivery) -> None:
+        error, ticket = job.future.exception(), job.ticket
+        if error is None:
+            summary = _with_delays(job.future.result(), ticket)
+            delivery.accept(name, summary)
+            self._backlog.refined(name, summary)
+            self._problem = ""
+        elif isinstance(error, StorageError):
+            self._pause(str(error), ticket, disk_full=True)
+        elif isinstance(error, SchedulerAway):
+            self._pause(str(error), ticket)
+        elif not isinstance(error, BrokenExecutor | MemoryError):
+            self._backlog.give_up(name, ticket, str(error) or type(error).__name__)
+        elif ticket["tries"] + 1 < MAX_TRIES:
+            self._backlog.again(name, {**ticket, "tries": ticket["tries"] + 1})
+            self._service.notice("warning", f"{_lost(error)}; it starts again", ticket["start"]["uid"])
+        else:
+            self._backlog.give_up(name, ticket, f"{_lost(error)}, {MAX_TRIES} times: {TOO_LARGE}")
 
+    def _begin_what_fits(self) -> None:
+        if self._disk_full:
+            self._disk_full = not has_room(self._results)
+            self._pause_until_s = time.monotonic() + PAUSE_S if self._disk_full else 0.0
+        for name, ticket in () if self._disk_full else self._backlog.next(self._running):
+            try:
+                if not self._fits(ticket):
+                    return
+                job = self.jobs.submit(refine_run, ticket, self._results, self._service.config)
+            except SchedulerAway as error:
+                self._pause(str(error), ticket)
+                return
+            about_run("refine", ticket["start"]["uid"]).info("refinement begins")
+            self._running[name] = _Running(ticket=ticket, future=job)
 
-def _is_over(ticket: dict[str, Any]) -> bool:
-    """Whether a run's file holds all its frames, or has not grown for long."""
-    if ticket["file"] is None:
-        return False
-    try:
-        if time.time() - Path(ticket["file"]).stat().st_mtime > QUIET_S:
+    def _fits(self, ticket: dict[str, Any]) -> bool:
+        if not self._running:
             return True
-        with FrameFile(ticket["file"], wait_s=0.0) as frames:
-            return frames.count() >= run_plan(ticket["start"]).num
-    except (OSError, ScanError):
-        return False
+        wants_all = any(each["tries"] for each in (ticket, *(job.ticket for job in self._running.values())))
+        return not (wants_all and self.jobs.alone_helps) and len(self._running) < self.jobs.places()
+
+    def _pause(self, problem: str, ticket: dict[str, Any], *, disk_full: bool = False) -> None:
+        """Begin nothing for a while; say why once, and not at every look."""
+        self._pause_until_s = time.monotonic() + PAUSE_S
+        self._disk_full |= disk_full
+        if problem != self._problem:
+            self._service.notice("error", f"{problem} (tried again every {PAUSE_S:.0f} s)", ticket["start"]["uid"])
+        self._problem = problem
+
+    def _tell(self, delivery: Delivery) -> None:
+        counts = {**self._backlog.counts(self._running), "outbox": delivery.owed()}
+        waiting = counts["waiting"] + counts["later"]
+        self.detail = f"{waiting} waiting" if waiting else ""
+        now_s = time.monotonic()
+        if counts != self._told or now_s >= self._next_tell_s:
+            self._told, self._next_tell_s = counts, now_s + TELL_S
+            self._service.updates.send(Update(topic="queue", fields=counts))
+
+
+TOO_LARGE = "bin or cut the volume ([preprocess] binning, shape), or run fewer at a time ([jobs] workers)"
+
+
+def _lost(error: BaseException) -> str:
+    """What a refinement lacked."""
+    if isinstance(error, MemoryError):
+        return f"the refinement ran out of memory ({error})" if str(error) else "the refinement ran out of memory"
+    return "the refinement lost its process (out of memory?)"
+
+
+def _with_delays(summary: dict[str, Any], ticket: dict[str, Any]) -> dict[str, Any]:
+    """With the seconds to the result from hearing of the stop, and from the last frame's own time; None where they
+    are not known, or clocks that differ make nonsense of them."""
+    now_s = time.time()
+
+    def since(then_s: float | None) -> float | None:
+        return None if then_s is None or not 0 <= now_s - then_s < _LONGEST_S else now_s - then_s
+
+    delays = {"stop_to_result_s": since(ticket.get("heard_s"))}
+    return {**summary, **delays, "last_frame_to_result_s": since(summary.get("last_frame_s"))}
+
+
+_LONGEST_S = 30 * 86400.0  # a time stamp older than that is not of this epoch

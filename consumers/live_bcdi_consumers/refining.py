@@ -14,7 +14,7 @@ from live_bcdi.stream.assembler import Assembler
 from live_bcdi.stream.run import run_plan
 from live_bcdi.transport.hdf5 import FrameFile, write_result
 from live_bcdi.transport.images import read_image
-from live_bcdi.types import RockingScan
+from live_bcdi.types import FloatArray, RockingScan
 
 
 def refine_run(ticket: Mapping[str, Any], results: Path, config: Config) -> dict[str, Any]:
@@ -40,10 +40,16 @@ def refine_run(ticket: Mapping[str, Any], results: Path, config: Config) -> dict
         "frames": assembler.count,
         "num": plan.num,
         "missing": assembler.missing,
+        "last_frame_s": _newest(assembler.timestamps_s),
         "frame_totals_equal": _totals_equal(scan),
         "seconds": time.perf_counter() - began_s,
         "file": str(path),
     }
+
+
+def _newest(timestamps_s: FloatArray) -> float | None:
+    known = timestamps_s[np.isfinite(timestamps_s)]
+    return float(known.max()) if len(known) else None
 
 
 def _totals_equal(scan: RockingScan) -> str | None:

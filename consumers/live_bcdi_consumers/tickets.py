@@ -2,7 +2,9 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +28,30 @@ class Tickets:
         """Take a ticket away; it may be gone already."""
         (self.folder / f"{name}.json").unlink(missing_ok=True)
 
+    def move(self, name: str, to: "Tickets") -> None:
+        """Put a ticket into another folder of the same disk: it is in one of them at any moment, also where that
+        disk is full."""
+        with suppress(FileNotFoundError):
+            (self.folder / f"{name}.json").replace(to.folder / f"{name}.json")
+
+    def age_s(self, name: str) -> float:
+        """Seconds since a ticket was last written; 0 where it is gone."""
+        try:
+            return time.time() - (self.folder / f"{name}.json").stat().st_mtime
+        except FileNotFoundError:
+            return 0.0
+
     def names(self) -> list[str]:
         """Names in order, which is that of time where they begin with it."""
         return sorted(path.stem for path in self.folder.glob("*.json"))
 
     def __iter__(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """(name, table) in order. What cannot be read is put aside as `.unreadable`, to be looked at."""
-        for name in self.names():
+        yield from self.read(self.names())
+
+    def read(self, names: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """(name, table) of those of `names` that are there; as iterating does."""
+        for name in names:
             path = self.folder / f"{name}.json"
             try:
                 table = json.loads(path.read_text(encoding="utf-8"))

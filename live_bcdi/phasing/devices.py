@@ -1,6 +1,7 @@
 """Which machine retrieves: the CPU, or a CUDA device where there is one."""
 
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
@@ -46,6 +47,20 @@ def device_of(wanted: str) -> Device:
             ) from error
         _LOG.info("phasing on the CPU: no CUDA device can be used (%s)", _one_line(error))
         return CPU
+
+
+def cuda_devices() -> tuple[str, ...]:
+    """The CUDA devices of this process by their names in CUDA_VISIBLE_DEVICES; none where cupy or a driver is
+    missing."""
+    try:
+        from . import kernels_cuda
+
+        count = kernels_cuda.device_count()
+    except Exception as error:  # noqa: BLE001  as in device_of
+        _LOG.debug("no CUDA device can be used (%s)", _one_line(error))
+        return ()
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return tuple(str(number) for number in range(count)) if named is None else tuple(named.split(",")[:count])
 
 
 def _cuda() -> Device:

@@ -34,6 +34,11 @@ def _function(name: str) -> Any:
     return cp.RawModule(code=SOURCE.read_text()).get_function(name)
 
 
+def device_count() -> int:
+    """CUDA devices that this process sees. Raises what cupy raises where there is no driver."""
+    return int(cp.cuda.runtime.getDeviceCount())
+
+
 def free_bytes() -> int:
     """Memory that a retrieval could have. Raises RuntimeError, or what cupy raises, where kernels cannot run."""
     _function("mix")

@@ -83,6 +83,16 @@ def require_space(path: Path, needed_bytes: int) -> None:
         )
 
 
+def has_room(folder: Path) -> bool:
+    """Whether a file of `RESERVE_BYTES` could be written to `folder` now."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            os.posix_fallocate(probe.fileno(), 0, RESERVE_BYTES)
+    except OSError:
+        return False
+    return True
+
+
 def open_file(path: Path, *, wait_s: float = 0.0) -> h5py.File:
     """Open a file for reading, also while another process writes it in SWMR mode.
 

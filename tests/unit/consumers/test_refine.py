@@ -1,22 +1,28 @@
 """Whatever dies between a start and a result, the run is refined once somebody is there again."""
 
+import errno
 import json
 import os
 import signal
 import time
+from concurrent.futures import Future
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from live_bcdi.cli import config_path
 from live_bcdi.config import load_config
+from live_bcdi.jobs import SchedulerAway, open_jobs
 from live_bcdi.metadata import scan_metadata
 from live_bcdi.sim import simulate_scan
 from live_bcdi.stream import journal
 from live_bcdi.stream.fakes import RUN, start_document
 from live_bcdi.transport.hdf5 import DATA_PATH, FrameWriter, read_result
 from live_bcdi.types import StorageError
-from live_bcdi_consumers.refine import Refiner
+from live_bcdi_consumers.backlog import Backlog
+from live_bcdi_consumers.refine import MAX_TRIES, Refiner
+from live_bcdi_consumers.runs import Runs
 from live_bcdi_consumers.tickets import Tickets
 
 
@@ -28,6 +34,37 @@ class Outbox:
 
     def accept(self, name, summary):
         self.got.append(summary)
+
+    def owed(self):
+        return len(self.got)
+
+
+class Refine:
+    """The service's loop without its sockets."""
+
+    def __init__(self, service):
+        self.backlog = Backlog(service, service.config.jobs.waiting)
+        self.runs = Runs(service, self.backlog)
+        self.refiner = Refiner(service, self.backlog, open_jobs(service.config))
+
+    def measure(self, documents):
+        for name, doc in documents:
+            self.runs.document(name, doc, heard_s=time.time())
+
+    def work(self, outbox):
+        self.runs.work()
+        self.refiner.work(outbox)
+
+    def idle(self):
+        return not any(self.backlog.counts(self.refiner._running).values())
+
+
+def lying(service, folder):
+    return sorted(path.name for path in service.folder(folder).glob("*.json"))
+
+
+def said(service, topic):
+    return [update.fields for update in service.updates.sent if update.topic == topic]
 
 
 @pytest.fixture(scope="module")
@@ -58,42 +95,42 @@ def refiner(service):
     made = []
 
     def make():
-        made.append(Refiner(service))
+        made.append(Refine(service))
         return made[-1]
 
     yield make
     for each in made:
-        each.pool.shutdown()
+        each.refiner.jobs.shutdown()
 
 
-def worked(refiner, seconds=60.0):
-    """The outbox after the refiner has done what it can."""
+def worked(one, seconds=60.0):
+    """The outbox after all that can be done is done."""
     outbox = Outbox()
     until_s = time.monotonic() + seconds
     while time.monotonic() < until_s:
-        refiner.work(outbox)
-        if outbox.got or not (refiner.busy or refiner._queue.names()):
+        one.work(outbox)
+        if one.idle():
             return outbox
-        time.sleep(0.05)
+        time.sleep(0.02)
     pytest.fail("the refiner did not come to an end")
 
 
-def test_a_run_is_refined(refiner, documents):
+def test_a_run_is_refined(refiner, documents, service):
     one = refiner()
-    for name, doc in documents:
-        one.document(name, doc)
+    one.measure(documents)
     (summary,) = worked(one).got
     assert (summary["run"], summary["frames"], summary["missing"]) == (RUN, 16, [])
-    assert len(one._done.names()) == 1
-    assert one._queue.names() == one._open.names() == []
+    assert len(lying(service, "queue/done")) == 1
+    assert lying(service, "queue") == lying(service, "queue/open") == []
+    assert 0 < summary["stop_to_result_s"] < 60
+    assert summary["last_frame_to_result_s"] is None, "the frames' times are not of this epoch"
 
 
 def test_a_run_is_refined_with_what_the_configuration_says(refiner, documents, service):
     preprocess = {"shape": (16, 24, 20), "aliens": True}
     service.config = service.config.changed(preprocess=preprocess, crystal={"window": "blackman"})
     one = refiner()
-    for name, doc in documents:
-        one.document(name, doc)
+    one.measure(documents)
     result = read_result(Path(worked(one).got[0]["file"]))
     assert result.density.shape == (16, 24, 20)
     assert json.loads(result.provenance["preprocessing"])["aliens"]
@@ -101,8 +138,7 @@ def test_a_run_is_refined_with_what_the_configuration_says(refiner, documents, s
 
 
 def test_killed_between_start_and_stop_with_the_archiver_awake(refiner, documents, service):
-    for name, doc in documents[:2]:
-        refiner().document(name, doc)
+    refiner().measure(documents[:2])
     for name, doc in documents:  # what the archiver wrote down meanwhile
         journal.append(service.folder("documents") / f"{RUN}.jsonl", name, doc)
     assert worked(refiner()).got[0]["frames"] == 16
@@ -116,16 +152,14 @@ def test_away_for_the_whole_run(refiner, documents, service):
 
 
 def test_nobody_saw_the_stop_of_a_whole_scan(refiner, documents):
-    for name, doc in documents[:2]:
-        refiner().document(name, doc)
+    refiner().measure(documents[:2])
     assert worked(refiner()).got[0]["frames"] == 16
 
 
 def test_nobody_saw_the_stop_of_an_aborted_scan(refiner, documents, tmp_path):
     start = documents[0][1]
     start["live_bcdi"]["planned"]["num"] = 20
-    for name, doc in documents[:2]:
-        refiner().document(name, doc)
+    refiner().measure(documents[:2])
     assert worked(refiner()).got == [], "it may still be measured"
     long_ago = time.time() - 3600
     os.utime(tmp_path / "frames.h5", (long_ago, long_ago))
@@ -135,11 +169,12 @@ def test_nobody_saw_the_stop_of_an_aborted_scan(refiner, documents, tmp_path):
 def test_a_worker_that_always_dies_is_given_up(refiner, documents, service, monkeypatch):
     monkeypatch.setattr("live_bcdi_consumers.refine.refine_run", kill_worker)
     one = refiner()
-    for name, doc in documents:
-        one.document(name, doc)
+    one.measure(documents)
     assert worked(one).got == []
-    assert "lost its process 3 times" in service.updates.sent[-1].fields["error"]
-    assert len(one._failed.names()) == 1
+    (result,) = said(service, "result")
+    assert "lost its process (out of memory?), 3 times" in result["error"]
+    assert "[preprocess] binning" in result["error"]
+    assert len(lying(service, "queue/failed")) == 1
 
 
 def kill_worker(*_):
@@ -147,19 +182,20 @@ def kill_worker(*_):
 
 
 def test_a_full_disk_keeps_the_ticket(refiner, documents, service, monkeypatch):
-    monkeypatch.setattr("live_bcdi_consumers.refine.refine_run", no_room)
+    monkeypatch.setattr("live_bcdi_consumers.refine.PAUSE_S", 0.5)
     one = refiner()
-    for name, doc in documents:
-        one.document(name, doc)
+    one.measure(documents)
     outbox = Outbox()
-    one.work(outbox)
-    while one.busy:
-        one.work(outbox)
-    assert len(one._queue.names()) == 1
-    assert "the disk is full" in service.updates.sent[-1].fields["message"]
-    monkeypatch.undo()
-    one._pause_until_s = 0.0
+    with monkeypatch.context() as full:
+        full.setattr("live_bcdi_consumers.refine.refine_run", no_room)
+        full.setattr("live_bcdi_consumers.refine.has_room", lambda folder: False)
+        while not said(service, "notice"):
+            one.work(outbox)
+        assert not one.refiner.busy
+        assert len(lying(service, "queue")) == 1
+    assert "the disk is full" in said(service, "notice")[0]["message"]
     assert worked(one).got[0]["frames"] == 16
+    assert len(said(service, "notice")) == 1, "said once, not at every look"
 
 
 def no_room(*_):
@@ -178,9 +214,208 @@ def test_an_unreadable_ticket_is_put_aside_and_holds_up_nobody(tmp_path, text):
 def test_foreign_and_hostile_documents_are_passed_by(refiner, documents):
     one = refiner()
     for doc in ({}, {"uid": "../../x"}, {"uid": RUN}, {"uid": RUN, "live_bcdi": [1]}, {"uid": 5, "live_bcdi": {}}):
-        one.document("start", doc)
-    one.document("stop", {"run_start": "never-started"})
-    one.document("descriptor", {})
-    for name, doc in documents:
-        one.document(name, doc)
+        one.runs.document("start", doc)
+    one.runs.document("stop", {"run_start": "never-started"})
+    one.runs.document("descriptor", {})
+    one.measure(documents)
     assert worked(one).got[0]["frames"] == 16
+
+
+def test_memory_that_ran_out_is_said_with_what_to_do(refiner, documents, service, monkeypatch):
+    monkeypatch.setattr("live_bcdi_consumers.refine.refine_run", ask_for_a_petabyte)
+    one = refiner()
+    one.measure(documents)
+    assert worked(one).got == []
+    (result,) = said(service, "result")
+    assert "ran out of memory (Unable to allocate" in result["error"]
+    assert "bin or cut the volume ([preprocess] binning, shape)" in result["error"]
+
+
+def ask_for_a_petabyte(*_):
+    return np.empty(2**50, np.uint8)
+
+
+def test_what_has_died_is_tried_again_alone(refiner, documents, service, monkeypatch, tmp_path):
+    """Another's death is not its own: of three runs at a time, only the one that kills its worker counts tries."""
+    service.config = service.config.changed(jobs={"workers": 3})
+    monkeypatch.setattr("live_bcdi_consumers.refine.refine_run", kill_or_log)
+    one = refiner()
+    for uid in ("good-1", "bad", "good-2"):
+        one.measure(of_run(documents, uid))
+    outbox = worked(one)
+    assert {summary["run"] for summary in outbox.got} == {"good-1", "good-2"}
+    assert [name.partition("_")[2] for name in lying(service, "queue/failed")] == ["bad.json"]
+    begun = (service.directory / "results" / "log").read_text().split()
+    assert begun.count("bad") == MAX_TRIES
+    assert begun.count("good-1") == begun.count("good-2") == 1
+    assert begun[-2:] == ["bad", "bad"], "its second and third try come when no other runs"
+
+
+def kill_or_log(ticket, results, _config):
+    run = ticket["start"]["uid"]
+    with (results / "log").open("a") as file:
+        file.write(run + "\n")
+    if run == "bad":
+        kill_worker()
+    time.sleep(0.3)
+    return {"run": run}
+
+
+def of_run(documents, uid, stopped_s=None):
+    """The same documents of another run."""
+    other = []
+    for name, doc in documents:
+        key = "uid" if name == "start" else "run_start"
+        extra = {"time": stopped_s} if name == "stop" and stopped_s is not None else {}
+        other.append((name, {**doc, key: uid, **extra}))
+    return other
+
+
+def test_the_newest_run_goes_first_and_too_many_are_put_off(refiner, documents, service, monkeypatch):
+    service.config = service.config.changed(jobs={"workers": 1, "waiting": 2})
+    monkeypatch.setattr("live_bcdi_consumers.refine.refine_run", kill_or_log)
+    one = refiner()
+    outbox = Outbox()
+    one.measure(of_run(documents, "run-0", 1e9))
+    one.work(outbox)
+    for number in (3, 1, 5, 2, 4):
+        one.measure(of_run(documents, f"run-{number}", 1e9 + number))
+    one.work(outbox)
+    assert said(service, "queue")[-1] == {"running": 1, "waiting": 2, "later": 3, "outbox": 0}
+    assert [name.partition("_")[2] for name in lying(service, "queue/later")] == [
+        f"run-{n}.json" for n in (1, 2, 3)
+    ]
+    outbox = worked(one)
+    assert [summary["run"][-1] for summary in outbox.got] == ["0", "5", "4", "3", "2", "1"]
+    assert len([notice for notice in said(service, "notice") if "runs come faster" in notice["message"]]) == 1
+    assert said(service, "queue")[-1] == {"running": 0, "waiting": 0, "later": 0, "outbox": 6}
+
+
+def test_documents_that_come_again_refine_nothing_again(refiner, documents, service):
+    one = refiner()
+    start, resource, stop = documents
+    one.measure([start, start, resource, resource, start, stop, stop, start, resource, stop])
+    assert len(worked(one).got) == 1
+    one.measure(documents)
+    assert worked(one).got == []
+    assert worked(refiner()).got == []
+    assert lying(service, "queue/open") == []
+
+
+def test_a_run_that_failed_is_tried_again_when_its_documents_come_again(refiner, documents, service, tmp_path):
+    one = refiner()
+    (tmp_path / "frames.h5").rename(tmp_path / "elsewhere.h5")
+    one.measure(documents)
+    assert worked(one).got == []
+    assert "frames.h5 cannot be read: there is no such file" in said(service, "result")[0]["error"]
+    assert worked(refiner()).got == [], "nobody asked for it again"
+    (tmp_path / "elsewhere.h5").rename(tmp_path / "frames.h5")
+    one.measure(documents)
+    assert worked(one).got[0]["frames"] == 16
+    assert lying(service, "queue/failed") == []
+
+
+def test_a_run_without_a_file_of_frames_fails_at_its_stop(refiner, documents, service):
+    start, _, stop = documents
+    one = refiner()
+    one.measure([start, stop])
+    assert worked(one).got == []
+    assert "name no frame file" in said(service, "result")[0]["error"]
+
+
+def test_a_truncated_file_is_one_clear_failure(refiner, documents, service, tmp_path):
+    path = tmp_path / "frames.h5"
+    path.write_bytes(path.read_bytes()[:-200])
+    one = refiner()
+    one.measure(documents)
+    assert worked(one).got == []
+    assert "it is truncated" in said(service, "result")[0]["error"]
+
+
+def test_an_open_run_whose_file_vanished_ends_after_a_day(refiner, documents, service, tmp_path):
+    (tmp_path / "frames.h5").unlink()
+    one = refiner()
+    one.measure(documents[:2])
+    assert worked(one).got == []
+    assert lying(service, "queue/open") == [f"{RUN}.json"]
+    long_ago = time.time() - 90000
+    os.utime(service.folder("queue/open") / f"{RUN}.json", (long_ago, long_ago))
+    assert worked(refiner()).got == []
+    assert "there is no such file" in said(service, "result")[0]["error"]
+    assert lying(service, "queue/open") == []
+
+
+@pytest.mark.parametrize("time_s", [None, "now", float("nan"), float("inf"), -5, 1e300])
+def test_a_stop_with_a_senseless_time_is_a_stop_now(refiner, documents, service, time_s):
+    documents[-1][1]["time"] = time_s
+    refiner().measure(documents)
+    (name,) = lying(service, "queue")
+    assert abs(float(name.partition("_")[0]) - time.time()) < 60
+
+
+def test_what_a_full_disk_did_not_take_is_noted_later(refiner, documents, service, monkeypatch):
+    monkeypatch.setattr("live_bcdi_consumers.runs.NOTE_AGAIN_S", 0.0)
+    one = refiner()
+    with monkeypatch.context() as full:
+        full.setattr(os, "fsync", no_space)
+        one.measure(documents)
+        one.runs.work()
+        assert lying(service, "queue/open") == []
+    assert len([notice for notice in said(service, "notice") if "not noted" in notice["message"]]) == 1
+    assert worked(one).got[0]["frames"] == 16
+
+
+def no_space(_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_result_that_cannot_be_noted_is_not_lost(refiner, documents, service, monkeypatch):
+    """The disk fills up between the result file and its tickets."""
+    monkeypatch.setattr("live_bcdi_consumers.refine.PAUSE_S", 0.0)
+    one = refiner()
+    one.measure(documents)
+    outbox = Outbox()
+    with monkeypatch.context() as full:
+        full.setattr(os, "fsync", no_space)
+        while not said(service, "notice"):
+            one.work(outbox)
+    assert lying(service, "queue/done") == []
+    outbox = worked(one)
+    assert len(outbox.got) == 1
+    assert len(lying(service, "queue/done")) == 1
+    assert len(list(service.folder("results").glob("*.cxi"))) == 1, "it was not refined again"
+
+
+class Cluster:
+    """A scheduler that is away at first, and away again under the first job."""
+
+    alone_helps = False
+
+    def __init__(self, jobs):
+        self._jobs, self.away, self.lost = jobs, 3, 1
+
+    def places(self):
+        return 1
+
+    def submit(self, job, *args):
+        if self.away:
+            self.away -= 1
+            raise SchedulerAway("the dask scheduler cannot be reached")
+        if self.lost:
+            self.lost -= 1
+            future = Future()
+            future.set_exception(SchedulerAway("the dask scheduler cannot be reached"))
+            return future
+        return self._jobs.submit(job, *args)
+
+    def shutdown(self):
+        self._jobs.shutdown()
+
+
+def test_a_scheduler_that_is_away_costs_no_try(refiner, documents, service, monkeypatch):
+    monkeypatch.setattr("live_bcdi_consumers.refine.PAUSE_S", 0.0)
+    one = refiner()
+    one.refiner.jobs = Cluster(one.refiner.jobs)
+    one.measure(documents)
+    assert worked(one).got[0]["frames"] == 16
+    assert len(said(service, "notice")) == 1

@@ -1,0 +1,120 @@
+"""Runs from start to stop, as tickets: whatever was missed is found in the journals, or by its file."""
+
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from live_bcdi.stream import journal
+from live_bcdi.stream.run import is_rocking_run, run_plan
+from live_bcdi.transport.hdf5 import FrameFile
+from live_bcdi.types import ScanError
+
+from .backlog import Backlog
+from .files import frame_file_of
+from .service import Service
+from .tickets import Tickets
+
+LOOK_BACK_S = 20.0
+QUIET_S = 600.0  # a file that has not grown for so long is of a scan that ended, though nobody saw it end
+FORGOTTEN_S = 86400.0  # nor does a run go on that said nothing for a day, and whose file is not there
+NOTE_AGAIN_S = 5.0
+
+
+class Runs:
+    """A run under way is a ticket in `queue/open/`: its start document, its file of frames. At its stop, or when
+    it is seen to be over, the backlog gets it. A document that comes again changes nothing."""
+
+    def __init__(self, service: Service, backlog: Backlog) -> None:
+        self._service, self._backlog = service, backlog
+        self._open = Tickets(service.folder("queue/open"))
+        self._documents = service.folder("documents")
+        self._known: dict[str, str] = {}
+        self._unnoted: deque[tuple[str, str, dict[str, Any], float | None]] = deque()
+        self._note_again_s = 0.0
+        self._next_look_s = 0.0
+        self._find_missed()
+
+    def document(self, name: str, doc: dict[str, Any], heard_s: float | None = None) -> None:
+        """Follow a run; `heard_s` is when its stop was heard. On a full disk it is kept until it can be noted."""
+        run = journal.run_of(name, doc, self._known)
+        if run is None or name not in ("start", "stream_resource", "stop"):
+            return
+        self._unnoted.append((run, name, doc, heard_s))
+        if time.monotonic() >= self._note_again_s:
+            self._note()
+
+    def work(self) -> None:
+        """Note what a full disk did not take, and look for runs whose end was not heard."""
+        now_s = time.monotonic()
+        if self._unnoted and now_s >= self._note_again_s:
+            self._note()
+        if not self._unnoted and now_s >= self._next_look_s:
+            self._next_look_s = now_s + LOOK_BACK_S
+            self._look_back()
+
+    def _note(self) -> None:
+        while self._unnoted:
+            try:
+                self._follow(*self._unnoted[0])
+            except OSError as error:
+                if not self._note_again_s:
+                    self._service.notice(
+                        "error", f"the run is not noted on disk yet: {error}", self._unnoted[0][0]
+                    )
+                self._note_again_s = time.monotonic() + NOTE_AGAIN_S
+                return
+            self._unnoted.popleft()
+        self._note_again_s = 0.0
+
+    def _follow(self, run: str, name: str, doc: dict[str, Any], heard_s: float | None) -> None:
+        opened = dict(self._open.read([run])).get(run)
+        if name == "start":
+            if is_rocking_run(doc) and not self._backlog.has(run):
+                self._open.put(run, {"file": None, "tries": 0, "heard_s": None, **(opened or {}), "start": doc})
+        elif opened is not None and name == "stop":
+            self._over(run, {**opened, "heard_s": heard_s}, _time_of(doc))
+        elif opened is not None and (path := frame_file_of(doc)):
+            self._open.put(run, {**opened, "file": path})
+
+    def _over(self, run: str, ticket: dict[str, Any], stopped_s: float) -> None:
+        self._backlog.add(run, ticket, stopped_s)
+        self._open.drop(run)
+
+    def _find_missed(self) -> None:
+        """Open a ticket for every journal that no ticket stands for: a run measured while we were away."""
+        known = self._backlog.runs() | set(self._open.names())
+        for path in self._documents.rglob("*.jsonl"):
+            if path.stem not in known:
+                for name, doc in journal.read(path):
+                    if name in ("start", "stream_resource"):
+                        self.document(name, doc)
+
+    def _look_back(self) -> None:
+        """Owe open runs whose stop went past us: it is in the journal, or their file is full or long quiet."""
+        for run, ticket in self._open:
+            journals = self._documents.rglob(f"{run}.jsonl")
+            stops = (doc for path in journals for name, doc in journal.read(path) if name == "stop")
+            if (stop := next(stops, None)) is not None:
+                self._over(run, ticket, _time_of(stop))
+            elif _is_over(ticket) or self._open.age_s(run) > FORGOTTEN_S:
+                self._over(run, ticket, time.time())
+
+
+def _time_of(document: dict[str, Any]) -> float:
+    """When a document says that it was made; now, where it does not say."""
+    said = document.get("time")
+    return float(said) if isinstance(said, int | float) else time.time()
+
+
+def _is_over(ticket: dict[str, Any]) -> bool:
+    """Whether a run's file holds all its frames, or has not grown for long."""
+    if ticket["file"] is None:
+        return False
+    try:
+        if time.time() - Path(ticket["file"]).stat().st_mtime > QUIET_S:
+            return True
+        with FrameFile(ticket["file"], wait_s=0.0) as frames:
+            return frames.count() >= run_plan(ticket["start"]).num
+    except (OSError, ScanError):
+        return False
