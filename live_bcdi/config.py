@@ -133,8 +133,9 @@ class StreamConfig(_Table):
 
     `source` says in which form: our own, DECTRIS stream2 (`frames` is the detector's address), EPICS pvAccess
     (`frames` names the NTNDArray), or inside the documents. `channel` is the threshold of stream2, or the data key
-    of the picture in the documents, where there is a choice. `keys` is a folder of `live-bcdi keys`; without one
-    nothing may be opened beyond loopback, unless `open` lets everybody in.
+    of the picture in the documents, where there is a choice. Frames of another form than our own are taken by the
+    recorder, which keeps them in a file and sends them on, in ours, at `relay`. `keys` is a folder of `live-bcdi
+    keys`; without one nothing may be opened beyond loopback, unless `open` lets everybody in.
     """
 
     documents_in: str = "tcp://127.0.0.1:5577"
@@ -146,6 +147,17 @@ class StreamConfig(_Table):
     channel: str | None = None
     keys: Path | None = None
     open: bool = False
+    relay: str = "tcp://127.0.0.1:5584"
+
+    @property
+    def recorded(self) -> bool:
+        """Whether the recorder takes the frames, instead of a detector that writes our own files."""
+        return self.source != "live_bcdi"
+
+    @property
+    def own_frames(self) -> str:
+        """The address of frames in our own form."""
+        return self.relay if self.recorded else self.frames
 
 
 class TiledConfig(_Table):

@@ -20,7 +20,7 @@ from .types import ScanError
 
 logger = logging.getLogger("supervisor")
 
-SERVICES = ("broker", "tiled_server", "archiver", "live", "refine", "page")
+SERVICES = ("broker", "tiled_server", "archiver", "recorder", "live", "refine", "page")
 START_S = 90.0  # imports of torch-sized libraries on a cold disk with two cores
 END_S = 10.0
 SILENT_S = 90.0  # a service beats every second; Tiled's client may keep one waiting for half a minute
@@ -47,8 +47,7 @@ class Supervisor:
     def __init__(self, config_path: Path) -> None:
         self.config = load_config(config_path)
         self._config_path = config_path
-        names = [name for name in SERVICES if name != "tiled_server" or self.config.tiled.uri is None]
-        self._children = [_Child(name) for name in names]
+        self._children = [_Child(name) for name in services_of(self.config)]
         self._updates: UpdateSubscriber | None = None
         self._say: UpdatePublisher | None = None
 
@@ -157,6 +156,12 @@ class Supervisor:
         self._updates = self._say = None
 
 
+def services_of(config: Config) -> list[str]:
+    """What runs for a beamline: no Tiled where a site has its own, no recorder for a detector of our own form."""
+    left_out = {"tiled_server": config.tiled.uri is not None, "recorder": not config.stream.recorded}
+    return [name for name in SERVICES if not left_out.get(name, False)]
+
+
 def check_ports(config: Config) -> None:
     """Raises ScanError that names the first address of `config` which is taken, and the key to change, or the
     package that its source of frames lacks, or what is wrong with the page's key."""
@@ -164,6 +169,8 @@ def check_ports(config: Config) -> None:
     require_source(stream)
     for key in ("documents_in", "documents_out", "updates_in", "updates_out"):
         check_free(getattr(stream, key), f"[stream] {key}", access_of(stream))
+    if stream.recorded:
+        check_free(stream.relay, "[stream] relay", access_of(stream))
     if config.tiled.uri is None:
         _check_port("127.0.0.1", config.tiled.port, "[tiled] port")
     _check_port(config.page.host, config.page.port, "[page] port")

@@ -1,9 +1,12 @@
 """Where a run's frames lie on disk, from its documents."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
+from live_bcdi.metadata import file_stem
+from live_bcdi.stream.run import run_plan
 from live_bcdi.transport.hdf5 import DATA_PATH
 
 
@@ -14,3 +17,12 @@ def frame_file_of(resource: Mapping[str, Any]) -> str | None:
     if uri.scheme != "file" or uri.hostname not in (None, "localhost") or dataset != DATA_PATH:
         return None
     return unquote(uri.path)
+
+
+def recorded_file(folder: Path, start: Mapping[str, Any]) -> Path:
+    """Where the recorder keeps a run's frames, by its start document; further parts lie beside it.
+
+    Raises ScanError where the start document lacks what a run must say.
+    """
+    plan = run_plan(start)
+    return folder / f"{file_stem(plan.name)}_{plan.run[:8]}.h5"

@@ -18,15 +18,13 @@ from live_bcdi.log import about_run
 from live_bcdi.stream import journal
 from live_bcdi.stream.live import LiveRun
 from live_bcdi.stream.run import is_rocking_run, run_plan
-from live_bcdi.stream.sources import FrameSource
 from live_bcdi.stream.updates import Update
 from live_bcdi.transport.hdf5 import FrameFile
 from live_bcdi.transport.keys import access_of
-from live_bcdi.transport.sources import frame_source
-from live_bcdi.transport.zmq import DocumentSubscriber
+from live_bcdi.transport.zmq import DocumentSubscriber, FrameSubscriber
 from live_bcdi.types import Frame, ScanError
 
-from .files import frame_file_of
+from .files import frame_file_of, recorded_file
 from .service import Service
 from .views import estimate_update
 
@@ -35,22 +33,19 @@ LAST_FRAMES_S = 2.0
 
 
 def run(service: Service) -> None:
-    documents = DocumentSubscriber(service.config.stream.documents_out, access_of(service.config.stream))
-    frames = frame_source(service.config.stream, lambda message: service.notice("warning", message))
+    access = access_of(service.config.stream)
+    documents = DocumentSubscriber(service.config.stream.documents_out, access)
+    frames = FrameSubscriber(service.config.stream.own_frames, access=access)
     poller = zmq.Poller()
     for socket in (documents.socket, frames.socket):
-        if socket is not None:
-            poller.register(socket, zmq.POLLIN)
+        poller.register(socket, zmq.POLLIN)
     watch = Watch(service)
     try:
         while not service.stopping.is_set():
             poller.poll(50)
             for name, doc in documents.receive(0):
                 if name == "stop":
-                    _take_what_waits(frames, watch)
-                frames.document(name, doc)
-                if name == "stop":
-                    _take(frames, watch)  # those that waited for a document
+                    _take_what_waits(frames, watch, str(doc.get("run_start")))
                 watch.document(name, doc)
             _take(frames, watch)  # after the documents: frames must not overtake the start of their run
             watch.tell()
@@ -60,17 +55,18 @@ def run(service: Service) -> None:
         watch.estimator.shutdown()
 
 
-def _take(frames: FrameSource, watch: "Watch") -> None:
+def _take(frames: FrameSubscriber, watch: "Watch") -> None:
     for frame in frames.receive(0):
         watch.frame(frame)
 
 
-def _take_what_waits(frames: FrameSource, watch: "Watch") -> None:
-    """A run's frames were sent before its stop, on another socket; what takes longer is refilled from the file."""
+def _take_what_waits(frames: FrameSubscriber, watch: "Watch", run: str) -> None:
+    """A run's frames were sent before its stop, on another socket; what takes longer is refilled from the file,
+    which the recorder may need a moment to finish."""
     until_s = time.monotonic() + LAST_FRAMES_S
     waiting = True
     while waiting and time.monotonic() < until_s:
-        waiting = False
+        waiting = watch.is_being_recorded(run)
         for frame in frames.receive(0.02):
             waiting = True
             watch.frame(frame)
@@ -104,7 +100,7 @@ class Watch:
         if name == "start" and is_rocking_run(doc):
             self._start(doc)
         elif name == "stream_resource" and run is not None and (path := frame_file_of(doc)):
-            self._files[run] = path
+            self._files.setdefault(run, path)
         elif name == "stop" and run is not None:
             self._stop(run, doc)
 
@@ -112,6 +108,8 @@ class Watch:
         try:
             plan = run_plan(doc)
             self._current = _Current(live=LiveRun(plan, time.monotonic))
+            if self._service.config.stream.recorded:
+                self._files[plan.run] = str(recorded_file(self._service.folder("frames"), doc))
         except ScanError as error:
             self._service.notice("error", str(error), run=str(doc.get("uid", "")))
             return
@@ -123,6 +121,17 @@ class Watch:
         for frame in early:
             if frame.run == plan.run:
                 self.frame(frame)
+
+    def is_being_recorded(self, run: str) -> bool:
+        """Whether the recorder is still at the frames of the present run."""
+        current = self._current
+        if not self._service.config.stream.recorded or current is None or current.live.plan.run != run:
+            return False
+        try:
+            with FrameFile(self._files[run], wait_s=0.0) as store:
+                return not store.finished
+        except ScanError:
+            return True  # it has no frame yet
 
     def frame(self, frame: Frame) -> None:
         current = self._current

@@ -1,5 +1,6 @@
 """Runs from start to stop, as tickets: whatever was missed is found in the journals, or by its file."""
 
+import math
 import time
 from collections import deque
 from pathlib import Path
@@ -7,15 +8,16 @@ from typing import Any
 
 from live_bcdi.stream import journal
 from live_bcdi.stream.run import is_rocking_run, run_plan
-from live_bcdi.transport.hdf5 import FrameFile
+from live_bcdi.transport.frames import FrameFile, parts_of
 from live_bcdi.types import ScanError
 
 from .backlog import Backlog
-from .files import frame_file_of
+from .files import frame_file_of, recorded_file
 from .service import Service
 from .tickets import Tickets
 
 LOOK_BACK_S = 20.0
+LOOK_FOR_RECORDED_S = 0.3
 QUIET_S = 600.0  # a file that has not grown for so long is of a scan that ended, though nobody saw it end
 FORGOTTEN_S = 86400.0  # nor does a run go on that said nothing for a day, and whose file is not there
 NOTE_AGAIN_S = 5.0
@@ -32,7 +34,8 @@ class Runs:
         self._known: dict[str, str] = {}
         self._unnoted: deque[tuple[str, str, dict[str, Any], float | None]] = deque()
         self._note_again_s = 0.0
-        self._next_look_s = 0.0
+        self._next_look_s = self._next_recorded_s = 0.0
+        self._recorded = service.config.stream.recorded
         self._find_missed()
 
     def document(self, name: str, doc: dict[str, Any], heard_s: float | None = None) -> None:
@@ -52,6 +55,9 @@ class Runs:
         if not self._unnoted and now_s >= self._next_look_s:
             self._next_look_s = now_s + LOOK_BACK_S
             self._look_back()
+        if self._recorded and now_s >= self._next_recorded_s:
+            self._next_recorded_s = now_s + LOOK_FOR_RECORDED_S
+            self._look_for_recorded()
 
     def _note(self) -> None:
         while self._unnoted:
@@ -71,11 +77,26 @@ class Runs:
         opened = dict(self._open.read([run])).get(run)
         if name == "start":
             if is_rocking_run(doc) and not self._backlog.has(run):
-                self._open.put(run, {"file": None, "tries": 0, "heard_s": None, **(opened or {}), "start": doc})
+                new = {"file": self._recorded_file(doc), "tries": 0, "heard_s": None}
+                self._open.put(run, {**new, **(opened or {}), "start": doc})
         elif opened is not None and name == "stop":
-            self._over(run, {**opened, "heard_s": heard_s}, _time_of(doc))
-        elif opened is not None and (path := frame_file_of(doc)):
+            self._stopped(run, {**opened, "heard_s": heard_s}, _time_of(doc))
+        elif opened is not None and not self._recorded and (path := frame_file_of(doc)):
             self._open.put(run, {**opened, "file": path})
+
+    def _recorded_file(self, start: dict[str, Any]) -> str | None:
+        """Where the recorder keeps the frames; None where the documents name the detector's own file."""
+        try:
+            return str(recorded_file(self._service.folder("frames"), start)) if self._recorded else None
+        except ScanError:
+            return None  # live says what the start document lacks
+
+    def _stopped(self, run: str, ticket: dict[str, Any], stopped_s: float) -> None:
+        """The run is over, or will be once the recorder has finished its file."""
+        if ticket["file"] is not None and self._recorded:
+            self._open.put(run, {**ticket, "stopped_s": stopped_s})
+        else:
+            self._over(run, ticket, stopped_s)
 
     def _over(self, run: str, ticket: dict[str, Any], stopped_s: float) -> None:
         self._backlog.add(run, ticket, stopped_s)
@@ -95,10 +116,15 @@ class Runs:
         for run, ticket in self._open:
             journals = self._documents.rglob(f"{run}.jsonl")
             stops = (doc for path in journals for name, doc in journal.read(path) if name == "stop")
-            if (stop := next(stops, None)) is not None:
-                self._over(run, ticket, _time_of(stop))
+            if "stopped_s" not in ticket and (stop := next(stops, None)) is not None:
+                self._stopped(run, ticket, _time_of(stop))
             elif _is_over(ticket) or self._open.age_s(run) > FORGOTTEN_S:
-                self._over(run, ticket, time.time())
+                self._over(run, ticket, ticket.get("stopped_s") or time.time())
+
+    def _look_for_recorded(self) -> None:
+        for run, ticket in self._open:
+            if "stopped_s" in ticket and _is_over(ticket):
+                self._over(run, ticket, ticket["stopped_s"])
 
 
 def _time_of(document: dict[str, Any]) -> float:
@@ -108,13 +134,14 @@ def _time_of(document: dict[str, Any]) -> float:
 
 
 def _is_over(ticket: dict[str, Any]) -> bool:
-    """Whether a run's file holds all its frames, or has not grown for long."""
+    """Whether a run's file is finished, holds all its frames, or has not grown for long."""
     if ticket["file"] is None:
         return False
     try:
-        if time.time() - Path(ticket["file"]).stat().st_mtime > QUIET_S:
+        newest_s = max(path.stat().st_mtime for path in parts_of(Path(ticket["file"])))
+        if time.time() - newest_s > QUIET_S:
             return True
         with FrameFile(ticket["file"], wait_s=0.0) as frames:
-            return frames.count() >= run_plan(ticket["start"]).num
+            return frames.finished or frames.count() >= run_plan(ticket["start"]).num
     except (OSError, ScanError):
-        return False
+        return time.time() - ticket.get("stopped_s", math.inf) > QUIET_S

@@ -5,7 +5,7 @@ the same volume as one that came in time.
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -21,7 +21,7 @@ from .volume import Volume
 class FrameStore(Protocol):
     """The truth: frames that can be had again, by index."""
 
-    def count(self) -> int: ...
+    def indices(self) -> Collection[int]: ...
 
     def frame(self, index: int) -> tuple[NDArray[Any], float, float, float]:
         """(image, angle_deg, monitor, timestamp_s)."""
@@ -146,7 +146,8 @@ class Assembler:
 
     def refill(self, store: FrameStore) -> int:
         """Take from `store` every frame that is missing here; how many that were."""
-        there = [index for index in self.missing if index < store.count()]
+        stored = store.indices()
+        there = [index for index in self.missing if index in stored]
         for _ in self.refilling(store, there):
             pass
         return len(there)

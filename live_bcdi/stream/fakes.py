@@ -65,7 +65,7 @@ def plan_of(scan: RockingScan) -> RunPlan:
 def frames_of(scan: RockingScan, run: str = RUN) -> list[Frame]:
     """Its frames as the frame stream would bring them."""
     store = MemoryStore(scan)
-    return [_frame(run, index, store.frame(index)) for index in range(store.count())]
+    return [_frame(run, index, store.frame(index)) for index in store.indices()]
 
 
 def _frame(run: str, index: int, stored: tuple[NDArray[Any], float, float, float]) -> Frame:
@@ -80,8 +80,8 @@ class MemoryStore:
         self._scan = scan
         self._count = len(scan.intensity) if count is None else count
 
-    def count(self) -> int:
-        return self._count
+    def indices(self) -> range:
+        return range(self._count)
 
     def frame(self, index: int) -> tuple[NDArray[Any], float, float, float]:
         if not 0 <= index < self._count:

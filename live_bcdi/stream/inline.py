@@ -16,17 +16,18 @@ class DocumentSource:
     """
 
     socket = None
+    rereads = True
 
     def __init__(self, tell: Tell, key: str | None = None) -> None:
-        self._labels = Labeller(tell, first=1)  # events are numbered from 1
+        self.labels = Labeller(tell, first=1)  # events are numbered from 1
         self._wanted = key
         self._keys: dict[str, tuple[str, str | None]] = {}  # descriptor -> data key of its frames, and their dtype
 
     def document(self, name: str, doc: Mapping[str, Any]) -> None:
         """Take a document, and the frames in it."""
-        before = self._labels.run
-        self._labels.document(name, doc)
-        if self._labels.run != before:
+        before = self.labels.run
+        self.labels.document(name, doc)
+        if self.labels.run != before:
             self._keys.clear()
         if name == "descriptor":
             self._describe(doc)
@@ -38,7 +39,7 @@ class DocumentSource:
                 self._take(doc, number, lambda values, row=row: values[row])
 
     def _describe(self, doc: Mapping[str, Any]) -> None:
-        if doc.get("name") != "primary" or doc.get("run_start") != self._labels.run:
+        if doc.get("name") != "primary" or doc.get("run_start") != self.labels.run:
             return
         found = dict(_pictures(doc.get("data_keys")))
         wanted = [key for key in found if self._wanted in (None, key)]
@@ -47,7 +48,7 @@ class DocumentSource:
         else:
             pictures = ", ".join(found) or "none"
             text = f"the events have {len(found)} pictures ({pictures}): set [stream] channel to one"
-            self._labels.complaints.say("a choice of pictures", text)
+            self.labels.complaints.say("a choice of pictures", text)
 
     def _take(self, doc: Mapping[str, Any], number: Any, pick: Any) -> None:
         key, dtype = self._keys.get(str(doc.get("descriptor")), (None, None))
@@ -58,14 +59,17 @@ class DocumentSource:
             time_s = float(pick(doc["timestamps"][key]))
             if image.ndim != 2 or image.dtype.kind not in "iuf":
                 raise ValueError(f"{image.shape} {image.dtype}")
-            self._labels.take(Exposure(number=int(number), timestamp_s=time_s, image=image))
+            self.labels.take(Exposure(number=int(number), timestamp_s=time_s, image=image))
         except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError) as error:
             text = f"event {number}: {key} is no picture of (rows, columns) counts: {error}"
-            self._labels.complaints.say("an event without a usable picture", text)
+            self.labels.complaints.say("an event without a usable picture", text)
 
     def receive(self, timeout_s: float) -> Iterator[Frame]:
         """Frames of the documents so far."""
-        return self._labels.ready()
+        return self.labels.ready()
+
+    def late_s(self) -> float:
+        return 0.0
 
     def close(self) -> None:
         """There is nothing to close."""

@@ -75,15 +75,16 @@ class LiveRun:
         """
         until_s = self._clock_s() + for_s
         known = 1 + int(np.flatnonzero(self.assembler.seen).max(initial=-1))
-        end = min(store.count(), self.plan.num if to_end else known)
-        missing = [index for index in self.assembler.missing if index < end]
+        end = self.plan.num if to_end else known
+        stored = [index for index in store.indices() if index < end]
+        missing = sorted(set(stored).intersection(self.assembler.missing))
         for frame in self.assembler.refilling(store, missing):
             if self._newest is None or frame.index > self._newest[0]:
                 self._newest = (frame.index, frame.image)
             self._look(frame)
             if for_s < math.inf and self._clock_s() > until_s:
                 break
-        return bool(self.assembler.have[:end].all())
+        return bool(self.assembler.have[stored].all())
 
     def finish(self, store: FrameStore) -> int:
         """Refill from the file what the stream lost; how many frames that were."""

@@ -18,19 +18,33 @@ from . import journal
 from .run import RunPlan, is_rocking_run, run_plan
 
 EARLY_BYTES = 1 << 28  # pictures may overtake the start document; it follows within milliseconds
+LATE_S = 2.0  # a network and a decoder are seldom further behind the documents
 HELD = 256  # pictures that wait for the document with their angle, as many as may wait on a socket
 
 Tell = Callable[[str], None]
 
 
 class FrameSource(Protocol):
-    """Frames of runs, whatever brings them. `socket` is for `zmq.Poller`; None where there is none to wait on."""
+    """A detector that knows nothing of runs. `socket` is for `zmq.Poller`; None where there is none to wait on.
+
+    `labels` knows the run; `rereads` says whether frames that were missed come again with their documents.
+    """
 
     @property
     def socket(self) -> Any: ...
 
+    @property
+    def labels(self) -> "Labeller": ...
+
+    @property
+    def rereads(self) -> bool: ...
+
     def document(self, name: str, doc: Mapping[str, Any]) -> None:
-        """What the RunEngine says, in its order; a source that labels its frames itself need not listen."""
+        """What the RunEngine says, in its order."""
+        ...
+
+    def late_s(self) -> float:
+        """How long after the stop, and after the newest frame, one that is missing may still come."""
         ...
 
     def receive(self, timeout_s: float) -> Iterator[Frame]:
@@ -176,6 +190,21 @@ class Labeller:
         self._early: deque[Exposure] = deque(maxlen=HELD)
         self._waiting: deque[tuple[int, Exposure]] = deque()
         self._ready: deque[Frame] = deque()
+        self._recalled: tuple[int, int] | None = None
+
+    @property
+    def origin(self) -> tuple[int, int] | None:
+        """What the detector counted for frame 0 of the run: series and number; None where it is not known yet."""
+        return None if self._run is None else self._run.origin
+
+    def recall(self, origin: tuple[int, int] | None) -> None:
+        """The run that starts next began with this: someone else had its first frames."""
+        self._recalled = origin
+
+    @property
+    def missing(self) -> int:
+        """How many planned frames of the run have not come."""
+        return 0 if self._run is None else self._run.plan.num - len(self._run.seen)
 
     @property
     def run(self) -> str | None:
@@ -235,6 +264,9 @@ class Labeller:
                 self.take(exposure)
 
     def _origin(self) -> tuple[int, int] | None:
+        recalled, self._recalled = self._recalled, None
+        if recalled is not None:
+            return recalled
         if self._first is not None:
             return (0, self._first)
         armed, (used, number) = self._armed, self._used

@@ -23,6 +23,9 @@ TIMESTAMP_PATH = "/entry/data/timestamp_s"
 SCAN_PATH = "/entry/live_bcdi/scan"
 HAVE_PATH = "/entry/live_bcdi/have"
 COMPLETE_PATH = "/entry/live_bcdi/complete"
+INDEX_PATH = "/entry/live_bcdi/index"
+RUN_PATH = "/entry/live_bcdi/run"
+FINISHED_PATH = "/entry/live_bcdi/finished"
 
 JOULE_A_KEV = 1.602176634e-16  # exact in the 2019 SI
 _CXI_INVALID = 1  # CXI_PIXEL_IS_INVALID: do not use, for whatever reason

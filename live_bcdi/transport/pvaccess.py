@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..stream.sources import Exposure, Labeller, Tell
+from ..stream.sources import LATE_S, Exposure, Labeller, Tell
 from ..types import Frame, ScanError
 from .zmq import MAX_ARRAY_BYTES, WireError
 
@@ -120,11 +120,12 @@ class PvaSource:
     """
 
     socket = None
+    rereads = False
 
     def __init__(self, channel_name: str, tell: Tell) -> None:
         require_pvaccess()
         self._name = channel_name
-        self._labels = Labeller(tell)
+        self.labels = Labeller(tell)
         self._connected = False
         self._came: deque[Any] = deque(maxlen=_WAITING)
         self._news = threading.Event()
@@ -138,18 +139,21 @@ class PvaSource:
         self._news.set()
 
     def document(self, name: str, doc: Mapping[str, Any]) -> None:
-        self._labels.document(name, doc)
+        self.labels.document(name, doc)
         if name == "start" and not self._connected:
             self._say_away()
 
     def receive(self, timeout_s: float) -> Iterator[Frame]:
-        yield from self._labels.ready()
+        yield from self.labels.ready()
         if not self._came:
             self._news.wait(timeout_s)
         self._news.clear()
         for _ in range(len(self._came)):
             self._take(self._came.popleft())
-            yield from self._labels.ready()
+            yield from self.labels.ready()
+
+    def late_s(self) -> float:
+        return LATE_S
 
     def _take(self, value: Any) -> None:
         first, self._connected = not self._connected, not isinstance(value, Exception)
@@ -159,15 +163,15 @@ class PvaSource:
             return
         try:
             picture = exposure(value)
-            if first and not picture.timestamp_s >= self._labels.started_s:
+            if first and not picture.timestamp_s >= self.labels.started_s:
                 return  # what was there before we asked is older than the run
-            self._labels.take(picture)
+            self.labels.take(picture)
         except WireError as error:
             logger.warning("%s: %s", self._name, error)
-            self._labels.complaints.say("a frame that cannot be used", f"{self._name}: left out a frame: {error}")
+            self.labels.complaints.say("a frame that cannot be used", f"{self._name}: left out a frame: {error}")
 
     def _say_away(self) -> None:
-        self._labels.complaints.say("an interruption", f"{self._name} is not connected; it is waited for")
+        self.labels.complaints.say("an interruption", f"{self._name} is not connected; it is waited for")
 
     def close(self) -> None:
         self._subscription.close()

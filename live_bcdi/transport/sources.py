@@ -3,10 +3,9 @@
 from ..config import StreamConfig
 from ..stream.inline import DocumentSource
 from ..stream.sources import FrameSource, Tell
-from .keys import access_of
+from ..types import ScanError
 from .pvaccess import PvaSource, require_pvaccess
 from .stream2 import Stream2Source, require_stream2
-from .zmq import FrameSubscriber
 
 
 def require_source(stream: StreamConfig) -> None:
@@ -20,7 +19,7 @@ def require_source(stream: StreamConfig) -> None:
 def frame_source(stream: StreamConfig, tell: Tell) -> FrameSource:
     """The source of `[stream] source`; `tell` gets one line for each kind of fault in a run.
 
-    Raises ScanError where the package for it is not installed, or `frames` is no address for it.
+    Raises ScanError where it is our own form, its package is not installed, or `frames` is no address for it.
     """
     if stream.source == "stream2":
         return Stream2Source(stream.frames, tell, stream.channel)
@@ -28,4 +27,4 @@ def frame_source(stream: StreamConfig, tell: Tell) -> FrameSource:
         return PvaSource(stream.frames, tell)
     if stream.source == "documents":
         return DocumentSource(tell, stream.channel)
-    return FrameSubscriber(stream.frames, access=access_of(stream))
+    raise ScanError("frames of our own form need no recorder: they have a file and say their run themselves")

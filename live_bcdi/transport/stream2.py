@@ -15,7 +15,7 @@ import numpy as np
 import zmq
 from numpy.typing import NDArray
 
-from ..stream.sources import Exposure, Labeller, Tell
+from ..stream.sources import LATE_S, Exposure, Labeller, Tell
 from ..types import Frame, ScanError
 from .keys import Socket
 from .zmq import MAX_ARRAY_BYTES, WireError, drain
@@ -146,9 +146,11 @@ class Stream2Source:
     A PULL socket: the detector deals its images out to all who ask, so that this must be the only one.
     """
 
+    rereads = False
+
     def __init__(self, address: str, tell: Tell, channel: str | None = None) -> None:
         require_stream2()
-        self._labels = Labeller(tell, series=True)
+        self.labels = Labeller(tell, series=True)
         self._channel = channel
         self.socket: Socket = zmq.Context.instance().socket(zmq.PULL)
         self.socket.setsockopt(zmq.RCVHWM, _WAITING)
@@ -162,13 +164,16 @@ class Stream2Source:
             raise ScanError(text) from None
 
     def document(self, name: str, doc: Mapping[str, Any]) -> None:
-        self._labels.document(name, doc)
+        self.labels.document(name, doc)
 
     def receive(self, timeout_s: float) -> Iterator[Frame]:
-        yield from self._labels.ready()
+        yield from self.labels.ready()
         for parts in drain(self.socket, timeout_s):
             self._message(parts[0])
-            yield from self._labels.ready()
+            yield from self.labels.ready()
+
+    def late_s(self) -> float:
+        return LATE_S
 
     def _message(self, message: bytes) -> None:
         kind = "a message that cannot be read"
@@ -178,16 +183,16 @@ class Stream2Source:
             self._take(table)
         except WireError as error:
             logger.warning("stream2: %s: %s", kind, error)
-            self._labels.complaints.say(kind, f"stream2: {kind} was left out: {error}")
+            self.labels.complaints.say(kind, f"stream2: {kind} was left out: {error}")
 
     def _take(self, table: Mapping[str, Any]) -> None:
         series = int(table["series_id"])
         if table["type"] == "start":
-            self._labels.armed(series, max(_count(table, "number_of_images"), 1))
+            self.labels.armed(series, max(_count(table, "number_of_images"), 1))
         elif table["type"] == "end":
-            self._labels.ended(series)
+            self.labels.ended(series)
         else:
-            self._labels.take(self._exposure(table, series))
+            self.labels.take(self._exposure(table, series))
 
     def _exposure(self, table: Mapping[str, Any], series: int) -> Exposure:
         data = table.get("data")
@@ -197,7 +202,7 @@ class Stream2Source:
             raise WireError(f"no channel {channel!r}; there are {channels}: set [stream] channel")
         if len(channels) > 1 and self._channel is None:
             text = f"channel {channel!r} is taken of {channels}; [stream] channel chooses another"
-            self._labels.complaints.say("several channels", text)
+            self.labels.complaints.say("several channels", text)
         image = pixels(table["data"][channel])
         return Exposure(series=series, number=int(table["image_id"]), timestamp_s=middle_s(table), image=image)
 

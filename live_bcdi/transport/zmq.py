@@ -312,9 +312,6 @@ class FrameSubscriber:
         self.socket.subscribe(b"frame")
         access.connect(self.socket, address)
 
-    def document(self, name: str, doc: Mapping[str, Any]) -> None:
-        """These frames say themselves which run they are of."""
-
     def receive(self, timeout_s: float) -> Iterator[Frame]:
         """Some frames that are there within `timeout_s`; skips what is malformed."""
         for message in drain(self.socket, timeout_s):

@@ -9,7 +9,7 @@ from live_bcdi.config import parse_config
 from live_bcdi.supervisor import Supervisor
 
 BEAMLINE = Path(__file__).resolve().parents[2] / "config" / "34idc.toml"
-ADDRESSES = ("documents_in", "documents_out", "updates_in", "updates_out", "frames")
+ADDRESSES = ("documents_in", "documents_out", "updates_in", "updates_out", "frames", "relay")
 
 
 @pytest.fixture(scope="session")

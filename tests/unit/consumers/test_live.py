@@ -1,4 +1,4 @@
-"""The live service, whatever brings the frames: what the page is told in the end is the whole scan."""
+"""The live service: what the page is told in the end is the whole scan."""
 
 import threading
 import time
@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import zmq
 
-from live_bcdi.sim.stream2 import SimulatedEiger
 from live_bcdi.stream.fakes import RUN, frames_of, small_scan, start_document
 from live_bcdi.transport.zmq import FramePublisher, encode_document
 from live_bcdi_consumers import live
@@ -34,14 +33,6 @@ def until(condition, timeout_s=20.0):
 
 
 @contextmanager
-def dectris(address):
-    """A detector that is armed, and a function that sends the next frame."""
-    with SimulatedEiger(address) as detector:
-        detector.arm(len(SCAN.intensity), SCAN.intensity.shape[1:])
-        yield lambda frame: detector.send(detector.image_message({"threshold_1": frame.image.astype("<u4")}))
-
-
-@contextmanager
 def ours(address):
     publisher = FramePublisher(address)
     assert publisher.wait_for_subscriber(20.0)
@@ -49,10 +40,9 @@ def ours(address):
     publisher.close()
 
 
-@pytest.mark.parametrize(("source", "detector"), [("stream2", dectris), ("live_bcdi", ours)])
-def test_a_detector_gives_a_whole_scan(service, documents, free_address, source, detector):
+def test_a_detector_gives_a_whole_scan(service, documents, free_address):
     address, socket = documents
-    stream = {"documents_out": address, "frames": free_address, "source": source}
+    stream = {"documents_out": address, "frames": free_address}
     service.config = service.config.changed(stream=stream, live={"edge_voxels": 16})
     thread = threading.Thread(target=live.run, args=(service,))
     thread.start()
@@ -65,7 +55,7 @@ def test_a_detector_gives_a_whole_scan(service, documents, free_address, source,
 
     try:
         assert socket.poll(20_000), "the service did not subscribe"
-        with detector(free_address) as expose:
+        with ours(free_address) as expose:
             send("start", start_document(SCAN))
             keys = {"theta": {"dtype": "number", "shape": []}}
             send("descriptor", {"uid": "d", "run_start": RUN, "name": "primary", "data_keys": keys})

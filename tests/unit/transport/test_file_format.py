@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from live_bcdi.metadata import scan_metadata
-from live_bcdi.transport.hdf5 import FrameWriter, write_result, write_scan
+from live_bcdi.transport.hdf5 import FrameWriter, RunLabel, write_result, write_scan
 from live_bcdi.types import (
     Agreement,
     DiffractionVolume,
@@ -54,13 +54,17 @@ def test_a_scan(tmp_path, scan):
     write_scan(tmp_path / "whole.h5", scan)
     growing = replace(scan, have=None)
     with FrameWriter(
-        tmp_path / "grown.h5", scan.intensity.shape[1:], scan.intensity.dtype, metadata=scan_metadata(growing)
+        tmp_path / "grown.h5",
+        scan.intensity.shape[1:],
+        scan.intensity.dtype,
+        metadata=scan_metadata(growing),
+        label=RunLabel(run="r"),
     ) as writer:
         writer.append(scan.intensity[0], angle_deg=0.0, timestamp_s=0.0)
     whole, grown = leaves(tmp_path / "whole.h5"), leaves(tmp_path / "grown.h5")
     assert whole | grown == documented("scan")
     assert whole - grown == {"/entry/live_bcdi/have"}
-    assert grown - whole == {"/entry/live_bcdi/complete"}
+    assert grown - whole == {f"/entry/live_bcdi/{name}" for name in ("complete", "index", "finished", "run")}
 
 
 def test_the_table(scan):

@@ -7,11 +7,9 @@ from live_bcdi.stream.inline import DocumentSource
 from live_bcdi.transport.pvaccess import PvaSource
 from live_bcdi.transport.sources import frame_source
 from live_bcdi.transport.stream2 import Stream2Source
-from live_bcdi.transport.zmq import FrameSubscriber
 from live_bcdi.types import ScanError
 
 KINDS = {
-    "live_bcdi": (FrameSubscriber, "tcp://127.0.0.1:1"),
     "stream2": (Stream2Source, "tcp://127.0.0.1:1"),
     "pvaccess": (PvaSource, "NO:SUCH:PV"),
     "documents": (DocumentSource, "tcp://127.0.0.1:1"),
@@ -25,6 +23,11 @@ def test_the_named_source_is_made(name, monkeypatch):
     source = frame_source(StreamConfig(source=name, frames=frames), print)
     assert type(source) is kind
     source.close()
+
+
+def test_our_own_form_needs_no_source():
+    with pytest.raises(ScanError, match="need no recorder"):
+        frame_source(StreamConfig(), print)
 
 
 def test_another_name_is_refused_with_those_there_are():
