@@ -5,6 +5,7 @@ import logging
 import sys
 import time
 from collections.abc import MutableMapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +39,23 @@ class JsonLines(logging.Formatter):
         return json.dumps({**table, **{key: value for key, value in fields.items() if key not in table}})
 
 
+class _LogFile(logging.FileHandler):
+    """On a full disk lines are missing, and nothing else happens: they are on stderr too."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+    def close(self) -> None:
+        with suppress(OSError):
+            super().close()
+
+
 def configure(service: str, directory: Path, level: str = "INFO", *, stderr: bool = True) -> None:
     """Send this process's log to `directory`/log/`service`.jsonl, and to stderr unless told not to."""
     folder = directory / "log"
     folder.mkdir(parents=True, exist_ok=True)
-    to_file = logging.FileHandler(folder / f"{service}.jsonl", encoding="utf-8")
+    to_file = _LogFile(folder / f"{service}.jsonl", encoding="utf-8")
     to_file.setFormatter(JsonLines(service))
     handlers: list[logging.Handler] = [to_file]
     if stderr:
@@ -50,7 +63,7 @@ def configure(service: str, directory: Path, level: str = "INFO", *, stderr: boo
         to_screen.setFormatter(logging.Formatter(f"%(asctime)s {service}: %(message)s", "%H:%M:%S"))
         handlers.append(to_screen)
     logging.basicConfig(level=level, handlers=handlers, force=True)
-    for noisy in ("httpx", "httpcore", "tiled", "alembic", "uvicorn.access", "asyncio", "numba"):
+    for noisy in ("httpx", "httpcore", "tiled", "alembic", "uvicorn.access", "asyncio", "numba", "distributed"):
         logging.getLogger(noisy).setLevel("WARNING")
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from .config import Config, load_config
 from .dashboard import page_key
+from .jobs import require_dask
 from .stream.updates import Update
 from .transport.keys import access_of
 from .transport.sources import require_source
@@ -167,6 +168,8 @@ def check_ports(config: Config) -> None:
     package that its source of frames lacks, or what is wrong with the page's key."""
     stream = config.stream
     require_source(stream)
+    if config.jobs.scheduler is not None:
+        require_dask()
     for key in ("documents_in", "documents_out", "updates_in", "updates_out"):
         check_free(getattr(stream, key), f"[stream] {key}", access_of(stream))
     if stream.recorded:

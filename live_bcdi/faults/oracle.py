@@ -173,7 +173,11 @@ def _finding(run: Run, fault: Fault, what: str, frames: int = 0) -> Finding:
 
 def leftovers(storage: Path) -> list[str]:
     """Files that must not be there when all work is done: what is owed, and what is half written."""
-    owed = [path for folder in ("documents", "queue", "queue/open", "outbox") for path in _files(storage / folder)]
+    owed = [
+        path
+        for folder in ("documents", "queue", "queue/open", "queue/later", "outbox")
+        for path in _files(storage / folder)
+    ]
     partial = [path for path in storage.rglob("*partial*") if path.is_file() and path not in owed]
     return [str(path.relative_to(storage)) for path in (*owed, *partial)]
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -58,3 +59,16 @@ def test_numbers_are_fields_and_not_only_words(tmp_path):
     (record,) = records(tmp_path)
     assert (record["received"], record["age_s"], record["lost"]) == (20, None, [3, 4])
     assert (record["message"], record["run"]) == ("stop: 20 of 22 frames", "uid-1")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is always full")
+def test_a_full_disk_costs_lines_and_no_tracebacks(tmp_path, capsys):
+    (tmp_path / "log").mkdir()
+    (tmp_path / "log" / "full.jsonl").symlink_to("/dev/full")
+    log.configure("full", tmp_path)
+    logging.getLogger("full").error("it goes on")
+    logging.getLogger("full").error("%d", "wrong")
+    said = capsys.readouterr().err
+    assert "full: it goes on" in said
+    assert "No space left" not in said
+    assert "TypeError" in said, "what is wrong with a record is still said"
