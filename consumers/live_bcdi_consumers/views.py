@@ -12,14 +12,16 @@ from live_bcdi.stream.updates import Update
 from live_bcdi.types import Reconstruction
 
 
-def estimate_update(plan: RunPlan, frames: int, estimate: LiveEstimate) -> Update:
-    """The live estimate of the first `frames` frames, on the detector's conjugate grid."""
+def estimate_update(plan: RunPlan, frames: int, estimate: LiveEstimate, *, lag_s: float) -> Update:
+    """The live estimate of the first `frames` frames, on the detector's conjugate grid, `lag_s` after the last of
+    them came."""
     fields = {
         "kind": "live",
         "frames": frames,
         "num": plan.num,
         "chi": estimate.chi,
         "seconds": estimate.seconds,
+        "lag_s": lag_s,
         "voxel_nm": list(estimate.voxel_nm),
         "axes": ["rocking", "row", "column"],
     }

@@ -86,6 +86,12 @@ class LiveRun:
                 break
         return bool(self.assembler.have[stored].all())
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether the volume lacks a frame before the last one that is known."""
+        known = 1 + int(np.flatnonzero(self.assembler.seen).max(initial=-1))
+        return not self.assembler.have[:known].all()
+
     def finish(self, store: FrameStore) -> int:
         """Refill from the file what the stream lost; how many frames that were."""
         before = self.assembler.refilled

@@ -6,7 +6,7 @@
 | run | state (started, stopped), name, sample, hkl, num, start_deg, stop_deg, exit_status | |
 | live | count, num, index, angle_deg, rate_hz, total, peak, bragg_deg, d_angstrom, q_invA, | image, |
 | | peak_counts, saturated, saturation_counts, image_bin, dead, received, lost, | angles_deg, |
-| | duplicates, refilled, missing, waiting, skipped, newest_age_s | totals, have |
+| | duplicates, refilled, missing, waiting, skipped, newest_age_s, window | totals, have |
 | estimate | kind (live, refined), frames, num, chi, seconds, voxel_nm, axes, | amplitude_0..2, |
 | | resolution_nm, lag_s | phase_0..2 |
 | queue | running, waiting, later, outbox | |
@@ -34,13 +34,15 @@ Numbers of frames in `live` are of this run, from its start; each index counts o
 | waiting | that reached the consumer's process and are not in the volume yet, now |
 | skipped | in the volume and never sent to the page as a picture: its pace, not a loss |
 
-`newest_age_s` is how long ago, when the update was sent, the newest frame of the stream had come (None before the
-first); whoever shows it adds the time since. `lag_s` of a live estimate is from the arrival of the newest frame
-that it holds to its being sent. `queue` is what refine has before it, sent when it changes and at least every 5 s:
-refinements that are `running`, runs that are `waiting` for a worker, those put off until `later`, and results in
-the `outbox`, which Tiled has not taken. `stop_to_result_s` is from refine's hearing of the run's end to its result
-on disk, `last_frame_to_result_s` to there from the last frame's own time stamp. A duration that is not known, or
-comes out negative because clocks differ, is None.
+`window` is [row, end, column, end] of the detector's pixels that the volume keeps of each frame, absent where
+it keeps all; after it moved, frames count as missing until they are read from the file again. `newest_age_s` is
+how long ago, when the update was sent, the newest frame of the stream had come (None before the first); whoever
+shows it adds the time since. `lag_s` of a live estimate is from the arrival of the newest frame that it holds
+to its being sent. `queue` is what refine has before it, sent when it changes and at least every 5 s:
+refinements that are `running`, runs that are `waiting` for a worker, those put off until `later`, and results
+in the `outbox`, which Tiled has not taken. `stop_to_result_s` is from refine's hearing of the run's end to its
+result on disk, `last_frame_to_result_s` to there from the last frame's own time stamp. A duration that is not
+known, or comes out negative because clocks differ, is None.
 """
 
 from collections.abc import Callable, Mapping

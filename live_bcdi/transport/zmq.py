@@ -7,6 +7,7 @@ that arrives is trusted: a message that is not of this form raises `WireError`, 
 
 import logging
 import math
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, TypeAlias
@@ -31,6 +32,7 @@ DOCUMENTS_WAITING = (
 UPDATES_WAITING = 1000
 FRAMES_WAITING = 256
 _KINDS = "biuf"
+FRAMES_HELD_BYTES = 1 << 28
 BATCH = 64  # messages a turn: a few milliseconds of 1-megapixel frames
 PROBE = "probe"  # a message on the document stream that only asks whether the broker passes it on
 DOCUMENT_NAMES = frozenset(
@@ -305,20 +307,42 @@ class FramePublisher:
 
 
 class FrameSubscriber:
-    """Frames from a detector. At most `waiting` of them wait; what is lost is refilled from the file."""
+    """Frames from a detector. At most `waiting` of them wait on the socket, and here those that were received and
+    not yet taken, in `FRAMES_HELD_BYTES`; what is lost is refilled from the file."""
 
     def __init__(self, address: str, waiting: int = FRAMES_WAITING, access: Access = LOCAL) -> None:
         self.socket = new_socket(zmq.SUB, largest_bytes=MAX_ARRAY_BYTES, waiting=waiting)
         self.socket.subscribe(b"frame")
         access.connect(self.socket, address)
+        self._held: deque[list[zmq.Frame]] = deque()
+        self._held_bytes = 0
 
     def receive(self, timeout_s: float) -> Iterator[Frame]:
         """Some frames that are there within `timeout_s`; skips what is malformed."""
-        for message in drain(self.socket, timeout_s):
+        self._pull(0.0 if self._held else timeout_s)
+        for _ in range(min(len(self._held), BATCH)):
+            message = self._held.popleft()
+            self._held_bytes -= sum(map(len, message))
             try:
                 yield decode_frame(message)
             except WireError as error:
                 logger.warning("dropped a message on the frame stream: %s", error)
+
+    @property
+    def waiting(self) -> int:
+        """Frames that were received and not yet taken."""
+        return len(self._held)
+
+    def _pull(self, timeout_s: float) -> None:
+        """Take from the socket before looking at any: its own queue is short, and what it cannot hold is lost."""
+        wait_ms = int(timeout_s * 1000)
+        for _ in range(2 * BATCH):
+            if self._held_bytes > FRAMES_HELD_BYTES or not self.socket.poll(wait_ms):
+                return
+            wait_ms = 0
+            message = self.socket.recv_multipart(copy=False)
+            self._held.append(message)
+            self._held_bytes += sum(map(len, message))
 
     def close(self) -> None:
         self.socket.close(linger=0)

@@ -28,7 +28,7 @@ def box():
 
 def test_slices_go_through_the_middle_and_keep_their_axes():
     density, support = box()
-    update = estimate_update(plan_of(small_scan(num=12, shape=(3, 3))), 7, estimate(density, support))
+    update = estimate_update(plan_of(small_scan(num=12, shape=(3, 3))), 7, estimate(density, support), lag_s=0.5)
     assert (update.topic, update.fields["kind"], update.fields["frames"], update.fields["num"]) == (
         *("estimate", "live"),
         *(7, 12),
@@ -42,13 +42,13 @@ def test_slices_go_through_the_middle_and_keep_their_axes():
 
 def test_the_mean_phase_is_taken_out_and_differences_stay():
     density, support = box()
-    update = estimate_update(plan_of(small_scan(num=12, shape=(3, 3))), 7, estimate(density, support))
+    update = estimate_update(plan_of(small_scan(num=12, shape=(3, 3))), 7, estimate(density, support), lag_s=0.5)
     values = np.unique(np.round(update.arrays["phase_1"][np.isfinite(update.arrays["phase_1"])], 4))
     np.testing.assert_allclose(values, [-0.5, 0.5], atol=1e-3)
 
 
 def test_an_empty_support_is_shown_as_it_is():
     empty = np.zeros((8, 8, 8))
-    update = estimate_update(plan_of(small_scan(num=12, shape=(3, 3))), 7, estimate(empty, empty > 0))
+    update = estimate_update(plan_of(small_scan(num=12, shape=(3, 3))), 7, estimate(empty, empty > 0), lag_s=0.5)
     assert update.arrays["amplitude_0"].shape == (8, 8)
     assert np.isnan(update.arrays["phase_0"]).all()

@@ -1,0 +1,288 @@
+"""Runs that overlap, begin without us, end badly: each ends as its file has it, and the page is told."""
+
+from concurrent.futures import Future
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from live_bcdi.metadata import scan_metadata
+from live_bcdi.stream import journal
+from live_bcdi.stream.fakes import frames_of, small_scan, start_document
+from live_bcdi.transport.hdf5 import DATA_PATH, FrameWriter
+from live_bcdi_consumers import watch as module
+from live_bcdi_consumers.watch import OPEN_RUNS, Watch
+
+NUM = 12
+SCAN = small_scan(num=NUM, shape=(16, 18))
+
+
+class NoEstimates:
+    """A pool whose jobs never end."""
+
+    def __init__(self, **settings):
+        self.jobs = []
+
+    def submit(self, job, *args, **kwargs):
+        self.jobs.append((job, args))
+        return Future()
+
+
+class Clock:
+    """A monotonic clock that is moved by hand, and a little by itself."""
+
+    def __init__(self):
+        self.now_s = 1000.0
+
+    def monotonic(self):
+        self.now_s += 1e-3
+        return self.now_s
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(module, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def watch(service, clock, monkeypatch):
+    monkeypatch.setattr(module, "JobPool", NoEstimates)
+    service.config = service.config.changed(live={"edge_voxels": 16})
+    return Watch(service)
+
+
+def uid(number):
+    return f"{number:08d}-0000-4000-8000-000000000000"
+
+
+def scan_of(number):
+    return replace(SCAN, name=f"scan {number}", intensity=SCAN.intensity + number)
+
+
+class Beamline:
+    """A run: its documents, frames, and file of all frames but those that `unwritten` says."""
+
+    def __init__(self, folder, number, unwritten=0):
+        self.run, self.scan = uid(number), scan_of(number)
+        self.path = folder / f"{self.run}.h5"
+        with FrameWriter(self.path, (16, 18), np.int32, metadata=scan_metadata(self.scan)) as writer:
+            for index in range(NUM - unwritten):
+                writer.append(
+                    self.scan.intensity[index],
+                    angle_deg=self.scan.angles_deg[index],
+                    monitor=self.scan.monitor[index],
+                    timestamp_s=self.scan.timestamps_s[index],
+                )
+        self.frames = frames_of(self.scan, self.run)
+        self.start = ("start", start_document(self.scan, self.run))
+        resource = {"uid": f"r{number}", "run_start": self.run, "uri": f"file://localhost{self.path}"}
+        self.resource = ("stream_resource", {**resource, "parameters": {"dataset": DATA_PATH}})
+        self.descriptor = ("descriptor", {"uid": f"d{number}", "run_start": self.run, "name": "primary"})
+        self.event = ("event", {"descriptor": f"d{number}", "seq_num": 3, "data": {}, "timestamps": {}})
+        self.stop = ("stop", {"uid": f"s{number}", "run_start": self.run, "exit_status": "success"})
+
+    def beginning(self):
+        return [self.start, self.descriptor, self.resource]
+
+
+def work(watch, turns=50):
+    for _ in range(turns):
+        if not watch.work(idle=True):
+            return
+
+
+def told(service, topic, run):
+    return [update for update in service.updates.sent if update.topic == topic and update.run == run]
+
+
+def assert_whole(service, beamline, **numbers):
+    """The last word on a run is all of its frames."""
+    last = told(service, "live", beamline.run)[-1]
+    assert told(service, "run", beamline.run)[-1].fields["state"] == "stopped"
+    np.testing.assert_array_equal(last.arrays["totals"], beamline.scan.intensity.sum(axis=(1, 2)))
+    assert last.fields["missing"] == 0
+    assert {key: last.fields[key] for key in numbers} == numbers
+
+
+def test_two_runs_at_once_with_frames_in_turn(service, watch, tmp_path):
+    one, two = Beamline(tmp_path, 1), Beamline(tmp_path, 2)
+    for beamline in (one, two):
+        for document in beamline.beginning():
+            watch.document(*document)
+    for pair in zip(one.frames, two.frames):
+        for frame in pair:
+            watch.frame(frame)
+    watch.tell()
+    assert told(service, "live", two.run) and not told(service, "live", one.run)  # the page has the newest
+    watch.document(*two.stop)
+    work(watch)
+    watch.tell()
+    for beamline in (two, one):
+        watch.document(*beamline.stop)
+        work(watch)
+        assert_whole(service, beamline, received=NUM, lost=0, refilled=0, duplicates=0)
+
+
+def test_lost_repeated_and_disordered_frames_are_counted_and_refilled_while_the_run_goes_on(
+    service, watch, clock, tmp_path
+):
+    beamline = Beamline(tmp_path, 1)
+    for document in beamline.beginning():
+        watch.document(*document)
+    for index in (0, 1, 1, 4, 7, 6):
+        watch.frame(beamline.frames[index])
+    work(watch)
+    watch.tell()
+    fields = told(service, "live", beamline.run)[-1].fields
+    assert (fields["received"], fields["lost"], fields["refilled"], fields["duplicates"]) == (5, 3, 3, 1)
+    watch.frame(beamline.frames[2])  # late: refilled before, so a copy, but not lost
+    watch.document(*beamline.stop)
+    work(watch)
+    assert_whole(service, beamline, received=5, lost=NUM - 6, refilled=NUM - 5, duplicates=2)
+
+
+def test_a_run_that_began_without_us_is_picked_up_by_its_frames(service, watch, clock, tmp_path):
+    beamline = Beamline(tmp_path, 1)
+    for document in beamline.beginning():
+        journal.append(service.folder("documents") / f"{beamline.run}.jsonl", *document)
+    for frame in beamline.frames[5:8]:
+        watch.frame(frame)
+    work(watch)
+    assert told(service, "run", beamline.run) == []  # its start may be on its way
+    clock.now_s += 1.0
+    work(watch)
+    assert told(service, "run", beamline.run)[0].fields["state"] == "started"
+    for frame in beamline.frames[8:]:
+        watch.frame(frame)
+    watch.document(*beamline.stop)
+    work(watch)
+    assert_whole(service, beamline, received=7, lost=5, refilled=5)
+
+
+@pytest.mark.parametrize("which", ["event", "stop", "descriptor"])
+def test_a_run_that_began_without_us_is_picked_up_by_its_documents(service, watch, tmp_path, which):
+    beamline = Beamline(tmp_path, 1)
+    for document in beamline.beginning():
+        journal.append(service.folder("documents") / f"{beamline.run}.jsonl", *document)
+    watch.document(*getattr(beamline, which))
+    assert told(service, "run", beamline.run)[0].fields["state"] == "started"
+    watch.document(*beamline.stop)
+    work(watch)
+    assert_whole(service, beamline, received=0, refilled=NUM)
+
+
+def test_a_run_that_stopped_while_we_were_away_is_finished_from_what_was_sent(service, watch, tmp_path):
+    beamline = Beamline(tmp_path, 1)
+    for document in [*beamline.beginning(), beamline.stop]:
+        journal.append(service.folder("documents/sent") / f"{beamline.run}.jsonl", *document)
+    watch.document(*beamline.stop)
+    work(watch)
+    assert_whole(service, beamline, refilled=NUM)
+    assert [update.fields["state"] for update in told(service, "run", beamline.run)] == ["started", "stopped"]
+
+
+def test_frames_of_a_run_that_nobody_knows_are_bounded(service, watch, clock, monkeypatch):
+    monkeypatch.setattr(module, "EARLY_BYTES", 5 * SCAN.intensity[0].nbytes)
+    for frame in frames_of(SCAN, uid(7)) + frames_of(SCAN, "../../etc/passwd"):
+        watch.frame(frame)
+        clock.now_s += 1.0
+        work(watch)
+    assert len(watch._early) == 5
+    assert service.updates.sent == []
+
+
+def test_frames_that_overtake_their_start_are_kept(service, watch, tmp_path):
+    beamline = Beamline(tmp_path, 1)
+    for frame in beamline.frames:
+        watch.frame(frame)
+    for document in [*beamline.beginning(), beamline.stop]:
+        watch.document(*document)
+    work(watch)
+    assert_whole(service, beamline, received=NUM, refilled=0)
+
+
+def test_documents_that_come_twice_do_nothing_twice(service, watch, tmp_path):
+    beamline = Beamline(tmp_path, 1)
+    for document in beamline.beginning():
+        watch.document(*document)
+        watch.document(*document)
+    for frame in beamline.frames:
+        watch.frame(frame)
+    for _ in range(2):
+        watch.document(*beamline.stop)
+        work(watch)
+    watch.document(*beamline.start)
+    assert_whole(service, beamline, received=NUM, duplicates=0)
+    assert [update.fields["state"] for update in told(service, "run", beamline.run)] == ["started", "stopped"]
+
+
+def test_what_the_file_lacks_too_is_said(service, watch, tmp_path):
+    beamline = Beamline(tmp_path, 1, unwritten=4)
+    for document in beamline.beginning():
+        watch.document(*document)
+    watch.frame(beamline.frames[9])
+    watch.document(*beamline.stop)
+    work(watch)
+    fields = told(service, "live", beamline.run)[-1].fields
+    assert (fields["missing"], fields["refilled"], fields["count"]) == (3, 8, 9)
+
+
+def test_a_run_without_a_file_ends_with_what_came_and_says_so(service, watch, tmp_path):
+    beamline = Beamline(tmp_path, 1)
+    watch.document(*beamline.start)
+    for frame in beamline.frames[:5]:
+        watch.frame(frame)
+    watch.document(*beamline.stop)
+    work(watch)
+    assert told(service, "live", beamline.run)[-1].fields["missing"] == NUM - 5
+    assert "could not be refilled: its documents name no frame file" in service.updates.sent[-3].fields["message"]
+    assert told(service, "run", beamline.run)[-1].fields["state"] == "stopped"
+
+
+def test_frames_of_another_shape_are_told_of_and_left_out(service, watch, tmp_path):
+    beamline = Beamline(tmp_path, 1)
+    for document in beamline.beginning():
+        watch.document(*document)
+    watch.frame(beamline.frames[0])
+    watch.frame(replace(beamline.frames[1], image=np.zeros((3, 3), np.int32)))
+    watch.document(*beamline.stop)
+    work(watch)
+    assert_whole(service, beamline, received=1, refilled=NUM - 1)
+    assert "the others are" in told(service, "notice", beamline.run)[0].fields["message"]
+
+
+def test_runs_share_the_memory_and_are_bounded_in_number(service, watch, tmp_path):
+    frame_bytes = SCAN.intensity[0].nbytes
+    # a beamline of 4 runs, each of which would fit alone
+    service.config = service.config.changed(live={"edge_voxels": 16, "memory_mb": NUM * frame_bytes / 1e6})
+    runs = [Beamline(tmp_path, number) for number in range(OPEN_RUNS + 2)]
+    for beamline in runs:
+        watch.document(*beamline.start)
+        watch.frame(beamline.frames[0])
+    assert list(watch._open) == [beamline.run for beamline in runs[2:]]
+    limits = {watched.live.assembler.volume._limit_bytes for watched in watch._open.values()}
+    assert limits == {NUM * frame_bytes // OPEN_RUNS}
+    assert "runs are watched at once" in told(service, "notice", runs[0].run)[0].fields["message"]
+
+
+def test_a_run_long_silent_makes_room_and_comes_back_with_its_next_frame(service, watch, clock, tmp_path):
+    paused, other = Beamline(tmp_path, 1), Beamline(tmp_path, 2)
+    for document in paused.beginning():
+        journal.append(service.folder("documents") / f"{paused.run}.jsonl", *document)
+        watch.document(*document)
+    for frame in paused.frames[:6]:
+        watch.frame(frame)
+    clock.now_s += 3600.0
+    watch.document(*other.start)
+    assert list(watch._open) == [other.run]
+    watch.frame(paused.frames[6])
+    clock.now_s += 1.0
+    work(watch)
+    assert list(watch._open) == [other.run, paused.run]
+    for frame in paused.frames[7:]:
+        watch.frame(frame)
+    watch.document(*paused.stop)
+    work(watch)
+    assert_whole(service, paused, lost=6, refilled=6)
