@@ -59,15 +59,34 @@ def during(hub: Hub, scan: FakeScan) -> None:
         hub.publish(fake_feed.live(scan, index))
     hub.publish(fake_feed.live(scan, middle, missing=(10, 11, 18)))
     hub.publish(fake_feed.live_estimate(scan, middle + 1))
+    hub.publish(fake_feed.queue())
+
+
+def smooth(hub: Hub, scan: FakeScan) -> None:
+    """As it should be: nothing was lost."""
+    _publish(hub, fake_feed.heartbeats())
+    hub.publish(fake_feed.run_started(scan))
+    hub.publish(fake_feed.live(scan, len(scan.frames) // 2))
+    hub.publish(fake_feed.live_estimate(scan, len(scan.frames) // 2))
+    hub.publish(fake_feed.queue())
 
 
 def refined(hub: Hub, scan: FakeScan) -> None:
     during(hub, scan)
-    hub.publish(fake_feed.live(scan, len(scan.frames) - 1))
+    hub.publish(fake_feed.live(scan, len(scan.frames) - 1, refilled=3))
     hub.publish(fake_feed.run_stopped(scan))
     hub.publish(fake_feed.refined_estimate(scan))
+    hub.publish(fake_feed.queue())
     hub.publish(fake_feed.result(scan))
     hub.publish(fake_feed.notice("refine", "info", "result written", run=scan.run))
+
+
+def missing(hub: Hub, scan: FakeScan) -> None:
+    """The file had one of the three frames that the stream lost."""
+    during(hub, scan)
+    hub.publish(fake_feed.live(scan, len(scan.frames) - 1, missing=(10, 18), refilled=1))
+    hub.publish(fake_feed.run_stopped(scan))
+    hub.publish(fake_feed.queue(running=1, waiting=2, outbox=1))
 
 
 def dead(hub: Hub, scan: FakeScan) -> None:
@@ -86,7 +105,9 @@ def empty(hub: Hub, scan: FakeScan) -> None:
 SCENES: dict[str, Callable[[Hub, FakeScan], None]] = {
     "empty": empty,
     "during": during,
+    "smooth": smooth,
     "refined": refined,
+    "missing": missing,
     "dead": dead,
 }
 

@@ -74,8 +74,11 @@ def run_stopped(scan: FakeScan) -> Update:
     return Update(topic="run", run=scan.run, fields=fields)
 
 
-def live(scan: FakeScan, index: int, *, rate_hz: float = 20.0, missing: tuple[int, ...] = ()) -> Update:
-    """What the live consumer says after frame `index`, where the frames `missing` never came."""
+def live(
+    scan: FakeScan, index: int, *, rate_hz: float = 20.0, missing: tuple[int, ...] = (), refilled: int = 0
+) -> Update:
+    """What the live consumer says after frame `index`, where the frames `missing` never came and `refilled` of the
+    others came from the file."""
     have = np.arange(len(scan.frames)) <= index
     have[list(missing)] = False
     seen = scan.frames[: index + 1]
@@ -98,8 +101,14 @@ def live(scan: FakeScan, index: int, *, rate_hz: float = 20.0, missing: tuple[in
         "saturated": int((seen.max(axis=0) >= scan.saturation_counts).sum()),
         "saturation_counts": scan.saturation_counts,
         "dead": int((seen.max(axis=0) <= 0).sum()),
-        "refilled": 0,
+        "received": int(have.sum()) - refilled,
+        "lost": len(missing) + refilled,
+        "duplicates": 0,
+        "refilled": refilled,
         "missing": int((~have).sum()),
+        "waiting": 0,
+        "skipped": index // 2,
+        "newest_age_s": 0.02,
     }
     image = np.asarray(scan.frames[index], np.float32)
     arrays = {"image": image, "angles_deg": scan.angles_deg, "totals": totals, "have": have}
@@ -121,6 +130,7 @@ def live_estimate(scan: FakeScan, frames: int, *, seed: int = 0) -> Update:
         "num": len(scan.frames),
         "chi": 0.02 + 0.3 * (1 - done) ** 2,
         "seconds": 0.42,
+        "lag_s": 0.51,
         "voxel_nm": list(scan.voxel_nm),
         "axes": list(DETECTOR_AXES),
     }
@@ -152,8 +162,15 @@ def result(scan: FakeScan) -> Update:
         "tiled": f"refined/{scan.run}_1",
         "frames": len(scan.frames),
         "num": len(scan.frames),
+        "stop_to_result_s": 63.2,
+        "last_frame_to_result_s": 63.4,
     }
     return Update(topic="result", run=scan.run, fields=fields)
+
+
+def queue(*, running: int = 0, waiting: int = 0, later: int = 0, outbox: int = 0) -> Update:
+    fields = {"running": running, "waiting": waiting, "later": later, "outbox": outbox}
+    return Update(topic="queue", fields=fields)
 
 
 def central_slices(density: ComplexArray) -> dict[str, NDArray[Any]]:

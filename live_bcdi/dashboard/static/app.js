@@ -6,6 +6,7 @@ import { RockingPanel } from "./rocking.js";
 import { SlicesPanel } from "./slices.js";
 import { showConnection, showEstimate, showNotices, showResult, showServices, showStatus } from "./status.js";
 import { Store } from "./store.js";
+import { showStream } from "./stream.js";
 
 const CLOCK_MS = 250;
 const DELAYS = 200;
@@ -49,6 +50,7 @@ function receive(message) {
   if (topic === "health") showServices(store, connection.now());
   if (topic === "run" || topic === "notice") showNotices(store);
   if (topic === "estimate" || topic === "result") showStatus(store, connection.now());
+  if (topic !== "health" && topic !== "notice") showStream(store, connection.now());
 }
 
 function changed(reopened) {
@@ -62,7 +64,9 @@ function tick() {
   const now = connection.now();
   showConnection(connection);
   showStatus(store, now);
-  if (connection.open) showServices(store, now); // else their silence would be ours
+  if (!connection.open) return; // their silence would be ours
+  showServices(store, now);
+  showStream(store, now);
 }
 
 // From the moment the server had the frame to the moment its pixels are handed to the screen.

@@ -144,10 +144,11 @@ export class RockingPanel extends Panel {
   _gaps(ctx, box, { x }, colours) {
     const angles = this._live?.arrays.angles_deg?.data ?? [];
     const y = box.y + box.h - 8;
+    const colour = this._run?.fields.state === "stopped" ? colours.bad : colours.warn;
     for (const index of this._missing) {
       const at = x(this._angleOf(index, angles));
-      line(ctx, at - 5, y - 5, at + 5, y + 5, colours.bad, 2.5);
-      line(ctx, at - 5, y + 5, at + 5, y - 5, colours.bad, 2.5);
+      line(ctx, at - 5, y - 5, at + 5, y + 5, colour, 2.5);
+      line(ctx, at - 5, y + 5, at + 5, y - 5, colour, 2.5);
     }
   }
 
@@ -164,7 +165,9 @@ export class RockingPanel extends Panel {
       return;
     }
     const named = this._missing.slice(0, 6).join(", ") + (count > 6 ? ", \u2026" : "");
-    this.setNote(`\u2715 ${count} ${count === 1 ? "frame" : "frames"} missing: ${named}`);
+    const ended = this._run?.fields.state === "stopped";
+    this.note.dataset.kind = ended ? "bad" : "warn"; // until the end, the file may have them
+    this.setNote(`${ended ? "\u2715" : "\u25b2"} ${count} ${count === 1 ? "frame" : "frames"} ${ended ? "missing" : "not there yet"}: ${named}`);
   }
 
   describe() {

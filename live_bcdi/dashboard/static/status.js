@@ -1,22 +1,9 @@
 // Everything on the page that is text: the status line, the figures, services, notices.
 
 import { duration, fixed, short, significant } from "./plot.js";
+import { GLYPHS, element, mark, put } from "./text.js";
 
-const GLYPHS = { ok: "\u2713", busy: "\u25cf", warn: "\u25b2", bad: "\u2715", idle: "\u25cb" };
 const LEVELS = { info: "idle", warning: "warn", error: "bad" };
-
-const element = (id) => document.getElementById(id);
-
-/** Only what differs is written: an unchanged node costs no layout and no screen reader a word. */
-function put(id, string) {
-  const node = element(id);
-  if (node.textContent !== string) node.textContent = string;
-}
-
-function mark(id, kind) {
-  const node = element(id);
-  if (node.dataset.kind !== kind) node.dataset.kind = kind;
-}
 
 const hklText = (hkl) => (hkl ? `(${hkl.map((index) => significant(index)).join(" ")})` : "");
 
@@ -31,12 +18,7 @@ export function showStatus(store, now) {
   put("state-label", state.label);
   put("state-detail", state.detail);
   showProgress(run, live, fields);
-  showReadings(store, fields, live);
-  put("age", live ? ageText(now - live.published_s) : "\u2013");
-}
-
-function ageText(seconds) {
-  return seconds < 100 ? `${fixed(Math.max(0, seconds), seconds < 10 ? 1 : 0)} s ago` : `${duration(seconds)} ago`;
+  showReadings(fields, live);
 }
 
 function showProgress(run, live, fields) {
@@ -54,7 +36,7 @@ function showProgress(run, live, fields) {
   put("left", Number.isFinite(left) ? `${duration(left)} left` : live ? "mean of the run" : "");
 }
 
-function showReadings(store, fields, live) {
+function showReadings(fields, live) {
   put("angle", fixed(fields.angle_deg ?? NaN, 4));
   put("bragg", fixed(fields.bragg_deg ?? NaN, 3));
   put("spacing", fixed(fields.d_angstrom ?? NaN, 4));
@@ -64,10 +46,7 @@ function showReadings(store, fields, live) {
   put("peak-counts", short(fields.peak_counts ?? NaN));
   put("saturated", live ? String(fields.saturated ?? 0) : "\u2013");
   put("dead", live ? String(fields.dead ?? 0) : "\u2013");
-  put("missing", live ? String(store.missing().length) : "\u2013");
-  put("refilled", fields.refilled > 0 ? `, ${fields.refilled} refilled` : "");
   mark("saturated", fields.saturated > 0 ? "bad" : "");
-  mark("missing", store.missing().length > 0 ? "bad" : "");
 }
 
 /** The badge and figures of the estimate that is shown. */

@@ -10,6 +10,8 @@ export class Store {
     this.runs = new Map();
     this.live = null;
     this.result = null;
+    this.queue = null;
+    this.outboxSince = null;
     this.estimates = new Map();
     this.services = new Map();
     this.notices = [];
@@ -26,9 +28,20 @@ export class Store {
     if (topic === "run") this.runs.set(message.run, message);
     else if (topic === "live") this.live = message;
     else if (topic === "result") this.result = message;
+    else if (topic === "queue") this._takeQueue(message);
     else if (topic === "estimate") this.estimates.set(fields.kind, message);
     else if (topic === "health") this.services.set(fields.service, message);
     else if (topic === "notice") this.notices = [...this.notices, message].slice(-50);
+  }
+
+  _takeQueue(message) {
+    this.queue = message;
+    this.outboxSince = message.fields.outbox > 0 ? (this.outboxSince ?? message.published_s) : null;
+  }
+
+  /** How many seconds, at server time `now`, results have waited for Tiled. */
+  outboxFor(now) {
+    return this.outboxSince === null ? 0 : now - this.outboxSince;
   }
 
   /** The newest run's message, or null. */
@@ -47,6 +60,22 @@ export class Store {
   /** The live message of the newest run, or null. */
   get currentLive() {
     return this.live !== null && this.live.run === this.run?.run ? this.live : null;
+  }
+
+  /** Whether the newest run has ended. */
+  get ended() {
+    return this.run?.fields.state === "stopped";
+  }
+
+  /** Seconds since the newest frame came, at server time `now`; it goes on counting while nothing comes. */
+  newestAge(now) {
+    const live = this.currentLive;
+    return live === null ? NaN : Math.max(0, now - live.published_s) + (live.fields.newest_age_s ?? 0);
+  }
+
+  get currentPreview() {
+    const live = this.estimates.get("live");
+    return live?.run === this.run?.run ? (live ?? null) : null;
   }
 
   get currentResult() {
@@ -73,7 +102,7 @@ export class Store {
       const kind = waited > FIRST_FRAME_S ? "warn" : "busy";
       return { kind, label: "Scanning", detail: `no frame for ${Math.floor(Math.max(0, waited))} s` };
     }
-    const age = now - live.published_s;
+    const age = this.newestAge(now);
     const rate = live.fields.rate_hz;
     if (age > Math.max(STALE_S, rate > 0 ? STALE_FRAMES / rate : 0)) {
       return { kind: "warn", label: "Stale", detail: `no frame for ${Math.floor(age)} s` };
@@ -101,12 +130,15 @@ export class Store {
     return { kind: state === "busy" ? "busy" : "warn", state, age };
   }
 
-  /** Indices of frames that should have come and did not: gaps during a scan, all that lack after it. */
+  /**
+   * Indices of frames that should have come and did not: gaps so far during a scan, and of one that was aborted;
+   * all that lack of one that ended well.
+   */
   missing() {
     const live = this.currentLive;
     if (live === null || !live.arrays.have) return [];
     const have = live.arrays.have.data;
-    const end = this.run.fields.state === "stopped" ? have.length : live.fields.index ?? 0;
+    const end = this.ended && this.run.fields.exit_status === "success" ? have.length : have.lastIndexOf(1);
     const indices = [];
     for (let index = 0; index < end; index++) if (!have[index]) indices.push(index);
     return indices;

@@ -111,12 +111,13 @@ def test_numbers_are_those_that_were_fed(hub, page):
         peak=", ".join(str(value) for value in fields["peak"]),
         saturated="0",
         dead=str(fields["dead"]),
-        missing="2",
+        lost_frames="2",
+        missing="–",
         chi=f"{estimate.fields['chi']:.3g}",
         resolution="–",
         estimate_label="live estimate (19 of 31 frames)",
     )
-    assert page.locator("#rocking-panel .note").inner_text() == "✕ 2 frames missing: 3, 4"
+    assert page.locator("#rocking-panel .note").inner_text() == "▲ 2 frames not there yet: 3, 4"
     assert page.locator("#services li[data-service=refine]").inner_text() == "● refine busy"
     assert page.locator("#progress").get_attribute("aria-valuenow") == "19"
     for panel in ("frame-panel", "rocking-panel", "crystal-panel"):
@@ -169,6 +170,104 @@ def test_silence_and_death_are_shown(hub, page, clock):
     assert page.locator("#services li[data-service=live] > span:first-child").inner_text() == "✕ live failed"
     assert "✕ refine silent" in page.locator("#services li[data-service=refine]").inner_text()
     assert "✓ archiver ready" in page.locator("#services li[data-service=archiver]").inner_text()
+
+
+def tone(page, name: str) -> str:
+    """How an element of the strip is marked: nothing while all is well."""
+    kind = page.locator(f"#{name}").get_attribute("data-kind")
+    return "" if kind in (None, "", "idle") else kind
+
+
+def test_the_strip_is_grey_while_all_is_well(hub, page):
+    show_run(hub)
+    hub.publish(fake_feed.live_estimate(SCAN, 21))
+    hub.publish(fake_feed.queue(running=1, waiting=2, later=3))
+    expect_text(
+        page,
+        stream_words="no frame lost",
+        received="21",
+        lost_frames="0",
+        refilled="0",
+        duplicates="0",
+        waiting="0",
+        skipped="10",
+        to_preview="0.5 s",
+        to_result="–",
+        running="1",
+        runs_waiting="2",
+        later="3",
+        outbox="0",
+    )
+    assert {tone(page, name) for name in ("stream", "age", "lost-frames", "refilled", "missing", "outbox")} == {""}
+
+
+def test_the_strip_says_what_was_lost_and_what_the_file_gave_back(hub, page):
+    show_run(hub, missing=(3, 4))
+    expect_text(page, stream_words="2 frames lost, to be taken from the file at the end")
+    assert (tone(page, "stream"), tone(page, "lost-frames"), tone(page, "missing")) == ("warn", "warn", "")
+    hub.publish(fake_feed.live(SCAN, 30, refilled=2))
+    hub.publish(fake_feed.run_stopped(SCAN))
+    hub.publish(fake_feed.result(SCAN))
+    expect_text(
+        page,
+        stream_words="2 frames lost on the way, taken from the file",
+        refilled="2",
+        missing="0",
+        to_result="63 s",
+    )
+    assert (tone(page, "stream"), tone(page, "refilled")) == ("warn", "warn")
+
+
+def test_the_strip_is_red_where_a_frame_is_in_no_file(hub, page):
+    show_run(hub, 30, missing=(3,))
+    hub.publish(fake_feed.run_stopped(SCAN))
+    expect_text(page, stream_words="1 frame missing, in no file", missing="1")
+    assert (tone(page, "stream"), tone(page, "missing")) == ("bad", "bad")
+    expect_text(page, state_label="Scan done")
+    assert page.locator("#rocking-panel .note").inner_text() == "✕ 1 frame missing: 3"
+
+
+def test_frames_that_an_aborted_scan_never_took_are_not_missing(hub, page):
+    show_run(hub, 9, missing=(3,))
+    hub.publish(Update(topic="run", run=SCAN.run, fields={"state": "stopped", "exit_status": "abort"}))
+    expect_text(page, state_label="Scan abort", missing="1")
+
+
+def test_the_age_of_the_newest_frame_goes_on_while_nothing_comes(hub, page, clock):
+    """Nothing is published after the first frame: only the clock of the server, once a second."""
+    show_run(hub)
+    playwright.expect(page.locator("#age")).to_have_text(re.compile(r"^[01]\.\d s ago"), timeout=5000)
+    clock.ahead_s = 40.0
+    playwright.expect(page.locator("#age")).to_have_text(re.compile(r"^4\d s ago"), timeout=5000)
+    assert tone(page, "age") == "warn"
+    expect_text(page, state_label="Stale")
+    assert page.locator("#stream-words").inner_text().startswith("no frame for 4")
+
+
+def test_the_strip_is_red_where_a_service_is_silent(hub, page, clock):
+    show_run(hub)
+    for beat in fake_feed.heartbeats():
+        hub.publish(beat)
+    expect_text(page, stream_words="no frame lost")
+    clock.ahead_s = 7.0
+    for beat in fake_feed.heartbeats():
+        if beat.fields["service"] != "archiver":
+            hub.publish(beat)
+    playwright.expect(page.locator("#stream-words")).to_have_text(re.compile("archiver silent"), timeout=5000)
+    assert tone(page, "stream") == "bad"
+
+
+def test_results_that_wait_for_tiled_are_amber_after_a_while(hub, page, clock):
+    show_run(hub)
+    hub.publish(fake_feed.queue(outbox=2))
+    expect_text(page, outbox="2")
+    assert tone(page, "outbox") == ""  # one that was just written waits a second or two
+    clock.ahead_s = 20.0
+    show_run(hub)
+    hub.publish(fake_feed.queue(outbox=2))
+    expect_text(page, stream_words="2 results on disk that Tiled has not taken")
+    hub.publish(fake_feed.queue())
+    expect_text(page, stream_words="no frame lost")
 
 
 def test_a_slow_scan_is_not_stale_between_two_frames(hub, page, clock):
