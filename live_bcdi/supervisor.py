@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from .config import Config, load_config
 from .dashboard import page_key
@@ -45,8 +46,10 @@ class Supervisor:
     Raises ScanError on entry where a port is taken, and where a service does not come up.
     """
 
-    def __init__(self, config_path: Path) -> None:
+    def __init__(self, config_path: Path, *, stderr: IO[str] | None = None) -> None:
+        """`stderr` is where the services' own goes; by default to ours."""
         self.config = load_config(config_path)
+        self._stderr = stderr
         self._config_path = config_path
         self._children = [_Child(name) for name in services_of(self.config)]
         self._updates: UpdateSubscriber | None = None
@@ -96,6 +99,7 @@ class Supervisor:
         child.process = subprocess.Popen(
             [*command, child.name, "--supervised", "--config", str(self._config_path)],
             stdin=subprocess.PIPE,
+            stderr=self._stderr,
             start_new_session=True,
         )
         child.started_s = child.heard_s = time.monotonic()

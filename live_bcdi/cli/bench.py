@@ -1,11 +1,13 @@
 """Verbs that measure: bench phasing, bench faults."""
 
 import os
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from .. import log
 from .app import (
     DEFAULT_CONFIG,
     ConfigOption,
@@ -14,7 +16,6 @@ from .app import (
     config_path,
     errors,
     print_json,
-    print_table,
     screen,
 )
 
@@ -60,12 +61,19 @@ def bench_faults(
 ) -> None:
     """Kill, stall and cut off parts of a running system while it measures, and say what was lost."""
     from ..faults import Settings, soak
+    from . import bench_report
     from .live import stop_on_sigterm
 
+    folder = Path(tempfile.mkdtemp(prefix="live-bcdi-faults-")) if keep is None else keep
+    log.configure("faults", folder, stderr=False)
     settings = Settings(scans=scans, seed=seed, seconds=seconds, calm=calm)
     with stop_on_sigterm() as leaving:
-        told = soak(config_path(config), settings, keep=keep, say=errors.print)
+        told = soak(config_path(config), settings, folder, keep=keep is not None, say=errors.print)
         leaving.status = 0
-    print_table(told, as_json, "Faults on purpose, and what was lost")
+    if as_json:
+        print_json(told)
+    else:
+        bench_report.show_faults(told, screen)
     if told["wrong"]:
+        errors.print(f"the files are in {folder}", soft_wrap=True)
         raise typer.Exit(1)

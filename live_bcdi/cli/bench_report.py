@@ -1,4 +1,4 @@
-"""What `live-bcdi bench phasing` asks `bench.py` for, and how it tells it."""
+"""What `live-bcdi bench` asks for, and how it tells it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -72,6 +72,26 @@ def _show_scan(told: dict[str, Any], screen: Console, chi: float | None) -> None
     if (peer := told.get("cohere")) is not None:
         took = f"{peer.wall_s:.1f} s, {peer.cpu_s:.1f} CPU-s, {peer.iterations} iterations"
         screen.print(f"cohere {peer.version}: chi {peer.chi:.4f} (its own: {peer.chi_own:.4f}) after {took}")
+
+
+def show_faults(told: dict[str, Any], screen: Console) -> None:
+    """What `faults.soak` found."""
+    counts = {key: value for key, value in told.items() if isinstance(value, int | float | str)}
+    counts["faults"] = ", ".join(f"{count} {fault}" for fault, count in told["faults"].items())
+    shown = Table("", "", title="Faults on purpose, and what was lost", show_header=False, box=None)
+    for key, value in counts.items():
+        shown.add_row(key, str(value))
+    screen.print(shown)
+    for name, values in told["recovery_s"].items():
+        said = ", ".join(f"{key} {value}" for key, value in values.items())
+        screen.print(f"seconds from the end of the plan to the result in Tiled, {name.replace('_', ' ')}: {said}")
+    columns = ("first_mb", "last_mb", "max_mb", "processes", "scans", "mb_per_100_scans")
+    memory = Table("process", *columns, title="Memory; growth of the one that saw most scans", box=None)
+    for name, values in told["memory_mb"].items():
+        memory.add_row(name, *(str(values[column]) for column in columns))
+    screen.print(memory)
+    for line in told["wrong"]:
+        screen.print(line, style="red", markup=False, soft_wrap=True)
 
 
 def _shape(text: str) -> tuple[int, int, int]:

@@ -3,6 +3,7 @@
 `soak` does it and says what was lost (docs/reliability.md).
 """
 
+from .report import MUST_BE_ZERO
 from .soak import Settings, soak
 
-__all__ = ["Settings", "soak"]
+__all__ = ["MUST_BE_ZERO", "Settings", "soak"]

@@ -44,7 +44,7 @@ WEIGHTS = {
     Kind.STALL: 12,
     Kind.TILED_AWAY: 3,
     Kind.ABORT: 14,
-    Kind.KILL_PLAN: 0,
+    Kind.KILL_PLAN: 6,
     Kind.BAD_STREAM: 25,
 }
 CALM = (Kind.STALL, Kind.ABORT, Kind.BAD_STREAM)  # after which every process is still the same one

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 START_S = 60.0
 
@@ -15,8 +15,9 @@ START_S = 60.0
 class Scanner:
     """`order` a scan, `said` is what the process said since; `start` it again after it was killed."""
 
-    def __init__(self, config_path: Path) -> None:
+    def __init__(self, config_path: Path, stderr: IO[str]) -> None:
         self._config_path = config_path
+        self._stderr = stderr
         self._lines: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._process: subprocess.Popen[str] | None = None
 
@@ -32,6 +33,7 @@ class Scanner:
             [sys.executable, "-m", "live_bcdi_plans.soak", str(self._config_path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=self._stderr,
             text=True,
             start_new_session=True,
         )

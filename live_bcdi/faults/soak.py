@@ -4,7 +4,6 @@ import json
 import logging
 import random
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -46,17 +45,16 @@ class Settings:
     calm: int = 0
 
 
-def soak(beamline: Path, settings: Settings, *, keep: Path | None, say: Say) -> dict[str, Any]:
+def soak(beamline: Path, settings: Settings, folder: Path, *, keep: bool, say: Say) -> dict[str, Any]:
     """Measure with faults on a system of its own, configured as `beamline` on free ports; the report.
 
-    Everything is in `keep`, or a temporary folder that goes where nothing is wrong. `report["wrong"]` is empty
-    then. Raises ScanError where the system does not come up.
+    All files are in `folder`, which goes in the end where nothing is wrong, unless one would `keep` it: then
+    `report["wrong"]` is empty. `report.json` in it is written as the soak goes on, `faults.jsonl` has a line a
+    fault. Raises ScanError where the system does not come up.
     """
-    folder = Path(tempfile.mkdtemp(prefix="live-bcdi-faults-")) if keep is None else keep
-    folder.mkdir(parents=True, exist_ok=True)
     services, detector = write_configs(folder, beamline)
     told = _Soak(folder, services, detector, settings, say).run()
-    if keep is None and not told["wrong"]:
+    if not keep and not told["wrong"]:
         shutil.rmtree(folder)
     return told
 
@@ -74,7 +72,8 @@ class _Soak:
         self._checker = Checker(config, self._oracle)
         frames = Material.frames_of(detector)
         self._relay = Relay(frames, config.stream.frames, settings.seed)
-        self._scanner = Scanner(detector)
+        self._words = (folder / "stderr.log").open("a", encoding="utf-8")
+        self._scanner = Scanner(detector, self._words)
         self._runs: list[Run] = []
         self._owed: list[Run] = []
         self._current: Run | None = None
@@ -85,8 +84,8 @@ class _Soak:
     def run(self) -> dict[str, Any]:
         self._began_s = time.monotonic()
         try:
-            with ExitStack() as stack:
-                self._system = stack.enter_context(Supervisor(self._config_path))
+            with self._words, ExitStack() as stack:
+                self._system = stack.enter_context(Supervisor(self._config_path, stderr=self._words))
                 stack.enter_context(self._relay)
                 stack.enter_context(self._checker)
                 stack.callback(self._scanner.end)
