@@ -27,7 +27,18 @@ class Backlog:
         self._later = Tickets(service.folder("queue/later"))
         self._done = Tickets(service.folder("queue/done"))
         self._failed = Tickets(service.folder("queue/failed"))
+        self._close_what_is_done(Tickets(service.folder("outbox")))
         self._refined = {_run_in(name) for name in self._done.names()}
+
+    def _close_what_is_done(self, outbox: Tickets) -> None:
+        """Who was killed between two notes left both: a run whose result is owed to Tiled, or was, is refined."""
+        done = set(self._done.names())
+        for name, summary in outbox:
+            if name not in done:
+                self._done.put(name, summary)
+        for owed in (self._waiting, self._later):
+            for name in done.union(outbox.names()).intersection(owed.names()):
+                owed.drop(name)
 
     def has(self, run: str) -> bool:
         """Whether a run is refined or will be; one that failed may come again."""
@@ -40,7 +51,9 @@ class Backlog:
         return self._refined | {_run_in(name) for name in owed}
 
     def add(self, run: str, ticket: Mapping[str, Any], stopped_s: float) -> None:
-        """Owe the refinement of a run that stopped then; without a frame file it is given up at once."""
+        """Owe the refinement of a run that stopped then, once; without a frame file it is given up at once."""
+        if self.has(run):
+            return
         stamp = stopped_s if math.isfinite(stopped_s) and 0 <= stopped_s < _MOST_S else time.time()
         name = f"{stamp:017.6f}_{run}"
         if ticket["file"] is None:

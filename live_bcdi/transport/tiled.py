@@ -102,9 +102,15 @@ def container(root: Container, *path: str) -> Container:
 def store_result(root: Container, run: str, reconstruction: Reconstruction, metadata: Mapping[str, Any]) -> str:
     """Write a result beside those that are there; its path, `refined/<run>/<version>`.
 
-    The metadata key `complete` is set last: a result without it was cut off and is not listed.
+    The metadata key `complete` is set last: a result without it was cut off and is not listed. Who was cut off
+    and comes again with the same `metadata["file"]` does not store it twice.
     """
     runs = container(root, "refined", run)
+    for version, node in list(runs.items()):
+        if "file" in metadata and node.metadata.get("file") == metadata["file"]:
+            if node.metadata.get("complete"):
+                return f"refined/{run}/{version}"
+            runs.delete_contents([version], recursive=True, external_only=False)
     version = str(1 + max((int(name) for name in runs), default=0))
     node = runs.create_container(version, metadata={**metadata, "complete": False})
     try:

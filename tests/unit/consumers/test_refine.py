@@ -419,3 +419,33 @@ def test_a_scheduler_that_is_away_costs_no_try(refiner, documents, service, monk
     one.measure(documents)
     assert worked(one).got[0]["frames"] == 16
     assert len(said(service, "notice")) == 1
+
+
+def test_killed_between_noting_a_result_and_closing_its_ticket(refiner, documents, service):
+    """It is owed to Tiled, or was, and its ticket still lies there: nobody refines it again."""
+    one = refiner()
+    one.measure(documents)
+    (summary,) = worked(one).got
+    name = lying(service, "queue/done")[0].removesuffix(".json")
+    ticket = {"start": documents[0][1], "file": "frames.h5", "tries": 0}
+    for folder in ("queue", "queue/later"):
+        Tickets(service.folder(folder)).put(name, ticket)
+    assert worked(refiner()).got == []
+    Tickets(service.folder("queue/done")).drop(name)
+    Tickets(service.folder("queue")).put(name, ticket)
+    Tickets(service.folder("outbox")).put(name, summary)
+    assert worked(refiner()).got == []
+    assert lying(service, "queue") == lying(service, "queue/later") == []
+    assert Tickets(service.folder("queue/done")).names() == [name]
+
+
+def test_killed_between_owing_a_run_and_closing_it(refiner, documents, service):
+    """The open ticket of a run that is refined by now does not have it refined again."""
+    one = refiner()
+    one.measure(documents[:2])
+    opened = dict(Tickets(service.folder("queue/open")))[RUN]
+    one.measure(documents[2:])
+    assert len(worked(one).got) == 1
+    Tickets(service.folder("queue/open")).put(RUN, opened)
+    assert worked(refiner()).got == []
+    assert lying(service, "queue/open") == []

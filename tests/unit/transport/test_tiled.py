@@ -163,19 +163,42 @@ def test_every_array_of_a_result_has_its_unit_and_a_form_that_tiled_draws():
     assert set(bare["refined"]["uid"]["1"].arrays) == {"density", "detector_support"}
 
 
+def test_a_result_that_comes_again_is_stored_once():
+    """Who was killed before it noted the delivery comes again; who was killed within it left half of it."""
+    density = np.ones((4, 4, 4), np.complex64)
+    result = Reconstruction(
+        **{"density": density, "support": density.real > 0, "chi_starts": (0.1,), "chi": 0.1},
+        **{"recipe": "ER", "seed": 0, "outcome": Outcome.DONE, "metrics": {}},
+    )
+    node = Recorder()
+    assert store_result(node, "uid", result, {"file": "a"}) == "refined/uid/1"
+    assert store_result(node, "uid", result, {"file": "a"}) == "refined/uid/1"
+    assert store_result(node, "uid", result, {"file": "b"}) == "refined/uid/2"
+    node["refined"]["uid"]["2"].metadata["complete"] = False
+    assert store_result(node, "uid", result, {"file": "b"}) == "refined/uid/2"
+    assert set(node["refined"]["uid"]) == {"1", "2"}
+    assert all(version.metadata["complete"] for version in node["refined"]["uid"].values())
+
+
 class Recorder(dict):
     """As much of a Tiled container as `store_result` asks for."""
 
-    def __init__(self):
+    def __init__(self, metadata=None):
         super().__init__()
         self.arrays = {}
+        self.metadata = dict(metadata or {})
 
     def create_container(self, name, metadata=None):
-        self[name] = Recorder()
+        self[name] = Recorder(metadata)
         return self[name]
+
+    def delete_contents(self, names, *, recursive, external_only):
+        for name in names:
+            del self[name]
 
     def write_array(self, array, key, metadata):
         self.arrays[key] = (array, metadata)
 
     def update_metadata(self, metadata):
         assert metadata == {"complete": True}
+        self.metadata |= metadata
