@@ -3,6 +3,7 @@
 import math
 import time
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ class Runs:
         self._note_again_s = 0.0
         self._next_look_s = self._next_recorded_s = 0.0
         self._recorded = service.config.stream.recorded
+        self._not_ours: set[str] = set()
         self._find_missed()
 
     def document(self, name: str, doc: dict[str, Any], heard_s: float | None = None) -> None:
@@ -54,6 +56,7 @@ class Runs:
             self._note()
         if not self._unnoted and now_s >= self._next_look_s:
             self._next_look_s = now_s + LOOK_BACK_S
+            self._find_missed()
             self._look_back()
         if self._recorded and now_s >= self._next_recorded_s:
             self._next_recorded_s = now_s + LOOK_FOR_RECORDED_S
@@ -103,21 +106,26 @@ class Runs:
         self._open.drop(run)
 
     def _find_missed(self) -> None:
-        """Open a ticket for every journal that no ticket stands for: a run measured while we were away."""
-        known = self._backlog.runs() | set(self._open.names())
+        """Open a ticket for every journal that no ticket stands for: a run measured while we were away, or whose
+        start went past us with a broker that died."""
+        known = self._backlog.runs() | set(self._open.names()) | self._not_ours
         for path in self._documents.rglob("*.jsonl"):
-            if path.stem not in known:
-                for name, doc in journal.read(path):
-                    if name in ("start", "stream_resource"):
-                        self.document(name, doc)
+            if path.stem in known:
+                continue
+            with suppress(FileNotFoundError):  # the archiver moves them
+                documents = [each for each in journal.read(path) if each[0] in ("start", "stream_resource")]
+                if any(name == "start" and not is_rocking_run(doc) for name, doc in documents):
+                    self._not_ours.add(path.stem)
+                for name, doc in documents:
+                    self.document(name, doc)
 
     def _look_back(self) -> None:
         """Owe open runs whose stop went past us: it is in the journal, or their file is full or long quiet."""
         for run, ticket in self._open:
-            journals = self._documents.rglob(f"{run}.jsonl")
-            stops = (doc for path in journals for name, doc in journal.read(path) if name == "stop")
-            if "stopped_s" not in ticket and (stop := next(stops, None)) is not None:
-                self._stopped(run, ticket, _time_of(stop))
+            documents = self._journalled(run)
+            if "stopped_s" not in ticket and any(name == "stop" for name, _ in documents):
+                for name, doc in documents:  # its file may be what went past us, too
+                    self.document(name, doc)
             elif _is_over(ticket) or self._open.age_s(run) > FORGOTTEN_S:
                 self._over(run, ticket, ticket.get("stopped_s") or time.time())
 
@@ -125,6 +133,12 @@ class Runs:
         for run, ticket in self._open:
             if "stopped_s" in ticket and _is_over(ticket):
                 self._over(run, ticket, ticket["stopped_s"])
+
+    def _journalled(self, run: str) -> list[tuple[str, dict[str, Any]]]:
+        """What the archiver wrote down of a run."""
+        with suppress(FileNotFoundError):  # it moves them
+            return [each for path in self._documents.rglob(f"{run}.jsonl") for each in journal.read(path)]
+        return []
 
 
 def _time_of(document: dict[str, Any]) -> float:

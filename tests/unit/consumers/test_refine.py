@@ -449,3 +449,32 @@ def test_killed_between_owing_a_run_and_closing_it(refiner, documents, service):
     Tickets(service.folder("queue/open")).put(RUN, opened)
     assert worked(refiner()).got == []
     assert lying(service, "queue/open") == []
+
+
+def test_the_file_of_a_run_went_past_us_with_its_stop(refiner, documents, service, monkeypatch):
+    """Both in the journal that the archiver has meanwhile."""
+    monkeypatch.setattr("live_bcdi_consumers.runs.LOOK_BACK_S", 0.1)
+    one = refiner()
+    one.measure(documents[:1])
+    worked_once = Outbox()
+    one.work(worked_once)
+    for name, doc in documents:
+        journal.append(service.folder("documents") / f"{RUN}.jsonl", name, doc)
+    while not worked_once.got:
+        one.work(worked_once)
+        time.sleep(0.02)
+    assert worked_once.got[0]["frames"] == 16
+    assert lying(service, "queue/open") == lying(service, "queue/failed") == []
+
+
+def test_a_run_of_which_no_document_came_is_found_without_a_restart(refiner, documents, service, monkeypatch):
+    """The broker died with its start, and the archiver has it from the RunEngine's journal."""
+    monkeypatch.setattr("live_bcdi_consumers.runs.LOOK_BACK_S", 0.1)
+    one, outbox = refiner(), Outbox()
+    one.work(outbox)
+    for name, doc in documents:
+        journal.append(service.folder("documents/sent") / f"{RUN}.jsonl", name, doc)
+    while not outbox.got:
+        one.work(outbox)
+        time.sleep(0.02)
+    assert outbox.got[0]["frames"] == 16
