@@ -95,6 +95,15 @@ def read_result(path: Path) -> Reconstruction:
         )
 
 
+def is_result(path: Path) -> bool:
+    """Whether a file is what `write_result` writes; one that cannot be opened is not."""
+    try:
+        with h5py.File(path, "r") as file:
+            return f"{_PROCESS}/recipe" in file
+    except OSError:
+        return False
+
+
 def _write_process(entry: h5py.Group, result: Reconstruction) -> None:
     process = nexus_group(entry, "process_1", "NXprocess")
     put(process, "program", "live_bcdi")
