@@ -132,9 +132,11 @@ class StreamConfig(_Table):
     """0MQ addresses. Documents and updates go through the broker; frames come straight from the detector.
 
     `source` says in which form: our own, DECTRIS stream2 (`frames` is the detector's address), EPICS pvAccess
-    (`frames` names the NTNDArray), or inside the documents. `channel` is the threshold of stream2, or the data key
-    of the picture in the documents, where there is a choice. Frames of another form than our own are taken by the
-    recorder, which keeps them in a file and sends them on, in ours, at `relay`. `keys` is a folder of `live-bcdi
+    (`frames` names the NTNDArray), inside the documents, or areaDetector's HDF5 file. `channel` is the threshold
+    of stream2, the data key of the picture in the documents where there is a choice, or the dataset in the file;
+    `path_map` says where folders of the host that writes it are here, and `monitor` is the data key of the beam
+    monitor in the events. Frames of another form than our own are taken by the recorder, which keeps them in a
+    file and sends them on, in ours, at `relay`. `keys` is a folder of `live-bcdi
     keys`; without one nothing may be opened beyond loopback, unless `open` lets everybody in.
     """
 
@@ -143,8 +145,10 @@ class StreamConfig(_Table):
     updates_in: str = "tcp://127.0.0.1:5579"
     updates_out: str = "tcp://127.0.0.1:5580"
     frames: str = "tcp://127.0.0.1:5581"
-    source: Literal["live_bcdi", "stream2", "pvaccess", "documents"] = "live_bcdi"
+    source: Literal["live_bcdi", "stream2", "pvaccess", "documents", "hdf5"] = "live_bcdi"
     channel: str | None = None
+    path_map: Mapping[str, str] = Field(default_factory=dict)
+    monitor: str | None = None
     keys: Path | None = None
     open: bool = False
     relay: str = "tcp://127.0.0.1:5584"

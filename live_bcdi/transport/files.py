@@ -101,21 +101,34 @@ def open_file(path: Path, *, wait_s: float = 0.0) -> h5py.File:
     until_s = time.monotonic() + wait_s
     while True:
         try:
-            return _opened(path)
+            return opened(path)
         except OSError as error:
             if time.monotonic() >= until_s:
                 raise ScanError(f"{path} cannot be read: {reason(error)}") from error
         time.sleep(_RETRY_S)
 
 
-def _opened(path: Path) -> h5py.File:
-    """Plain first, which notices a truncated file; SWMR where a writer has it open, or died with it open."""
+def opened(path: Path) -> h5py.File:
+    """Plain first, which notices a truncated file; SWMR where a writer has it open, or died with it open.
+
+    Raises what h5py raises.
+    """
     try:
         return h5py.File(path, "r")
     except OSError as error:
         if "already open for" not in str(error):
             raise
+        _require_whole(path)
         return h5py.File(path, "r", swmr=True)
+
+
+def _require_whole(path: Path) -> None:
+    """HDF5 reads on for ever in a truncated file that it opens in SWMR mode. The superblock (version 3, as SWMR
+    wants it) has the end of the file in bytes 28 to 36; a growing one is never shorter."""
+    with path.open("rb") as file:
+        head = file.read(36)
+    if path.stat().st_size < int.from_bytes(head[28:36], "little"):
+        raise OSError("truncated file")
 
 
 def reason(error: BaseException) -> str:

@@ -6,6 +6,7 @@ from ..stream.sources import FrameSource, Tell
 from ..types import ScanError
 from .pvaccess import PvaSource, require_pvaccess
 from .stream2 import Stream2Source, require_stream2
+from .swmr import SwmrSource
 
 
 def require_source(stream: StreamConfig) -> None:
@@ -27,4 +28,6 @@ def frame_source(stream: StreamConfig, tell: Tell) -> FrameSource:
         return PvaSource(stream.frames, tell)
     if stream.source == "documents":
         return DocumentSource(tell, stream.channel)
+    if stream.source == "hdf5":
+        return SwmrSource(tell, stream.channel, stream.path_map)
     raise ScanError("frames of our own form need no recorder: they have a file and say their run themselves")

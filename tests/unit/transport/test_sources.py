@@ -7,11 +7,13 @@ from live_bcdi.stream.inline import DocumentSource
 from live_bcdi.transport.pvaccess import PvaSource
 from live_bcdi.transport.sources import frame_source
 from live_bcdi.transport.stream2 import Stream2Source
+from live_bcdi.transport.swmr import SwmrSource
 from live_bcdi.types import ScanError
 
 KINDS = {
     "stream2": (Stream2Source, "tcp://127.0.0.1:1"),
     "pvaccess": (PvaSource, "NO:SUCH:PV"),
+    "hdf5": (SwmrSource, "tcp://127.0.0.1:1"),
     "documents": (DocumentSource, "tcp://127.0.0.1:1"),
 }
 
@@ -37,5 +39,5 @@ def test_another_name_is_refused_with_those_there_are():
         "detector": {"pixel_um": [55, 55], "arm_pixel": [3, 2], "rows": "y-", "columns": "x+"},
         "stream": {"source": "stream3"},
     }
-    with pytest.raises(ScanError, match=r"stream\.source: .*'stream2', 'pvaccess' or 'documents'"):
+    with pytest.raises(ScanError, match=r"stream\.source: .*'stream2', 'pvaccess', 'documents' or 'hdf5'"):
         parse_config(table)
