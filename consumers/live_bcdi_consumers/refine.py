@@ -99,6 +99,7 @@ class Refiner:
             delivery.accept(name, summary)
             self._backlog.refined(name, summary)
             self._problem = ""
+            _log(summary)
         elif isinstance(error, StorageError):
             self._pause(str(error), ticket, disk_full=True)
         elif isinstance(error, SchedulerAway):
@@ -148,6 +149,18 @@ class Refiner:
         if counts != self._told or now_s >= self._next_tell_s:
             self._told, self._next_tell_s = counts, now_s + TELL_S
             self._service.updates.send(Update(topic="queue", fields=counts))
+
+
+def _log(summary: dict[str, Any]) -> None:
+    """One line of a result, in words and as fields."""
+    names = ("file", "frames", "num", "chi", "seconds", "stop_to_result_s", "last_frame_to_result_s")
+    fields = {name: summary.get(name) for name in names}
+    stop, last = (f"{fields[name]:.1f} s" if fields[name] is not None else "unknown" for name in names[-2:])
+    about_run("refine", summary["run"]).info(
+        "result written: %s, %s of %s frames, chi %s; %s after the stop, %s after the last frame",
+        *(fields["file"], fields["frames"], fields["num"], fields["chi"], stop, last),
+        extra={"fields": fields},
+    )
 
 
 TOO_LARGE = "bin or cut the volume ([preprocess] binning, shape), or run fewer at a time ([jobs] workers)"

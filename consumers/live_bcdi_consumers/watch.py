@@ -49,6 +49,8 @@ class Watched:
     told_count: int = -1
     estimated_count: int = 0
     previous: LiveEstimate | None = None
+    preview_lag_s: float | None = None
+    most_waiting: int = 0
     active_s: float = 0.0
     open_again_s: float = 0.0
     store: FrameFile | None = None
@@ -259,16 +261,27 @@ class Watch:
         live, seen = watched.live, watched.live.assembler
         watched.told_count = seen.count
         update = live.update(at_peak=True)
-        numbers = {key: update.fields[key] for key in ("received", "lost", "refilled", "duplicates", "skipped")}
-        about_run("live", live.plan.run).info(
-            "stop: %d of %d frames, %d refilled, %d duplicates, missing %s",
-            *(seen.count, live.plan.num, seen.refilled, seen.duplicates, seen.missing),
-            extra={"fields": {**numbers, "missing": len(seen.missing)}},
-        )
+        self._log(watched, update)
         self._service.updates.send(update)
         exit_status = (watched.stop or {}).get("exit_status")
         fields = {"state": "stopped", "name": live.plan.name, "exit_status": exit_status}
         self._service.updates.send(Update(topic="run", run=live.plan.run, fields=fields))
+
+    def _log(self, watched: Watched, update: Update) -> None:
+        """One line with all numbers of a run that ended, in words and as fields."""
+        names = ("received", "lost", "refilled", "duplicates", "skipped", "missing", "newest_age_s", "rate_hz")
+        numbers = {name: update.fields[name] for name in names}
+        delay_s = watched.preview_lag_s
+        about_run("live", watched.live.plan.run).info(
+            "stop: %d of %d frames, %d lost on the way, %d refilled, %d duplicates, missing %s,"
+            " at most %d waiting; the last came %s ago, the preview was %s behind",
+            *(update.fields["count"], update.fields["num"], numbers["lost"], numbers["refilled"]),
+            *(numbers["duplicates"], watched.live.assembler.missing, watched.most_waiting),
+            *(_seconds(numbers["newest_age_s"]), _seconds(delay_s)),
+            extra={
+                "fields": {**numbers, "most_waiting": watched.most_waiting, "last_frame_to_preview_s": delay_s}
+            },
+        )
 
     @property
     def _shown(self) -> Watched | None:
@@ -281,6 +294,8 @@ class Watch:
         now_s = time.monotonic()
         self._collect()
         shown = self._shown
+        if shown is not None and not shown.done:
+            shown.most_waiting = max(shown.most_waiting, waiting)
         if shown is None or now_s < self._next_tell_s:
             return
         self._next_tell_s = now_s + 1 / self._service.config.live.page_hz
@@ -318,12 +333,16 @@ class Watch:
             level = 10 if isinstance(error, ScanError) else 30  # too few counts yet: say nothing
             about_run("live", plan.run).log(level, "no live estimate: %s", error)
             return
-        watched.previous = job.result()
+        watched.previous, lag_s = job.result(), time.monotonic() - newest_s
+        watched.preview_lag_s = lag_s
         if watched is self._shown:
-            lag_s = time.monotonic() - newest_s
             self._service.updates.send(
                 estimate_update(plan, watched.estimated_count, watched.previous, lag_s=lag_s)
             )
+
+
+def _seconds(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.1f} s"
 
 
 def _documents(paths: list[Path]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -26,7 +26,7 @@ PREVIEW_BUCKETS_S = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 RESULT_BUCKETS_S = (5, 10, 20, 40, 80, 160, 320, 640, 1800)
 FRAMES = {
     "received": "Frames that the stream brought, each once.",
-    "refilled": "Frames that the stream lost and the file had.",
+    "refilled": "Frames taken from the file, in place of the stream.",
     "duplicates": "Copies of frames that came again and were dropped.",
     "skipped": "Frames that were never shown as a picture: the pace of the page, not a loss.",
     "lost": "Frames that the stream did not bring, counted when their run ends.",

@@ -15,12 +15,19 @@ function seconds(value) {
   return value < 100 ? `${value < 10 ? fixed(Math.max(0, value), 1) : Math.round(value)} s` : duration(value);
 }
 
+/** Services that do not work, those first that are known to have died. */
+function awayServices(store, now) {
+  const bad = [...store.services].map(([name, message]) => [name, store.service(message, now)]);
+  return bad
+    .filter(([, { kind }]) => kind === "bad")
+    .sort(([, one], [, other]) => one.state.startsWith("silent") - other.state.startsWith("silent"))
+    .map(([name, { state }]) => `${name.replaceAll("_", " ")} ${state}`);
+}
+
 /** {kind, words} in one sentence: the worst that there is to say. */
 function verdict(store, now) {
-  for (const [name, message] of store.services) {
-    const { kind, state } = store.service(message, now);
-    if (kind === "bad") return { kind, words: `${name.replaceAll("_", " ")} ${state}` };
-  }
+  const away = awayServices(store, now);
+  if (away.length) return { kind: "bad", words: away[0] + (away.length > 1 ? `, and ${away.length - 1} more` : "") };
   const { run, currentLive: live } = store;
   if (run === null) return { kind: "idle", words: "no scan yet" };
   const { lost = 0, refilled = 0, waiting = 0 } = live?.fields ?? {};
@@ -32,7 +39,8 @@ function verdict(store, now) {
   } else {
     const state = store.state(now);
     if (state.kind === "warn") return { kind: "warn", words: state.detail };
-    if (lost) return { kind: "warn", words: `${plural(lost, "frame")} lost, to be taken from the file at the end` };
+    if (lost > refilled) return { kind: "warn", words: `${plural(lost - refilled, "frame")} lost, to be taken from the file` };
+    if (refilled) return { kind: "warn", words: `${plural(refilled, "frame")} lost on the way, taken from the file` };
     if (isBehind(live)) return { kind: "warn", words: `${plural(waiting, "frame")} wait: the intake is behind` };
   }
   if (store.outboxFor(now) > OUTBOX_S) {

@@ -115,7 +115,8 @@ def worked(one, seconds=60.0):
     pytest.fail("the refiner did not come to an end")
 
 
-def test_a_run_is_refined(refiner, documents, service):
+def test_a_run_is_refined(refiner, documents, service, caplog):
+    caplog.set_level("INFO")
     one = refiner()
     one.measure(documents)
     (summary,) = worked(one).got
@@ -124,6 +125,11 @@ def test_a_run_is_refined(refiner, documents, service):
     assert lying(service, "queue") == lying(service, "queue/open") == []
     assert 0 < summary["stop_to_result_s"] < 60
     assert summary["last_frame_to_result_s"] is None, "the frames' times are not of this epoch"
+    (line,) = [each for each in caplog.records if each.getMessage().startswith("result written")]
+    assert line.getMessage().endswith(
+        f"{summary['stop_to_result_s']:.1f} s after the stop, unknown after the last frame"
+    )
+    assert line.run == RUN and all(summary[name] == value for name, value in line.fields.items())
 
 
 def test_a_run_is_refined_with_what_the_configuration_says(refiner, documents, service):

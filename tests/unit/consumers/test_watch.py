@@ -9,6 +9,7 @@ import pytest
 from live_bcdi.metadata import scan_metadata
 from live_bcdi.stream import journal
 from live_bcdi.stream.fakes import frames_of, small_scan, start_document
+from live_bcdi.stream.updates import Update
 from live_bcdi.transport.hdf5 import DATA_PATH, FrameWriter
 from live_bcdi_consumers import watch as module
 from live_bcdi_consumers.watch import OPEN_RUNS, Watch
@@ -141,6 +142,33 @@ def test_lost_repeated_and_disordered_frames_are_counted_and_refilled_while_the_
     watch.document(*beamline.stop)
     work(watch)
     assert_whole(service, beamline, received=5, lost=NUM - 6, refilled=NUM - 5, duplicates=2)
+
+
+def test_one_line_of_the_log_says_how_the_stream_was(service, watch, clock, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(module, "estimate_update", lambda *_, lag_s: Update(topic="estimate"))
+    caplog.set_level("INFO")
+    beamline = Beamline(tmp_path, 1)
+    for document in beamline.beginning():
+        watch.document(*document)
+    for index in (0, 1, 1, 4, 7, 6):
+        watch.frame(beamline.frames[index])
+    for waiting in (3, 7, 0):
+        watch.tell(waiting)
+    clock.now_s += 2.0
+    (_, _, job) = watch._future
+    job.set_result(None)
+    watch.tell()
+    watch.document(*beamline.stop)
+    work(watch)
+    (record,) = [each for each in caplog.records if each.getMessage().startswith("stop:")]
+    fields = record.fields
+    assert record.run == beamline.run
+    assert record.getMessage().startswith(
+        "stop: 12 of 12 frames, 7 lost on the way, 7 refilled, 1 duplicates, missing [], at most 7 waiting; the"
+    )
+    assert (fields["received"], fields["lost"], fields["refilled"], fields["duplicates"]) == (5, 7, 7, 1)
+    assert (fields["missing"], fields["most_waiting"]) == (0, 7)
+    assert 2.0 < fields["last_frame_to_preview_s"] < fields["newest_age_s"] < 3.0
 
 
 def test_a_run_that_began_without_us_is_picked_up_by_its_frames(service, watch, clock, tmp_path):

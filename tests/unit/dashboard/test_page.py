@@ -203,7 +203,7 @@ def test_the_strip_is_grey_while_all_is_well(hub, page):
 
 def test_the_strip_says_what_was_lost_and_what_the_file_gave_back(hub, page):
     show_run(hub, missing=(3, 4))
-    expect_text(page, stream_words="2 frames lost, to be taken from the file at the end")
+    expect_text(page, stream_words="2 frames lost, to be taken from the file")
     assert (tone(page, "stream"), tone(page, "lost-frames"), tone(page, "missing")) == ("warn", "warn", "")
     hub.publish(fake_feed.live(SCAN, 30, refilled=2))
     hub.publish(fake_feed.run_stopped(SCAN))
