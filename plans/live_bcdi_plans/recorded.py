@@ -5,12 +5,12 @@ go out on the 0MQ frame stream.
 """
 
 import asyncio
-import logging
 import time
 from pathlib import Path
 
 import numpy as np
 from ophyd_async.core import (
+    AsyncStatus,
     DetectorAcquireLogic,
     DetectorDataLogic,
     DetectorTriggerLogic,
@@ -29,8 +29,6 @@ from live_bcdi.transport.hdf5 import ANGLE_PATH, DATA_PATH, MONITOR_PATH, FrameW
 from live_bcdi.transport.keys import LOCAL, Access
 from live_bcdi.transport.zmq import FramePublisher
 from live_bcdi.types import Frame, RockingScan, ScanError
-
-logger = logging.getLogger("recorded")
 
 ENCODER_DEG = 1e-7  # positions closer than this are the same: no encoder of a sample stage tells them apart
 
@@ -148,6 +146,15 @@ class _Acquire(DetectorAcquireLogic):
         self.camera, self.trigger = camera, trigger
         self._task: asyncio.Task[None] | None = None
 
+    async def unless_it_fails(self, waiting: asyncio.Task[None]) -> None:
+        """Wait for the frames, but no longer than they are taken: ophyd-async waits 10 s for one that failed."""
+        assert self._task is not None, "a sweep is armed before it is waited for"
+        await asyncio.wait({waiting, self._task}, return_when=asyncio.FIRST_EXCEPTION)
+        if self._task.done() and not self._task.cancelled() and self._task.exception():
+            waiting.cancel()
+            self._task.result()
+        await waiting
+
     async def start_acquiring(self) -> None:
         """Arm for a sweep, or take the exposures at once: one that fails then ends the trigger with its reason."""
         if self.trigger.by_position:
@@ -164,9 +171,6 @@ class _Acquire(DetectorAcquireLogic):
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
-            # a sweep that failed is noticed by the frames that do not come, not by why they do not
-            if not self._task.cancelled() and (error := self._task.exception()):
-                logger.error("%s could not be played to its end: %s", self.camera.scan.name, error)
             self._task = None
 
 
@@ -229,5 +233,11 @@ class RecordedDetector(StandardDetector):
         self.camera = Camera(scan, axis, frames_address, access)
         self.run = soft_signal_rw(str)
         trigger = _Trigger(self.camera)
-        self.add_detector_logics(trigger, _Acquire(self.camera, trigger), _Data(self, self.camera, directory))
+        self._acquire = _Acquire(self.camera, trigger)
+        self.add_detector_logics(trigger, self._acquire, _Data(self, self.camera, directory))
         super().__init__(name=name)
+
+    @AsyncStatus.wrap
+    async def complete(self) -> None:  # type: ignore[override]  # a status without progress
+        """As any detector's, but a frame that cannot be taken ends it at once, with its reason."""
+        await self._acquire.unless_it_fails(super().complete().task)

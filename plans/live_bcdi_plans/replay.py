@@ -8,19 +8,20 @@ from typing import Any
 import numpy as np
 import zmq
 from bluesky import RunEngine
-from bluesky.callbacks.zmq import ClientCurve, Publisher
 from bluesky.utils import MsgGenerator
 from ophyd_async.core import init_devices
 from ophyd_async.sim import SimMotor
 
 from live_bcdi.config import Config
 from live_bcdi.metadata import scan_metadata
+from live_bcdi.stream.journal import Document
 from live_bcdi.stream.run import KEY
-from live_bcdi.transport.keys import LOCAL, Access, access_of, load_secret
-from live_bcdi.transport.zmq import PROBE, encode_document
+from live_bcdi.transport.keys import LOCAL, Access, access_of
+from live_bcdi.transport.zmq import PROBE
 from live_bcdi.types import RockingScan, ScanError
 
 from .engine import AbortOnSignal, execute
+from .publishing import DocumentPublisher, broker_publisher
 from .recorded import RecordedDetector, require_whole
 from .rocking import fly_rocking_scan, rocking_list_scan
 
@@ -55,14 +56,10 @@ def replay(
         )
     directory = config.storage.directory.absolute() / "frames"
     directory.mkdir(parents=True, exist_ok=True)
-    access = access_of(config.stream)
-    publisher = Publisher(config.stream.documents_in, serializer=encode_document, curve_config=curve_of(access))
-    try:
-        wait_for_broker(publisher, config.stream.documents_out, BROKER_S, access)
+    with DocumentPublisher(config) as publisher:
+        wait_for_broker(publisher, config.stream.documents_out, BROKER_S, access_of(config.stream))
         listeners: list[Listener] = [publisher] if told is None else [publisher, told]
         return _measure(scan, config, directory, listeners, rate_hz=rate_hz, fly=fly)
-    finally:
-        publisher.close()
 
 
 def _measure(
@@ -107,15 +104,18 @@ def _plan(
     return fly_rocking_scan(detector, axis, start, stop, len(angles), 1 / (rate_hz or FLY_HZ), md)
 
 
-def curve_of(access: Access) -> ClientCurve | None:
-    """The keys in the form of bluesky's Publisher. Raises ScanError where they cannot be used."""
-    if access.keys is None:
-        return None
-    load_secret(access.keys / "client.key_secret")
-    return ClientCurve(access.keys / "client.key_secret", access.keys / "server.key")
+def send_again(documents: Sequence[Document], config: Config) -> None:
+    """Send the documents of a run that a journal kept. Raises ScanError where no broker answers."""
+    publisher = broker_publisher(config)
+    try:
+        wait_for_broker(publisher, config.stream.documents_out, BROKER_S, access_of(config.stream))
+        for name, doc in documents:
+            publisher(name, doc)
+    finally:
+        publisher.close()
 
 
-def wait_for_broker(publisher: Publisher, out_address: str, timeout_s: float, access: Access = LOCAL) -> None:
+def wait_for_broker(publisher: Listener, out_address: str, timeout_s: float, access: Access = LOCAL) -> None:
     """Return once what `publisher` sends comes out of the broker: a PUB socket drops what it sends too early.
 
     Raises ScanError after `timeout_s`, and where the broker refuses our keys.

@@ -4,13 +4,15 @@ All put the table of `live_bcdi.stream.run` into the start document under `live_
 without what the analysis needs. Analysis never makes them fail.
 """
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import bluesky.plan_stubs as bps
 import bluesky.preprocessors as bpp
 import numpy as np
-from bluesky.utils import MsgGenerator
+from bluesky.protocols import Status
+from bluesky.utils import FailedStatus, MsgGenerator, short_uid
 from numpy.typing import NDArray
 from ophyd_async.core import (
     DetectorTrigger,
@@ -25,6 +27,10 @@ from live_bcdi.stream.run import KEY, planned_metadata
 from live_bcdi.types import ScanError
 
 from .engine import scan_error
+
+POLL_S = 0.005
+MOST_PAUSES = 20  # upon one message; a plan that is looked at, and not run, gets no answers at all
+COLLECT_S = 0.2  # documents of a sweep come so often
 
 
 def rocking_scan(
@@ -70,10 +76,71 @@ def rocking_list_scan(
 def _steps(
     detector: StandardDetector, axis: StandardMovable[float], angles: Sequence[float], exposure: float
 ) -> MsgGenerator[None]:
-    yield from bps.prepare(detector, TriggerInfo(number_of_events=1, livetime=exposure), wait=True)
+    """A pause takes effect before a point, or at once; the point then goes on where it was: the axis is moved to
+    its angle again, and an exposure that had begun is neither taken again nor left out."""
+    once = TriggerInfo(number_of_events=1, livetime=exposure)
+    yield from _to_its_end(lambda group: bps.prepare(detector, once, group=group))
+    yield from _unrepeated(_declare(detector, axis))
     for angle in angles:
+        yield from bps.checkpoint()
+        yield from _move(axis, angle)
+        yield from _to_its_end(lambda group: bps.trigger(detector, group=group))
+        yield from _unrepeated(_read(detector, axis))
+    yield from bps.checkpoint()
+
+
+def _move(axis: StandardMovable[float], angle: float) -> MsgGenerator[None]:
+    """A pause stops the axis, and where ophyd-async has just begun to move it, it fails instead of stopping."""
+    try:
         yield from bps.mv(axis, angle)
-        yield from bps.trigger_and_read([detector, axis])
+    except FailedStatus as error:
+        if not isinstance(error.__cause__, asyncio.CancelledError):
+            raise
+        yield from bps.mv(axis, angle)
+
+
+def _unrepeated(messages: MsgGenerator[None]) -> MsgGenerator[None]:
+    """bluesky sends the messages since the last checkpoint again after a pause; not these. It then leaves out the
+    one that the pause came upon, whose answer is None."""
+    yield from bpp.rewindable_wrapper(messages, False)
+
+
+def _to_its_end(begin: Callable[[str], MsgGenerator[Any]]) -> MsgGenerator[None]:
+    """What a device does once it has begun, waited for whatever pauses come."""
+
+    def waited() -> MsgGenerator[None]:
+        group = short_uid("begun")
+        status = yield from begin(group)
+        yield from bps.wait(group=group)
+        yield from _until_done(status)  # where the wait was left out
+
+    yield from _unrepeated(waited())
+
+
+def _until_done(
+    *statuses: Status | None, meanwhile: Callable[[], MsgGenerator[Any]] = bps.null
+) -> MsgGenerator[None]:
+    """Without bluesky's own wait, which a pause ends. In a plan that is looked at, not run, a status is None."""
+    while not all(status is None or status.done for status in statuses):
+        yield from bps.sleep(POLL_S)
+        yield from meanwhile()
+
+
+def _declare(detector: StandardDetector, axis: StandardMovable[float]) -> MsgGenerator[None]:
+    """Before the first event, which then is made in one go."""
+    for _ in range(MOST_PAUSES):
+        if (yield from bps.declare_stream(detector, axis, name="primary")) is not None:
+            return
+
+
+def _read(detector: StandardDetector, axis: Any) -> MsgGenerator[None]:
+    """One event. The detector comes last: what it says of its file, it says once."""
+    for _ in range(MOST_PAUSES):
+        yield from bps.create("primary")
+        if (yield from bps.read(axis)) is not None and (yield from bps.read(detector)) is not None:
+            break
+        yield from bps.drop()
+    yield from bps.save()
 
 
 def fly_rocking_scan(
@@ -96,13 +163,27 @@ def fly_rocking_scan(
     motion = FlyMotorInfo(start_position=start, end_position=stop, time_for_move=max(num * exposure, 0.1))
 
     def sweep() -> MsgGenerator[None]:
-        yield from bps.prepare(axis, motion, wait=True)
-        yield from bps.prepare(detector, trigger, wait=True)
+        yield from _to_its_end(lambda group: bps.prepare(axis, motion, group=group))
+        yield from _to_its_end(lambda group: bps.prepare(detector, trigger, group=group))
         yield from bps.declare_stream(detector, name="primary", collect=True)
-        yield from bps.kickoff_all(detector, axis, wait=True)
-        yield from bps.collect_while_completing([detector, axis], [detector], flush_period=0.2)
+        yield from _unrepeated(_sweep(detector, axis))
 
     return (yield from _run(detector, axis, metadata, sweep()))
+
+
+def _sweep(detector: StandardDetector, axis: StandardMovable[float]) -> MsgGenerator[None]:
+    """A pause does not end it: the sweep goes on, and is collected after."""
+    begun = yield from bps.kickoff_all(detector, axis, wait=False)
+    yield from _until_done(*begun)
+    ending = yield from bps.complete_all(detector, axis, wait=False)
+    yield from _until_done(*ending, meanwhile=lambda: _collect(detector))
+    for _ in range(2):  # a pause may leave out the first
+        yield from bps.collect(detector)
+
+
+def _collect(detector: StandardDetector) -> MsgGenerator[None]:
+    yield from bps.sleep(COLLECT_S)
+    yield from bps.collect(detector)
 
 
 def _metadata(
@@ -138,7 +219,8 @@ def _run(
 
     def failed(error: Exception) -> MsgGenerator[None]:
         status = getattr(error, "exit_status", "fail")  # RunEngine's own exceptions say abort or success
-        yield from bps.close_run(exit_status=status, reason=str(scan_error(error) or error))
+        reason = str(scan_error(error) or error) or "the scan was stopped before its end"
+        yield from bps.close_run(exit_status=status, reason=reason)
 
     def run() -> MsgGenerator[str]:
         uid: str = yield from bps.open_run(metadata)

@@ -1,4 +1,6 @@
-"""The journal has every document whatever Tiled does; Tiled has every run whole, once."""
+"""The journal has every document once whatever Tiled does; Tiled has every run whole, once."""
+
+import random
 
 import httpx
 import pytest
@@ -14,6 +16,7 @@ class FakeTiled:
     def __init__(self):
         self.runs: dict = {}
         self.trouble: Exception | None = None
+        self.known: dict = {}
 
     def __contains__(self, run):
         return run in self.runs
@@ -25,11 +28,11 @@ class FakeTiled:
     def __call__(self, name, doc):
         if self.trouble is not None:
             raise self.trouble
+        run = journal.run_of(name, doc, self.known)
         if name == "start":
-            assert doc["uid"] not in self.runs, "written twice"
-            self.runs[doc["uid"]] = []
-        run = doc.get("uid") if name == "start" else doc["run_start"]
-        self.runs[run].append(name)
+            assert run not in self.runs, "written twice"
+            self.runs[run] = []
+        self.runs[run].append(doc["uid"])
 
 
 @pytest.fixture
@@ -38,19 +41,49 @@ def tiled(monkeypatch):
     monkeypatch.setattr(archiver, "connect", lambda config: fake)
     monkeypatch.setattr(archiver, "container", lambda root, *path: fake)
     monkeypatch.setattr(archiver, "TiledWriter", lambda client, batch_size: fake)
+    monkeypatch.setattr(archiver, "LATE_S", 0.0)
     return fake
 
 
-def documents(run, events=2):
-    yield "start", {"uid": run}
-    yield "descriptor", {"uid": f"d-{run}", "run_start": run, "name": "primary"}
-    yield "stop", {"uid": f"s-{run}", "run_start": run, "num_events": {"primary": 0}}
+def documents(run, events=3):
+    """One stream whose events have a reading each and a frame in a file, as a step scan sends them."""
+    keys = {"theta": {}, "det": {"external": "STREAM:"}}
+    docs = [
+        ("start", {"uid": run}),
+        ("descriptor", {"uid": f"d-{run}", "run_start": run, "name": "primary", "data_keys": keys}),
+        ("stream_resource", {"uid": f"r-{run}", "run_start": run, "data_key": "det"}),
+    ]
+    for number in range(1, events + 1):
+        refers = {"descriptor": f"d-{run}", "stream_resource": f"r-{run}"}
+        spans = {
+            "indices": {"start": number - 1, "stop": number},
+            "seq_nums": {"start": number, "stop": number + 1},
+        }
+        docs.append(("stream_datum", {"uid": f"x{number}-{run}", **refers, **spans}))
+        docs.append(("event", {"uid": f"e{number}-{run}", "descriptor": f"d-{run}", "seq_num": number}))
+    return [*docs, ("stop", {"uid": f"s-{run}", "run_start": run, "num_events": {"primary": events}})]
+
+
+def uids(docs):
+    return [doc["uid"] for _, doc in docs]
 
 
 def send(archive, docs):
+    """As the two threads do: a document to disk, and what is new to Tiled."""
     for name, doc in docs:
         archive.take(name, doc)
-        archive._send_live(*archive._queue.get())
+        while not archive._queue.empty():
+            archive._send_live(*archive._queue.get())
+
+
+def look_back(archive):
+    archive._take_from_runengine()
+    archive._send_leftovers()
+
+
+def write_journal(service, docs):
+    for name, doc in docs:
+        journal.append(service.folder("journal") / f"{docs[0][1]['uid']}.jsonl", name, doc)
 
 
 def names(folder):
@@ -58,8 +91,12 @@ def names(folder):
 
 
 def test_a_run_goes_to_tiled_while_it_is_measured(service, tiled):
-    send(Archive(service), documents("one"))
-    assert tiled.runs == {"one": ["start", "descriptor", "stop"]}
+    docs = documents("one")
+    archive = Archive(service)
+    send(archive, docs[:-1])
+    assert tiled.runs == {"one": uids(docs[:-1])}
+    send(archive, docs[-1:])
+    assert tiled.runs == {"one": uids(docs)}
     assert names(service.folder("documents/sent")) == ["one"]
     assert names(service.folder("documents")) == []
 
@@ -67,14 +104,14 @@ def test_a_run_goes_to_tiled_while_it_is_measured(service, tiled):
 @pytest.mark.parametrize("trouble", [httpx.ConnectError("gone"), KeyError("odd"), TypeError("odder")])
 def test_trouble_within_a_run_costs_nothing(service, tiled, trouble):
     archive = Archive(service)
-    docs = list(documents("one"))
+    docs = documents("one")
     send(archive, docs[:2])
     tiled.trouble = trouble
     send(archive, docs[2:])
     assert names(service.folder("documents")) == ["one"]
     tiled.trouble = None
-    archive._send_leftovers()
-    assert tiled.runs == {"one": ["start", "descriptor", "stop"]}
+    look_back(archive)
+    assert tiled.runs == {"one": uids(docs)}
     assert names(service.folder("documents/sent")) == ["one"]
 
 
@@ -83,30 +120,106 @@ def test_a_refused_run_is_put_aside_and_holds_up_nobody(service, tiled):
     tiled.trouble = ValueError("never")
     send(archive, documents("bad"))
     for _ in range(MAX_TRIES):
-        archive._send_leftovers()
+        look_back(archive)
     assert names(service.folder("documents/refused")) == ["bad"]
     tiled.trouble = None
     send(archive, documents("good"))
     assert list(tiled.runs) == ["good"]
 
 
-def test_killed_in_the_middle_it_knows_the_run_again(service, tiled):
-    docs = list(documents("one"))
-    send(Archive(service), docs[:2])
-    tiled.runs.clear()
+@pytest.mark.parametrize("received", range(1, 9))
+def test_killed_after_any_document_it_knows_the_run_again(service, tiled, received):
+    docs = documents("one")
+    send(Archive(service), docs[:received])
     again = Archive(service)
-    event = ("event", {"uid": "e", "descriptor": "d-one", "run_start": "one"})
-    send(again, [event, docs[2]])
-    again._send_leftovers()
-    assert tiled.runs == {"one": ["start", "descriptor", "event", "stop"]}
+    send(again, docs[received:])
+    look_back(again)
+    assert tiled.runs == {"one": uids(docs)}
 
 
-def test_events_that_nobody_wrote_down_are_counted(service, tiled):
-    start, descriptor, _ = documents("one")
-    event = ("event", {"uid": "e", "descriptor": "d-one", "run_start": "one"})
-    stop = ("stop", {"uid": "s", "run_start": "one", "num_events": {"primary": 5}})
-    send(Archive(service), [start, descriptor, event, stop])
-    assert "events lost while the archiver was away: 4 of primary" in service.updates.sent[-1].fields["message"]
+@pytest.mark.parametrize("seed", range(20))
+def test_twice_and_in_any_order_it_is_one_run(service, tiled, seed):
+    docs = documents("one")
+    shuffled = [*docs, *random.Random(seed).sample(docs, 5)]
+    random.Random(seed).shuffle(shuffled)
+    archive = Archive(service)
+    send(archive, shuffled)
+    look_back(archive)
+    assert sorted(tiled.runs["one"]) == sorted(uids(docs))
+    assert tiled.runs["one"][0] == "one" and tiled.runs["one"][-1] == "s-one"
+    events = [uid for uid in tiled.runs["one"] if uid.startswith("e")]
+    assert events == ["e1-one", "e2-one", "e3-one"]
+    assert names(service.folder("documents/sent")) == ["one"]
+
+
+def test_a_run_in_tiled_that_comes_again_is_not_written_again(service, tiled):
+    """The assertion is in `FakeTiled`; another archiver has it from the files."""
+    send(Archive(service), documents("one"))
+    again = Archive(service)
+    send(again, documents("one"))
+    look_back(again)
+    assert tiled.runs == {"one": uids(documents("one"))}
+
+
+@pytest.mark.parametrize("lost", range(1, 10))
+def test_a_lost_document_is_taken_from_the_runengines_journal(service, tiled, lost):
+    """Also a whole stream's descriptor, which leaves its events without a name, and the stop."""
+    docs = documents("one")
+    write_journal(service, docs)
+    archive = Archive(service)
+    send(archive, [*docs[:lost], *docs[lost + 1 :]])
+    look_back(archive)
+    assert sorted(tiled.runs["one"]) == sorted(uids(docs))
+    assert service.updates.sent == [], "nothing is said to be lost"
+
+
+def test_a_run_that_nobody_received_is_taken_from_the_runengines_journal_when_it_is_over(service, tiled):
+    docs = documents("one")
+    write_journal(service, docs[:-1])
+    archive = Archive(service)
+    look_back(archive)
+    assert tiled.runs == {}
+    write_journal(service, [docs[0], docs[-1]])
+    look_back(archive)
+    look_back(archive)
+    assert sorted(tiled.runs["one"]) == sorted(uids(docs))
+
+
+def test_what_is_lost_is_counted_and_a_replay_mends_it(service, tiled):
+    docs = documents("one", events=5)
+    archive = Archive(service)
+    lost = {"e2-one", "e3-one", "x5-one"}
+    send(archive, [(name, doc) for name, doc in docs if doc["uid"] not in lost])
+    look_back(archive)
+    said = service.updates.sent[-1].fields["message"]
+    assert "lost on their way: 2 of primary, 1 of det" in said
+    assert "live-bcdi replay journal/one.jsonl" in said
+    assert set(tiled.runs["one"]) == set(uids(docs)) - lost, "Tiled has what there is"
+    send(archive, docs)
+    look_back(archive)
+    assert sorted(tiled.runs["one"]) == sorted(uids(docs))
+    assert names(service.folder("documents/sent")) == ["one"]
+
+
+def test_a_full_disk_keeps_nothing_from_tiled_and_is_said_once(service, tiled, monkeypatch):
+    docs = documents("one")
+    archive = Archive(service)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(journal, "append", full)
+    send(archive, docs[:-1])
+    assert tiled.runs == {"one": uids(docs[:-1])}
+    assert len([update for update in service.updates.sent if "cannot be written" in str(update.fields)]) == 1
+
+
+def test_documents_of_nobody_are_given_up(service, tiled, monkeypatch):
+    archive = Archive(service)
+    monkeypatch.setattr(archiver, "HOLD_S", -1.0)
+    archive.take("event", {"uid": "e", "descriptor": "never seen", "seq_num": 1})
+    archive.drop_orphans()
+    assert not archive._held
 
 
 @pytest.mark.parametrize("uid", ["../../escaped", "/etc/passwd", "", "a/b", 5, None, "x" * 200])
@@ -117,6 +230,22 @@ def test_a_uid_that_is_no_file_name_is_left_out(service, tiled, uid):
     assert list(service.directory.parent.rglob("*escaped*")) == []
 
 
-def test_what_json_cannot_hold_is_written_as_text(tmp_path):
-    journal.append(tmp_path / "run.jsonl", "start", {"uid": "run", "blob": b"\x00\x01"})
-    assert next(journal.read(tmp_path / "run.jsonl"))[1]["uid"] == "run"
+@pytest.mark.parametrize(
+    "doc",
+    [
+        {"descriptor": "d-one"},
+        {"descriptor": "d-one", "seq_num": "three"},
+        {"descriptor": "d-one", "seq_num": []},
+        {"descriptor": "d-one", "seq_nums": {"start": 0, "stop": 10**15}, "stream_resource": "r-one"},
+        {"descriptor": "d-one", "indices": 5, "stream_resource": ["r"]},
+    ],
+)
+@pytest.mark.parametrize("name", ["event", "event_page", "stream_datum"])
+def test_a_malformed_document_does_no_harm(service, tiled, name, doc):
+    docs = documents("one")
+    archive = Archive(service)
+    send(archive, [*docs[:4], (name, {"uid": "odd", **doc}), *docs[4:]])
+    look_back(archive)
+    assert set(uids(docs)) <= set(tiled.runs["one"])
+    send(archive, documents("two"))
+    assert tiled.runs["two"] == uids(documents("two"))

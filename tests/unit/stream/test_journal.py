@@ -1,6 +1,9 @@
-"""What is on disk is what came, up to the last whole line."""
+"""What is on disk is what came, up to the last whole line; what is missing of a run can be told."""
+
+import pytest
 
 from live_bcdi.stream import journal
+from live_bcdi.types import ScanError
 
 DOCUMENTS = [
     ("start", {"uid": "run"}),
@@ -11,25 +14,154 @@ DOCUMENTS = [
 ]
 
 
-def test_round_trip(tmp_path):
-    path = tmp_path / "run.jsonl"
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "run.jsonl"
+
+
+def write(path, documents):
+    for name, doc in documents:
+        journal.append(path, name, doc)
+
+
+def test_round_trip(path):
     for number, (name, doc) in enumerate(DOCUMENTS):
         assert not path.exists() or not journal.is_complete(path), number
         journal.append(path, name, doc)
-    assert list(journal.read(path)) == DOCUMENTS
+    assert list(journal.read(path)) == DOCUMENTS == journal.read_run(path)
     assert journal.is_complete(path)
+    assert journal.is_journal(path)
 
 
-def test_a_line_cut_off_by_a_crash_is_left_out(tmp_path):
-    path = tmp_path / "run.jsonl"
-    for name, doc in DOCUMENTS:
-        journal.append(path, name, doc)
-    path.write_bytes(path.read_bytes()[:-10])
-    assert list(journal.read(path)) == DOCUMENTS[:-1]
-    assert not journal.is_complete(path)
+@pytest.mark.parametrize("cut", [1, 10, 30])
+def test_a_line_cut_off_by_a_crash_is_left_out_and_spoils_no_other(path, cut):
+    write(path, DOCUMENTS)
+    path.write_bytes(path.read_bytes()[:-cut])
+    if cut > 1:
+        assert list(journal.read(path)) == DOCUMENTS[:-1]
+        assert not journal.is_complete(path)
+    journal.append(path, *DOCUMENTS[-1])
+    assert journal.is_complete(path)
+    assert journal.in_order(journal.read(path)) == DOCUMENTS
+
+
+def test_what_json_cannot_hold_is_written_as_text(path):
+    journal.append(path, "start", {"uid": "run", "blob": b"\x00\x01"})
+    assert next(journal.read(path))[1]["uid"] == "run"
 
 
 def test_documents_find_their_run():
     runs = {}
     assert [journal.run_of(name, doc, runs) for name, doc in DOCUMENTS] == ["run"] * 5
     assert journal.run_of("event", {"descriptor": "never seen"}, runs) is None
+
+
+def test_a_journal_takes_each_document_once_also_after_a_restart(path):
+    kept = journal.Journal(path)
+    assert [kept.add(*each) for each in DOCUMENTS] == [True] * 5
+    assert [kept.add(*each) for each in DOCUMENTS] == [False] * 5
+    again = journal.Journal(path)
+    assert [again.add(*each) for each in DOCUMENTS] == [False] * 5
+    assert again.complete and len(again) == 5
+    assert list(journal.read(path)) == DOCUMENTS
+
+
+@pytest.mark.parametrize("text", ["", "{}\n", "[1, 2]\n", '["event", {}]\n', "\x89HDF\r\n", '["start", 5]\n'])
+def test_another_file_is_no_journal(path, text):
+    path.write_text(text)
+    assert not journal.is_journal(path)
+    with pytest.raises(ScanError, match="is no journal of a run: it holds 0 start documents"):
+        journal.read_run(path)
+
+
+def test_two_runs_in_one_file_are_no_journal_of_a_run(path):
+    write(path, [*DOCUMENTS, ("start", {"uid": "another"})])
+    with pytest.raises(ScanError, match="it holds 2 start documents"):
+        journal.read_run(path)
+
+
+def descriptor(name, **keys):
+    return "descriptor", {"uid": f"d-{name}", "run_start": "run", "name": name, "data_keys": keys}
+
+
+def event(name, number):
+    return "event", {"uid": f"{name}{number}", "descriptor": f"d-{name}", "seq_num": number}
+
+
+def datum(name, key, first, behind):
+    refers = {"descriptor": f"d-{name}", "stream_resource": f"r-{key}"}
+    spans = {"seq_nums": {"start": first, "stop": behind}, "indices": {"start": first - 1, "stop": behind - 1}}
+    return "stream_datum", {"uid": f"{key}{first}", **refers, **spans}
+
+
+def resource(key):
+    return "stream_resource", {"uid": f"r-{key}", "run_start": "run", "data_key": key}
+
+
+OUTSIDE = {"external": "STREAM:"}
+TWO_STREAMS = [
+    ("start", {"uid": "run"}),
+    descriptor("primary", theta={}, det=OUTSIDE),
+    descriptor("fly", panda=OUTSIDE),
+    resource("det"),
+    resource("panda"),
+    *(event("primary", number) for number in (1, 2, 3)),
+    datum("primary", "det", 1, 3),
+    datum("primary", "det", 3, 4),
+    datum("fly", "panda", 1, 51),
+    ("stop", {"uid": "s", "run_start": "run", "num_events": {"primary": 3, "fly": 50}}),
+]
+
+
+@pytest.mark.parametrize(
+    ("lost", "counts"),
+    [
+        ([], {}),
+        ([5], {"primary": 1}),
+        ([5, 7], {"primary": 2}),
+        ([8], {"det": 2}),
+        ([10], {"panda": 50}),
+        ([4], {"panda": 50}),
+        ([1], {"primary": 3}),
+        ([2], {"fly": 50}),
+        ([5, 9, 10], {"primary": 1, "det": 1, "panda": 50}),
+        ([11], {}),
+    ],
+)
+def test_what_is_missing_is_counted_a_stream_and_a_data_key(lost, counts):
+    kept = [each for number, each in enumerate(TWO_STREAMS) if number not in lost]
+    assert journal.missing(kept) == counts
+    assert journal.missing([*kept, *kept]) == counts, "documents that came twice do not stand for others"
+
+
+def follows(documents):
+    order = journal.InOrder()
+    return [order.follows(name, doc) for name, doc in documents]
+
+
+def test_the_order_of_the_runengine_is_in_order():
+    assert all(follows(TWO_STREAMS))
+
+
+@pytest.mark.parametrize("lost", range(11))
+def test_after_a_lost_document_the_order_is_broken_or_the_stop_tells_it(lost):
+    kept = [each for number, each in enumerate(TWO_STREAMS) if number != lost]
+    assert not all(follows(kept)) or journal.missing(kept)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_of_a_point_that_was_read_again_the_newer_event_stands(turned):
+    first, second = (
+        ("event", {"uid": uid, "descriptor": "d", "seq_num": 4, "time": time_s})
+        for uid, time_s in (("a", 1.0), ("b", 2.0))
+    )
+    assert journal.in_order([second, first] if turned else [first, second]) == [second]
+
+
+@pytest.mark.parametrize("place", range(10))
+def test_two_documents_that_changed_places(place):
+    """Either order is as good as the other, or it is seen to be wrong; put in order, they are right again."""
+    swapped = list(TWO_STREAMS)
+    swapped[place], swapped[place + 1] = swapped[place + 1], swapped[place]
+    assert all(follows(swapped)) == (place in (1, 2, 3, 4, 7, 9)), "those that do not refer to each other"
+    assert all(follows(journal.in_order(swapped)))
