@@ -1,0 +1,87 @@
+"""Who writes a run's journal: a lock beside it that goes with the process, however it ends.
+
+A RunEngine that is killed sends no stop document, and nobody could tell it from one that waits. The lock can.
+"""
+
+import fcntl
+import platform
+import time
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+Document = tuple[str, dict[str, Any]]
+
+REASON = "the RunEngine's process ended within the run"
+
+
+class Claim:
+    """Held from a run's start to its stop by who writes `<run>.jsonl`. Raises OSError where it cannot be had."""
+
+    def __init__(self, journal: Path) -> None:
+        self._path = _lock_of(journal)
+        self._file = self._path.open("a", encoding="utf-8")
+        fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._file.truncate(0)
+        self._file.write(platform.node())
+        self._file.flush()
+
+    def release(self) -> None:
+        """The run is over."""
+        self._path.unlink(missing_ok=True)
+        self._file.close()
+
+
+def abandoned(folder: Path) -> list[Path]:
+    """Journals in `folder` whose writers died on this computer: locks of others cannot be judged from here."""
+    return [path.with_suffix(".jsonl") for path in folder.glob("*.lock") if _is_dead(path)]
+
+
+def forget(journal: Path) -> None:
+    """Nobody will write this journal on."""
+    _lock_of(journal).unlink(missing_ok=True)
+
+
+def _lock_of(journal: Path) -> Path:
+    return journal.with_suffix(".lock")
+
+
+def _is_dead(path: Path) -> bool:
+    try:
+        with path.open(encoding="utf-8") as file:
+            if file.read() != platform.node():
+                return False
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # it is held, or just taken away
+        return False
+    return True
+
+
+def stop_of(documents: Iterable[Document]) -> dict[str, Any] | None:
+    """The stop document that a dead RunEngine owes: it counts what is there whole. None without a start."""
+    run, last_s = "", 0.0
+    streams: dict[str, str] = {}
+    counts: dict[str, dict[str, int]] = {}  # stream -> its events, or one of its files -> how many came
+    for name, doc in documents:
+        last_s = max(last_s, float(doc.get("time") or 0.0))
+        if name == "start":
+            run = str(doc["uid"])
+        elif name == "descriptor":
+            streams[doc["uid"]] = doc["name"]
+            inside = any("external" not in about for about in doc["data_keys"].values())
+            counts[doc["name"]] = {"events": 0} if inside else {}
+        elif name == "event":
+            counts[streams[doc["descriptor"]]]["events"] = int(doc["seq_num"])
+        elif name == "stream_datum":
+            counts[streams[doc["descriptor"]]][doc["stream_resource"]] = int(doc["seq_nums"]["stop"]) - 1
+    if not run:
+        return None
+    return {
+        "uid": str(uuid.uuid4()),
+        "run_start": run,
+        "time": last_s or time.time(),
+        "exit_status": "fail",
+        "reason": REASON,
+        "num_events": {stream: min(came.values(), default=0) for stream, came in counts.items()},
+    }
