@@ -19,7 +19,6 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 from threadpoolctl import threadpool_limits
 
 from .config import Config
-from .phasing.devices import cuda_devices
 from .types import ScanError
 
 P = ParamSpec("P")
@@ -59,6 +58,8 @@ def open_jobs(config: Config, *, workers: int | None = None, nice: int = 0) -> J
     threads = config.phasing.threads
     if config.jobs.scheduler is not None:
         return DaskJobs(config.jobs.scheduler, most=wanted, priority=-nice)
+    from .phasing.devices import cuda_devices  # seconds of imports, that who only asks for dask does without
+
     devices = () if config.phasing.device == "cpu" else cuda_devices()
     most = wanted or default_workers(threads, len(devices), gpu_only=config.phasing.device == "cuda")
     return JobPool(workers=most, threads=threads, devices=devices, nice=nice)

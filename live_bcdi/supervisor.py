@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from live_bcdi_consumers.service import SERVICES
+
 from .config import Config, load_config
 from .dashboard import page_key
 from .jobs import require_dask
@@ -22,7 +24,6 @@ from .types import ScanError
 
 logger = logging.getLogger("supervisor")
 
-SERVICES = ("broker", "tiled_server", "archiver", "recorder", "live", "refine", "page")
 START_S = 90.0  # imports of torch-sized libraries on a cold disk with two cores
 END_S = 10.0
 SILENT_S = 90.0  # a service beats every second; Tiled's client may keep one waiting for half a minute

@@ -206,9 +206,7 @@ def service(
     name: str, config: str = DEFAULT_CONFIG, supervised: Annotated[bool, typer.Option("--supervised")] = False
 ) -> None:
     """One service in this process."""
-    from live_bcdi_consumers.service import start_service
-
-    from ..supervisor import SERVICES
+    from live_bcdi_consumers.service import SERVICES, start_service
 
     if name not in SERVICES:
         raise ScanError(f"no service {name!r}; they are {', '.join(SERVICES)}")

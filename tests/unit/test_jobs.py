@@ -119,7 +119,7 @@ def test_workers_by_what_the_machine_has(monkeypatch, cores, gib, threads, gpus,
 
 
 def test_the_configuration_says_where(monkeypatch):
-    monkeypatch.setattr(jobs, "cuda_devices", lambda: ("0", "1"))
+    monkeypatch.setattr("live_bcdi.phasing.devices.cuda_devices", lambda: ("0", "1"))
     config = load_config(config_path("34idc"))
     for device, workers, places in (("auto", 3, 3), ("cuda", None, 2), ("cpu", 1, 1)):
         pool = open_jobs(config.changed(phasing={"device": device}, jobs={"workers": workers}))
