@@ -18,8 +18,8 @@ class DocumentSource:
     socket = None
     rereads = True
 
-    def __init__(self, tell: Tell, key: str | None = None) -> None:
-        self.labels = Labeller(tell, first=1)  # events are numbered from 1
+    def __init__(self, tell: Tell, key: str | None = None, monitor: str | None = None) -> None:
+        self.labels = Labeller(tell, first=1, monitor=monitor, prompt=False)  # events are numbered from 1
         self._wanted = key
         self._keys: dict[str, tuple[str, str | None]] = {}  # descriptor -> data key of its frames, and their dtype
 

@@ -4,22 +4,24 @@ Such a detector counts. The documents say which of its pictures are a run's: `La
 """
 
 import math
-from bisect import bisect
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..types import Frame, FrameArray, ScanError
 from . import journal
+from .angles import Angles, Readings
 from .run import RunPlan, is_rocking_run, run_plan
 
 EARLY_BYTES = 1 << 28  # pictures may overtake the start document; it follows within milliseconds
 LATE_S = 2.0  # a network and a decoder are seldom further behind the documents
-HELD = 256  # pictures that wait for the document with their angle, as many as may wait on a socket
+HELD_BYTES = 1 << 28  # pictures that wait for the document with their angle: 512 of one megapixel
+LEAST_BYTES = 1 << 10  # what a picture costs at least, however small
+CLOCK_S = 1.0  # a picture that comes earlier, or later, than this after its exposure is of a clock that is off
 
 Tell = Callable[[str], None]
 
@@ -85,87 +87,15 @@ class Complaints:
             self._tell("in this run: " + ", ".join(often))
 
 
-class Angles:
-    """The rocking angle of each frame, from the documents of one run.
-
-    The best there is of: the motor's reading in the frame's own event; the motor's monitored positions,
-    interpolated to the middle of the exposure (the clocks of detector and motor must agree); the plan's table.
-    """
-
-    def __init__(self, plan: RunPlan, start: Mapping[str, Any]) -> None:
-        self._motor = str(plan.scan["geometry"]["rocking"])
-        self.planned = _planned(plan, start)
-        self._described = False
-        self._points: set[str] = set()  # descriptors whose events have an angle each
-        self._monitors: set[str] = set()  # descriptors whose events follow the motor
-        self._of_frame: dict[int, float] = {}
-        self._newest = -1
-        self._times_s: list[float] = []
-        self._positions_deg: list[float] = []
-
-    def document(self, name: str, doc: Mapping[str, Any]) -> None:
-        """Learn from a descriptor, an event or a page of events."""
-        if name == "descriptor":
-            self._describe(doc)
-        elif name in ("event", "event_page") and self._motor in doc["data"]:
-            self._learn(doc)
-
-    def _describe(self, doc: Mapping[str, Any]) -> None:
-        stream = str(doc.get("name"))
-        self._described |= stream == "primary"
-        if self._motor in doc.get("data_keys", {}):
-            if stream == "primary":
-                self._points.add(doc["uid"])
-            elif stream.endswith("_monitor"):  # bluesky's name for it; a baseline would be no track of the motor
-                self._monitors.add(doc["uid"])
-
-    def _learn(self, doc: Mapping[str, Any]) -> None:
-        values = np.atleast_1d(np.asarray(doc["data"][self._motor], float)).tolist()
-        if doc["descriptor"] in self._points:
-            numbers = np.atleast_1d(doc["seq_num"]).tolist()
-            self._of_frame |= {number - 1: value for number, value in zip(numbers, values) if math.isfinite(value)}
-            self._newest = max(self._newest, *(number - 1 for number in numbers))
-        elif doc["descriptor"] in self._monitors:
-            times = np.atleast_1d(np.asarray(doc["timestamps"][self._motor], float)).tolist()
-            for time_s, value in zip(times, values):
-                if math.isfinite(value) and (not self._times_s or time_s > self._times_s[-1]):
-                    self._times_s.append(time_s)
-                    self._positions_deg.append(value)
-
-    def of(self, index: int, timestamp_s: float) -> float | None:
-        """The angle of a frame (degrees); None where a document that may still come will say it."""
-        if self._points:
-            if index in self._of_frame or index > self._newest:
-                return self._of_frame.get(index)
-        elif self._monitors and math.isfinite(timestamp_s):
-            if not self._times_s or timestamp_s > self._times_s[-1]:
-                return None
-            if timestamp_s >= self._times_s[0]:
-                pair = slice(before := max(bisect(self._times_s, timestamp_s) - 1, 0), before + 2)
-                return float(np.interp(timestamp_s, self._times_s[pair], self._positions_deg[pair]))
-        return float(self.planned[index]) if self._described else None
-
-
-def _planned(plan: RunPlan, start: Mapping[str, Any]) -> NDArray[np.float64]:
-    """The angles of `rocking_list_scan` as they stand in its arguments, else an even step."""
-    arguments = start.get("plan_args")
-    listed = arguments.get("angles") if isinstance(arguments, Mapping) else None
-    if isinstance(listed, list | tuple) and len(listed) == plan.num and all(map(_is_number, listed)):
-        return np.asarray(listed, float)
-    return np.linspace(plan.start_deg, plan.stop_deg, plan.num)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
-
-
 @dataclass(slots=True)
 class _Run:
     plan: RunPlan
     started_s: float
     angles: Angles
+    monitor: Readings | None
     origin: tuple[int, int] | None  # series and number of the run's first frame, where that is known
     seen: set[int]
+    exposure_s: float = 0.0
     newest: int = -1
     kind: tuple[tuple[int, ...], np.dtype[Any]] | None = None
 
@@ -176,10 +106,20 @@ class Labeller:
     With `series`, a run begins with the one that was armed and not ended when it started, or else with the next;
     in a series that an earlier run has used, with the next picture. All series of a run have as many pictures as
     the detector announced for one, and it counts the series up. Without, a run begins with the number `first` or,
-    where that is None, with the first picture after it started. A picture waits until documents say its angle.
+    where that is None, with the first picture after it started. A picture waits until documents say its angle, and
+    the reading of `monitor` where that is a data key. `prompt` sources bring a picture as soon as it is taken.
     """
 
-    def __init__(self, tell: Tell, *, series: bool = False, first: int | None = None) -> None:
+    def __init__(
+        self,
+        tell: Tell,
+        *,
+        series: bool = False,
+        first: int | None = None,
+        monitor: str | None = None,
+        prompt: bool = True,
+        clock_s: Callable[[], float] = time.time,
+    ) -> None:
         self.complaints = Complaints(tell)
         self._series, self._first = series, first
         self._run: _Run | None = None
@@ -187,8 +127,9 @@ class Labeller:
         self._armed: int | None = None
         self._pictures: dict[int, int] = {}
         self._used = (-1, -1)
-        self._early: deque[Exposure] = deque(maxlen=HELD)
-        self._waiting: deque[tuple[int, Exposure]] = deque()
+        self._early: deque[Exposure] = deque()
+        self._waiting: deque[tuple[int, Exposure, float]] = deque()
+        self._monitor, self._prompt, self._clock_s = monitor, prompt, clock_s
         self._ready: deque[Frame] = deque()
         self._recalled: tuple[int, int] | None = None
 
@@ -243,6 +184,8 @@ class Labeller:
     def _learn(self, run: _Run, name: str, doc: Mapping[str, Any]) -> None:
         try:
             run.angles.document(name, doc)
+            if run.monitor is not None:
+                run.monitor.document(name, doc)
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
             text = f"the angle in one {name} document cannot be read: {type(error).__name__}: {error}"
             self.complaints.say("a document that cannot be used", text)
@@ -255,7 +198,15 @@ class Labeller:
         self._stop()
         said = doc.get("time")
         time_s = float(said) if isinstance(said, int | float) else math.nan
-        self._run = _Run(plan=plan, started_s=time_s, angles=Angles(plan, doc), origin=self._origin(), seen=set())
+        self._run = _Run(
+            plan=plan,
+            started_s=time_s,
+            angles=Angles(plan, doc),
+            monitor=None if self._monitor is None else Readings(self._monitor),
+            origin=self._origin(),
+            seen=set(),
+            exposure_s=float(plan.scan.get("exposure_s") or 0.0),
+        )
         early = list(self._early)
         self._early.clear()
         for exposure in early:
@@ -278,7 +229,7 @@ class Labeller:
         run = self._run
         if run is None:
             self._early.append(exposure)
-            while sum(early.image.nbytes for early in self._early) > EARLY_BYTES:
+            while sum(_cost(early) for early in self._early) > EARLY_BYTES:
                 self._early.popleft()
             return
         run.origin = run.origin or (exposure.series, 0 if self._series else exposure.number)
@@ -289,7 +240,7 @@ class Labeller:
             run.seen.add(index)
             run.newest = max(run.newest, index)
             self._used = max(self._used, (exposure.series, exposure.number))
-            self._waiting.append((index, exposure))
+            self._waiting.append((index, exposure, self._clock_s() - exposure.timestamp_s))
 
     def _index(self, origin: tuple[int, int], exposure: Exposure) -> int:
         """Of an exposure from the run's first; -1 where its series cannot be one of the run's."""
@@ -334,36 +285,63 @@ class Labeller:
 
     def _look_up(self, run: _Run) -> None:
         for _ in range(len(self._waiting)):
-            index, exposure = self._waiting.popleft()
-            angle_deg = run.angles.of(index, exposure.timestamp_s)
-            if angle_deg is None:
-                self._waiting.append((index, exposure))
+            index, exposure, age_s = self._waiting.popleft()
+            angle_deg = run.angles.of(index, self._time_s(run, exposure, age_s))
+            monitor = 0.0 if run.monitor is None else run.monitor.of(index)
+            if angle_deg is None or monitor is None:
+                self._waiting.append((index, exposure, age_s))
             else:
-                self._ready.append(_frame(run.plan.run, index, angle_deg, exposure))
-        self._release(run, len(self._waiting) - HELD)
+                self._give(run, index, angle_deg, exposure)
+        self._release(run, HELD_BYTES)
 
-    def _release(self, run: _Run, count: int) -> None:
-        """The oldest `count` of those that wait, at the planned angle."""
-        for _ in range(count):
-            index, exposure = self._waiting.popleft()
+    def _time_s(self, run: _Run, exposure: Exposure, age_s: float) -> float:
+        """When a picture was taken, by the clock of the motor; NaN where the detector's cannot be that. A file may
+        be read at any time after, but nothing comes before it was exposed, or is older than its run."""
+        if not run.angles.monitored or math.isnan(age_s):
+            return exposure.timestamp_s
+        early_s = exposure.timestamp_s - run.started_s
+        if age_s < -CLOCK_S or early_s < -CLOCK_S or (self._prompt and age_s > CLOCK_S + run.exposure_s):
+            text = (
+                f"the detector's clock seems to be {age_s:.1f} s behind: a continuous scan needs it to agree with"
+                " the motor's; frames get the planned angles where it does not"
+            )
+            self.complaints.say("a time stamp that cannot be", text)
+            return math.nan
+        return exposure.timestamp_s
+
+    def _give(self, run: _Run, index: int, angle_deg: float, exposure: Exposure) -> None:
+        monitor = math.nan if run.monitor is None else run.monitor.of(index)
+        frame = Frame(
+            run=run.plan.run,
+            index=index,
+            angle_deg=angle_deg,
+            monitor=math.nan if monitor is None else monitor,
+            timestamp_s=exposure.timestamp_s,
+            image=exposure.image,
+        )
+        self._ready.append(frame)
+
+    def _release(self, run: _Run, limit_bytes: int) -> None:
+        """The oldest of those that wait beyond a limit, at the angle that is known without waiting."""
+        held = sum(_cost(exposure) for _, exposure, _ in self._waiting)
+        while held > limit_bytes:
+            index, exposure, age_s = self._waiting.popleft()
+            held -= _cost(exposure)
+            angle_deg = run.angles.of(index, self._time_s(run, exposure, age_s))
+            if angle_deg is not None:
+                self._give(run, index, angle_deg, exposure)
+                continue
             text = f"frame {index}: no document said its angle; the planned one stands"
             self.complaints.say("an angle that was not told", text)
-            self._ready.append(_frame(run.plan.run, index, float(run.angles.planned[index]), exposure))
+            self._give(run, index, float(run.angles.planned[index]), exposure)
 
     def _stop(self) -> None:
         if self._run is not None:
             self._look_up(self._run)
-            self._release(self._run, len(self._waiting))
+            self._release(self._run, 0)
             self._run = None
             self.complaints.sum_up()
 
 
-def _frame(run: str, index: int, angle_deg: float, exposure: Exposure) -> Frame:
-    return Frame(
-        run=run,
-        index=index,
-        angle_deg=angle_deg,
-        monitor=math.nan,
-        timestamp_s=exposure.timestamp_s,
-        image=exposure.image,
-    )
+def _cost(exposure: Exposure) -> int:
+    return max(exposure.image.nbytes, LEAST_BYTES)

@@ -122,10 +122,10 @@ class PvaSource:
     socket = None
     rereads = False
 
-    def __init__(self, channel_name: str, tell: Tell) -> None:
+    def __init__(self, channel_name: str, tell: Tell, monitor: str | None = None) -> None:
         require_pvaccess()
         self._name = channel_name
-        self.labels = Labeller(tell)
+        self.labels = Labeller(tell, monitor=monitor)
         self._connected = False
         self._came: deque[Any] = deque(maxlen=_WAITING)
         self._news = threading.Event()

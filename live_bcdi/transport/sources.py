@@ -23,11 +23,11 @@ def frame_source(stream: StreamConfig, tell: Tell) -> FrameSource:
     Raises ScanError where it is our own form, its package is not installed, or `frames` is no address for it.
     """
     if stream.source == "stream2":
-        return Stream2Source(stream.frames, tell, stream.channel)
+        return Stream2Source(stream.frames, tell, stream.channel, stream.monitor)
     if stream.source == "pvaccess":
-        return PvaSource(stream.frames, tell)
+        return PvaSource(stream.frames, tell, stream.monitor)
     if stream.source == "documents":
-        return DocumentSource(tell, stream.channel)
+        return DocumentSource(tell, stream.channel, stream.monitor)
     if stream.source == "hdf5":
-        return SwmrSource(tell, stream.channel, stream.path_map)
+        return SwmrSource(tell, stream.channel, stream.path_map, stream.monitor)
     raise ScanError("frames of our own form need no recorder: they have a file and say their run themselves")

@@ -148,9 +148,9 @@ class Stream2Source:
 
     rereads = False
 
-    def __init__(self, address: str, tell: Tell, channel: str | None = None) -> None:
+    def __init__(self, address: str, tell: Tell, channel: str | None = None, monitor: str | None = None) -> None:
         require_stream2()
-        self.labels = Labeller(tell, series=True)
+        self.labels = Labeller(tell, series=True, monitor=monitor)
         self._channel = channel
         self.socket: Socket = zmq.Context.instance().socket(zmq.PULL)
         self.socket.setsockopt(zmq.RCVHWM, _WAITING)

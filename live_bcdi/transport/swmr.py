@@ -40,8 +40,14 @@ class SwmrSource:
     socket = None
     rereads = True
 
-    def __init__(self, tell: Tell, dataset: str | None = None, path_map: Mapping[str, str] | None = None) -> None:
-        self.labels = Labeller(tell, first=0)
+    def __init__(
+        self,
+        tell: Tell,
+        dataset: str | None = None,
+        path_map: Mapping[str, str] | None = None,
+        monitor: str | None = None,
+    ) -> None:
+        self.labels = Labeller(tell, first=0, monitor=monitor, prompt=False)
         self._dataset = dataset or DATA_PATH
         self._path_map = dict(path_map or {})
         self._forget()
@@ -161,7 +167,7 @@ class _Growing:
     """One file and how many of its rows were read. Raises what h5py raises where it cannot be opened."""
 
     def __init__(self, path: Path, dataset: str) -> None:
-        self._file = opened(path)
+        self._path, self._file = path, opened(path)
         try:
             self._frames = self._file[dataset]
             self._beside = {name: self._file.get(name) for name in (_UNIQUE_ID, _SECONDS, _NANOSECONDS)}
@@ -203,6 +209,7 @@ class _Growing:
             self._first = int(number) - row
         seconds, nanoseconds = self._value(_SECONDS, row), self._value(_NANOSECONDS, row)
         known = seconds is not None and nanoseconds is not None and seconds > 0
+        self._require_on_disk(row)
         image = np.asarray(self._frames[row]).squeeze()
         if image.ndim != 2:
             raise ValueError(f"a frame is {image.shape}, not (rows, columns)")
@@ -211,6 +218,13 @@ class _Growing:
             timestamp_s=EPICS_EPOCH_S + seconds + nanoseconds * 1e-9 if known else math.nan,
             image=image,
         )
+
+    def _require_on_disk(self, row: int) -> None:
+        """HDF5 reads zeros beyond the end of a file: a copy cut short, or a file system that is behind."""
+        if self._frames.chunks is not None:
+            chunk = self._frames.id.get_chunk_info_by_coord((row,) + (0,) * (self._frames.ndim - 1))
+            if chunk.byte_offset is None or chunk.byte_offset + chunk.size > self._path.stat().st_size:
+                raise ValueError(f"frame {row} is not whole on disk")
 
     def _value(self, name: str, row: int) -> Any:
         """What is beside a row; None where the file has no such dataset. Raises ValueError where it lags."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from live_bcdi.stream.fakes import RUN, small_scan, start_document
-from live_bcdi.stream.sources import HELD, Exposure, Labeller
+from live_bcdi.stream.sources import HELD_BYTES, Exposure, Labeller
 
 SCAN = small_scan(num=5, shape=(3, 4))
 START = start_document(SCAN)
@@ -170,8 +170,11 @@ def test_angles_listed_in_the_plan_hold_where_no_event_says_better(counting):
     assert [frame.angle_deg for frame in counting.ready()] == angles
 
 
-def test_a_monitored_motor_is_interpolated_to_the_middle_of_the_exposure(counting):
-    started(counting, FLIGHT, MONITOR)
+def test_a_monitored_motor_is_interpolated_to_the_middle_of_the_exposure(said):
+    counting = Labeller(said.append, clock_s=lambda: 100.9)
+    counting.document("start", {**START, "time": 99.5})
+    for descriptor in (FLIGHT, MONITOR):
+        counting.document("descriptor", descriptor)
     counting.document("event", position(100.0, 0.0))
     counting.take(picture(0, time_s=100.25))
     assert list(counting.ready()) == [], "the motor has not been there yet"
@@ -180,6 +183,60 @@ def test_a_monitored_motor_is_interpolated_to_the_middle_of_the_exposure(countin
     counting.take(picture(1, time_s=101.5))
     # exact: 0.25 and 0.5 have no rounding in binary
     assert [frame.angle_deg for frame in counting.ready()] == [0.25, 3.0]
+
+
+def clocked(said, now_s, **options):
+    labels = Labeller(said.append, clock_s=lambda: now_s, **options)
+    labels.document("start", {**START, "time": 100.0})
+    for descriptor in (FLIGHT, MONITOR):
+        labels.document("descriptor", descriptor)
+    for time_s, theta in ((100.0, 0.0), (101.0, 1.0), (102.0, 2.0)):
+        labels.document("event", position(time_s, theta))
+    return labels
+
+
+@pytest.mark.parametrize(("time_s", "now_s"), [(90.0, 100.5), (100.5, 95.0), (100.5, 104.0)])
+def test_a_clock_that_is_off_gives_the_planned_angle_and_is_said_with_its_number(said, time_s, now_s):
+    labels = clocked(said, now_s)
+    labels.take(picture(0, time_s=time_s))
+    (frame,) = labels.ready()
+    assert frame.angle_deg == SCAN.angles_deg[0]
+    assert frame.timestamp_s == time_s
+    assert f"seems to be {now_s - time_s:.1f} s behind" in said[0]
+
+
+def test_a_clock_that_agrees_gives_the_interpolated_angle(said):
+    labels = clocked(said, 100.6)
+    labels.take(picture(0, time_s=100.5))
+    assert [frame.angle_deg for frame in labels.ready()] == [0.5]
+    assert said == []
+
+
+def test_a_file_may_be_read_long_after(said):
+    labels = clocked(said, 500.0, prompt=False)
+    labels.take(picture(0, time_s=100.5))
+    assert [frame.angle_deg for frame in labels.ready()] == [0.5]
+    assert said == []
+
+
+def test_the_monitor_is_that_of_the_frames_own_event(said):
+    labels = Labeller(said.append, monitor="i0")
+    started(labels, {**STEPS, "data_keys": {"theta": {}, "i0": {}}})
+    for number in range(3):
+        labels.take(picture(number))
+    assert list(labels.ready()) == []
+    for number, value in ((1, 100.0), (2, float("nan"))):
+        labels.document("event", {**event(number, 0.0), "data": {"theta": 0.0, "i0": value}})
+    np.testing.assert_array_equal([frame.monitor for frame in labels.ready()], [100.0, np.nan])
+    labels.document("stop", STOP)
+    assert [frame.index for frame in labels.ready()] == [2]
+
+
+def test_a_monitor_that_no_event_has_holds_nothing_up(said):
+    labels = started(Labeller(said.append, monitor="i0"))
+    labels.take(picture(0))
+    (frame,) = labels.ready()
+    assert np.isnan(frame.monitor)
 
 
 def test_a_stop_lets_go_what_waits_for_its_angle(counting, said):
@@ -194,13 +251,15 @@ def test_a_stop_lets_go_what_waits_for_its_angle(counting, said):
 
 
 def test_what_waits_is_bounded(said):
-    scan = small_scan(num=2 * HELD, shape=(1, 1))
+    """By bytes: large pictures are few."""
+    scan = small_scan(num=20, shape=(1, 1))
     labels = Labeller(said.append)
     labels.document("start", start_document(scan))
     labels.document("descriptor", STEPS)
-    for number in range(2 * HELD):
-        labels.take(picture(number, shape=(1, 1)))
-    assert len(list(labels.ready())) == HELD
+    large = np.broadcast_to(np.uint16(0), (1, HELD_BYTES // 8))  # a quarter of what may wait, and no memory
+    for number in range(10):
+        labels.take(Exposure(number=number, timestamp_s=2e9, image=large))
+    assert [frame.index for frame in labels.ready()] == list(range(6))
     assert len(said) == 1
 
 
