@@ -17,6 +17,7 @@ import numpy as np
 import zmq
 from numpy.typing import NDArray
 
+from ..stream.documents import check_document, check_plain
 from ..stream.updates import TOPICS, Update
 from ..types import Frame, ScanError
 from .keys import LOCAL, Access, Socket
@@ -35,20 +36,6 @@ _KINDS = "biuf"
 FRAMES_HELD_BYTES = 1 << 28
 BATCH = 64  # messages a turn: a few milliseconds of 1-megapixel frames
 PROBE = "probe"  # a message on the document stream that only asks whether the broker passes it on
-DOCUMENT_NAMES = frozenset(
-    [
-        "start",
-        "stop",
-        "descriptor",
-        "event",
-        "event_page",
-        "resource",
-        "datum",
-        "datum_page",
-        "stream_resource",
-        "stream_datum",
-    ]
-)
 
 logger = logging.getLogger(__name__)
 
@@ -91,17 +78,39 @@ def _unpack(parts: Parts) -> tuple[str, dict[str, Any], dict[str, NDArray[Any]]]
     if len(raw[1]) > MAX_HEADER_BYTES:
         raise WireError(f"header of {len(raw[1])} bytes")
     try:
-        header = msgpack.unpackb(raw[1])
+        header = _loads(raw[1])
         topic = raw[0].decode()
+        check_plain(header)
         layout = header.pop("arrays")
         arrays = {name: _array(dtype, shape, part) for (name, dtype, shape), part in zip(layout, parts[2:])}
     except WireError:
         raise
-    except (ValueError, TypeError, KeyError, AttributeError, msgpack.UnpackException) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise WireError(f"not a message: {type(error).__name__}: {error}") from None
     if len(layout) != len(parts) - 2:
         raise WireError(f"{len(layout)} arrays announced, {len(parts) - 2} buffers came")
     return topic, header, arrays
+
+
+def _loads(packed: bytes) -> Any:
+    """What msgpack holds, of plain values and no more tables than memory has room for. Raises WireError."""
+    left = iter(range(MAX_TABLES))
+
+    def counted(value: Any) -> Any:
+        if next(left, None) is None:
+            raise WireError(f"more than {MAX_TABLES} tables and lists")
+        return value
+
+    try:
+        return msgpack.unpackb(packed, object_hook=counted, list_hook=counted, ext_hook=_refuse_extension)
+    except WireError:
+        raise
+    except (ValueError, TypeError, MemoryError, msgpack.UnpackException) as error:
+        raise WireError(f"not msgpack: {type(error).__name__}: {error}") from None
+
+
+def _refuse_extension(code: int, _data: bytes) -> Any:
+    raise WireError(f"an extension type, {code}")
 
 
 def _array(dtype_text: str, shape: Sequence[int], part: Part) -> NDArray[Any]:
@@ -177,12 +186,11 @@ def decode_document(message: bytes, *more: bytes) -> tuple[str, dict[str, Any]]:
         raise WireError(f"document of {len(message)} bytes in {1 + len(more)} parts")
     try:
         _, name, payload = message.split(b" ", 2)
-        doc = msgpack.unpackb(payload)
-    except (ValueError, msgpack.UnpackException) as error:
-        raise WireError(f"not a document: {error}") from None
-    kind = name.decode(errors="replace")
-    if not isinstance(doc, dict) or kind not in DOCUMENT_NAMES | {PROBE}:
-        raise WireError(f"document {kind!r} is a {type(doc).__name__}")
+        kind, doc = name.decode(), _loads(payload)
+        if kind != PROBE:
+            check_document(kind, doc)
+    except ValueError as error:
+        raise error if isinstance(error, WireError) else WireError(f"not a document: {error}") from None
     return kind, doc
 
 
