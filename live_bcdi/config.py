@@ -344,6 +344,6 @@ def load_config(path: Path) -> Config:
         raise ScanError(f"no configuration file {path}; the examples are in config/") from None
     except OSError as error:
         raise ScanError(f"{path} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ScanError(f"{path} is not TOML: {error}") from None
     return parse_config(table, str(path))

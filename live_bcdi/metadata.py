@@ -20,6 +20,7 @@ from .types import BoolArray, FloatArray, FrameArray, Geometry, RockingScan, Sca
 
 T = TypeVar("T")
 
+MAX_PIXELS = 1 << 27  # of a mask or a flat field: a 100-megapixel detector
 STEM_LENGTH = 64  # with a uid and a number after it far below the 255 bytes of a file name
 
 
@@ -30,6 +31,9 @@ class _PackedMask:
     shape: tuple[int, int]
     deflated_bits: str
 
+    def __post_init__(self) -> None:
+        _pixels(self.shape)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _PackedFlat:
@@ -37,6 +41,9 @@ class _PackedFlat:
 
     shape: tuple[int, int]
     deflated_1e4: str
+
+    def __post_init__(self) -> None:
+        _pixels(self.shape)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -189,12 +196,26 @@ def _packed(mask: BoolArray) -> dict[str, object]:
 
 
 def _unpacked(packed: _PackedMask) -> BoolArray:
-    count = int(np.prod(packed.shape))
+    count = _pixels(packed.shape)
     try:
-        raw = zlib.decompress(base64.b64decode(packed.deflated_bits, validate=True))
+        raw = _inflated(packed.deflated_bits, -(-count // 8))
         return np.unpackbits(np.frombuffer(raw, np.uint8))[:count].astype(bool).reshape(packed.shape)
     except (ValueError, zlib.error) as error:
         raise ScanError(f"scan metadata: bad_pixels cannot be unpacked: {error}") from None
+
+
+def _pixels(shape: tuple[int, int]) -> int:
+    if min(shape) < 0 or math.prod(shape) > MAX_PIXELS:
+        raise ValueError(f"{shape} pixels; a detector has at most {MAX_PIXELS}")
+    return math.prod(shape)
+
+
+def _inflated(text: str, size: int) -> bytes:
+    """Exactly `size` bytes, however many the text may claim to hold. Raises ValueError and zlib.error."""
+    raw = zlib.decompressobj().decompress(base64.b64decode(text, validate=True), size + 1)
+    if len(raw) != size:
+        raise ValueError(f"{size} bytes were announced, it has {'more' if len(raw) > size else len(raw)}")
+    return raw
 
 
 def _packed_flat(flatfield: FloatArray) -> dict[str, object]:
@@ -205,7 +226,7 @@ def _packed_flat(flatfield: FloatArray) -> dict[str, object]:
 
 def _unpacked_flat(packed: _PackedFlat) -> FloatArray:
     try:
-        raw = zlib.decompress(base64.b64decode(packed.deflated_1e4, validate=True))
+        raw = _inflated(packed.deflated_1e4, 2 * _pixels(packed.shape))
         steps = np.frombuffer(raw, "<u2").reshape(packed.shape)
     except (ValueError, zlib.error) as error:
         raise ScanError(f"scan metadata: flatfield cannot be unpacked: {error}") from None

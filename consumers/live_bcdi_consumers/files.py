@@ -12,11 +12,14 @@ from live_bcdi.transport.hdf5 import DATA_PATH
 
 def frame_file_of(resource: Mapping[str, Any]) -> str | None:
     """The path in a StreamResource document that holds a run's frames; None for other resources."""
-    uri = urlparse(str(resource.get("uri", "")))
-    dataset = (resource.get("parameters") or {}).get("dataset")
-    if uri.scheme != "file" or uri.hostname not in (None, "localhost") or dataset != DATA_PATH:
+    try:
+        uri = urlparse(str(resource.get("uri", "")))
+        here = uri.scheme == "file" and uri.hostname in (None, "localhost")
+    except ValueError:  # no address of anything
         return None
-    return unquote(uri.path)
+    path = unquote(uri.path)
+    dataset = (resource.get("parameters") or {}).get("dataset")
+    return path if here and dataset == DATA_PATH and "\0" not in path else None
 
 
 def recorded_file(folder: Path, start: Mapping[str, Any]) -> Path:

@@ -57,7 +57,7 @@ class Tickets:
                 table = json.loads(path.read_text(encoding="utf-8"))
             except FileNotFoundError:
                 continue
-            except ValueError:
+            except (ValueError, RecursionError):
                 table = None
             if isinstance(table, dict):
                 yield name, table

@@ -1,5 +1,5 @@
-"""The form of bluesky's documents, as far as we use it (event-model's schemas say more): checked once, at the wire
-and where a journal is read, so that nobody after it need doubt a type."""
+"""The form of bluesky's documents, as far as we use it (event-model's schemas say more): checked once, at the
+wire, so that nobody after it need doubt a type."""
 
 import math
 import re

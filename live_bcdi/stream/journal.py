@@ -6,13 +6,13 @@ there; `in_order` is then what the RunEngine sent, or what is as good.
 
 import json
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from ..types import ScanError
+from .documents import DOCUMENT_NAMES, UID
 
 Document: TypeAlias = tuple[str, dict[str, Any]]
 REFERRED_TO = ("descriptor", "resource", "stream_resource")  # what others name by its uid
@@ -20,7 +20,6 @@ REFERRED_TO = ("descriptor", "resource", "stream_resource")  # what others name 
 MOST_EVENTS = 1_000_000  # of one datum; a number beyond it is a mistake that would take all memory
 
 _MALFORMED = (KeyError, TypeError, ValueError, AttributeError, IndexError)  # a document is what somebody sent
-_UID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _RANK = {"start": 0, "descriptor": 1, "resource": 2, "stream_resource": 2, "datum": 3, "datum_page": 3, "stop": 6}
 
 
@@ -54,9 +53,9 @@ def read(path: Path) -> Iterator[Document]:
         for line in file:
             try:
                 name, doc = json.loads(line)
-            except (ValueError, TypeError):
+            except (ValueError, TypeError, RecursionError):
                 continue
-            if isinstance(name, str) and isinstance(doc, dict):
+            if isinstance(name, str) and name in DOCUMENT_NAMES and isinstance(doc, dict):
                 yield name, doc
 
 
@@ -77,7 +76,7 @@ def read_run(path: Path) -> list[Document]:
     except OSError as error:
         raise ScanError(f"{path} cannot be read: {error.strerror}") from None
     starts = [doc for name, doc in documents if name == "start"]
-    if len(starts) != 1 or not _UID.fullmatch(str(starts[0].get("uid"))):
+    if len(starts) != 1 or not UID.fullmatch(str(starts[0].get("uid"))):
         raise ScanError(f"{path} is no journal of a run: it holds {len(starts)} start documents, not 1")
     return documents
 
@@ -267,7 +266,7 @@ def run_of(name: str, doc: Mapping[str, Any], runs: dict[str, str]) -> str | Non
         run = doc.get("run_start")
     else:
         run = runs.get(str(doc.get("descriptor") or doc.get("resource")))
-    if not isinstance(run, str) or not _UID.fullmatch(run):
+    if not isinstance(run, str) or not UID.fullmatch(run):
         return None
     if name in REFERRED_TO:
         runs[str(doc.get("uid"))] = run

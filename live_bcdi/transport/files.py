@@ -4,6 +4,7 @@ import errno
 import os
 import secrets
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -113,6 +114,9 @@ def opened(path: Path) -> h5py.File:
 
     Raises what h5py raises.
     """
+    kind = path.stat().st_mode
+    if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
+        raise OSError("it is no file, but a device or a pipe")
     try:
         return h5py.File(path, "r")
     except OSError as error:

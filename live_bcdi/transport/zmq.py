@@ -85,7 +85,7 @@ def _unpack(parts: Parts) -> tuple[str, dict[str, Any], dict[str, NDArray[Any]]]
         arrays = {name: _array(dtype, shape, part) for (name, dtype, shape), part in zip(layout, parts[2:])}
     except WireError:
         raise
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, SyntaxError) as error:  # of numpy's for a dtype
         raise WireError(f"not a message: {type(error).__name__}: {error}") from None
     if len(layout) != len(parts) - 2:
         raise WireError(f"{len(layout)} arrays announced, {len(parts) - 2} buffers came")
@@ -114,7 +114,7 @@ def _refuse_extension(code: int, _data: bytes) -> Any:
 
 
 def _array(dtype_text: str, shape: Sequence[int], part: Part) -> NDArray[Any]:
-    dtype = np.dtype(dtype_text)
+    dtype = np.dtype(str(dtype_text))
     if dtype.kind not in _KINDS or any(not isinstance(edge, int) or edge < 0 for edge in shape):
         raise WireError(f"array of dtype {dtype_text!r} and shape {shape}")
     size = math.prod(shape) * dtype.itemsize
@@ -160,8 +160,8 @@ def decode_frame(parts: Parts) -> Frame:
     """Message parts as a `Frame`. Raises WireError, also for a negative index or a non-finite angle."""
     topic, header, arrays = _unpack(parts)
     image = arrays.get("image")
-    if topic != "frame" or image is None or image.ndim != 2:
-        raise WireError(f"not a frame: topic {topic!r}")
+    if topic != "frame" or image is None or image.ndim != 2 or not image.size or image.dtype.kind == "b":
+        raise WireError(f"not a frame of counts (row, column): topic {topic!r}")
     try:
         frame = Frame(image=image, **header)
     except TypeError as error:

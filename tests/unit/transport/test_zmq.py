@@ -88,9 +88,9 @@ def test_any_bytes_are_no_document(message):
 
 
 def test_a_document_survives_the_form_of_the_bluesky_publisher():
-    doc = {"uid": "u", "data": {"x": np.float64(2.0), "y": np.arange(3)}}
-    message = b" ".join([b"", b"event", wire.encode_document(doc)])
-    assert wire.decode_document(message) == ("event", {"uid": "u", "data": {"x": 2.0, "y": [0, 1, 2]}})
+    form = {"uid": "u", "descriptor": "d", "seq_num": 1, "timestamps": {}}
+    message = b" event " + wire.encode_document({**form, "data": {"x": np.float64(2.0), "y": np.arange(3)}})
+    assert wire.decode_document(message) == ("event", {**form, "data": {"x": 2.0, "y": [0, 1, 2]}})
 
 
 def test_a_pickle_is_no_document():
