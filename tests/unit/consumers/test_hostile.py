@@ -12,11 +12,10 @@ from live_bcdi.sim import hostile
 from live_bcdi.stream.fakes import frames_of, small_scan, start_document
 from live_bcdi.stream.updates import TOPICS, Update
 from live_bcdi.types import ScanError
-from live_bcdi_consumers import live
+from live_bcdi_consumers import watch as watching
 from live_bcdi_consumers.archiver import Archive
 from live_bcdi_consumers.backlog import Backlog
 from live_bcdi_consumers.files import frame_file_of
-from live_bcdi_consumers.live import Watch
 from live_bcdi_consumers.runs import Runs
 from live_bcdi_consumers.tickets import Tickets
 
@@ -50,16 +49,16 @@ def test_refine_gives_it_up(service, run):
 
 @pytest.mark.parametrize("run", every_document())
 def test_live_says_so_and_goes_on_with_the_next(service, run, monkeypatch):
-    monkeypatch.setattr(live, "JobPool", _NoPool)
-    watch = Watch(service)
+    monkeypatch.setattr(watching, "JobPool", _NoPool)
+    watch = watching.Watch(service)
     for name, doc in run:
         watch.document(name, doc)
-        watch.tell()
+        watch.tell(0)
     watch.document("start", start_document(SCAN))
     for frame in frames_of(SCAN):
         watch.frame(frame)
     watch._next_tell_s = 0.0
-    watch.tell()
+    watch.tell(0)
     assert [update.fields["count"] for update in service.updates.sent if update.topic == "live"][-1] == 5
 
 
