@@ -48,7 +48,7 @@ WEIGHTS = {
     Kind.BAD_STREAM: 25,
 }
 CALM = (Kind.STALL, Kind.ABORT, Kind.BAD_STREAM)  # after which every process is still the same one
-FAULTS_A_SCAN = {0: 50, 1: 34, 2: 12, 3: 4}  # number: weight; the scans without are the controls
+FAULTS_A_SCAN = {0: 55, 1: 32, 2: 10, 3: 3}  # number: weight; the scans without are the controls
 WITH_WORKERS = ("refine", "live")
 LONGEST_DELAY_S, LONGEST_STALL_S, LONGEST_AWAY_S = 1.5, 5.0, 12.0
 

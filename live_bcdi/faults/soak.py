@@ -24,8 +24,8 @@ from .scanner import Scanner
 
 RATES_HZ = (0.0, 0.0, 100.0, 40.0)
 FLY_SHARE = 0.25
-AHEAD = (0, 1, 1, 2, 3, 5)  # runs whose result may be owed when the next begins
-OWED_S = 60.0  # longer than that no scan waits for the results of those before
+AHEAD = (0, 1, 2, 3, 5, 8)  # runs whose result may be owed when the next begins
+OWED_S = 30.0  # longer than that no scan waits for the results of those before
 SCAN_S = 60.0
 SETTLE_S = 120.0
 LOOK_S, MEMORY_S = 0.25, 2.0
