@@ -10,6 +10,7 @@ import queue
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import httpx
 from bluesky_tiled_plugins import TiledWriter
 from tiled.client.container import Container
 
-from live_bcdi.stream import journal
+from live_bcdi.stream import claim, journal
 from live_bcdi.stream.journal import Journal
 from live_bcdi.transport.keys import access_of
 from live_bcdi.transport.tiled import connect, container
@@ -188,6 +189,7 @@ class Archive:
 
     def _take_from_runengine(self) -> None:
         """What did not come of runs that are over, from the journal that the RunEngine wrote beside ours."""
+        self._stop_for_the_dead()
         done = {path.name for folder in (self._sent, self._refused) for path in folder.glob("*.jsonl")}
         done -= {path.name for path in self._pending.glob("*.jsonl")}
         for path in self._service.folder("journal").glob("*.jsonl"):
@@ -201,6 +203,17 @@ class Archive:
             for name, doc in journal.read(path):
                 if journal.run_of(name, doc, self._runs) == run:
                     self._keep(run, name, doc, send=False)
+
+    def _stop_for_the_dead(self) -> None:
+        """A RunEngine that was killed leaves runs without a stop; whoever waits for one gets it from here."""
+        for path in claim.abandoned(self._service.folder("journal")):
+            documents = list(journal.read(path)) if path.exists() else []
+            stop = claim.stop_of(documents)
+            with suppress(OSError):  # a full disk: at the next look
+                if stop is not None and not any(name == "stop" for name, _ in documents):
+                    journal.append(path, "stop", stop)
+                    self._service.notice("warning", claim.REASON, path.stem)
+                claim.forget(path)
 
     def _is_coming(self, run: str) -> bool:
         return time.monotonic() - self._newest_s.get(run, -LATE_S) < LATE_S

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-Document = tuple[str, dict[str, Any]]
+from .journal import Document
 
 REASON = "the RunEngine's process ended within the run"
 

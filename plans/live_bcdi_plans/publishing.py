@@ -5,6 +5,7 @@ with DocumentPublisher(load_config(path)) as publisher:
 """
 
 import logging
+from contextlib import suppress
 from typing import Any, Self
 
 import msgpack
@@ -14,6 +15,7 @@ from zmq.utils.monitor import recv_monitor_message
 
 from live_bcdi.config import Config
 from live_bcdi.stream import journal
+from live_bcdi.stream.claim import Claim
 from live_bcdi.transport.keys import Access, access_of, load_secret
 from live_bcdi.transport.zmq import encode_document
 
@@ -37,6 +39,7 @@ class DocumentPublisher:
         self._monitor = _connections(self._broker)
         self._runs: dict[str, str] = {}
         self._troubles: set[str] = set()
+        self._claims: dict[str, Claim] = {}
 
     def __call__(self, name: str, doc: dict[str, Any]) -> None:
         self._watch_broker()
@@ -48,6 +51,9 @@ class DocumentPublisher:
         if run is None:
             return
         path = self.folder / f"{run}.jsonl"
+        if name == "start":
+            with suppress(OSError):  # a full disk: nobody needs the claim of a journal that is not there
+                self._claims[run] = Claim(path)
         try:
             journal.append(path, name, doc)
         except (OSError, ValueError) as error:
@@ -55,6 +61,8 @@ class DocumentPublisher:
         else:
             self._troubles.discard("disk")
         if name == "stop":
+            if run in self._claims:
+                self._claims.pop(run).release()
             self._runs = {uid: of for uid, of in self._runs.items() if of != run}
 
     def _send(self, name: str, doc: dict[str, Any]) -> None:

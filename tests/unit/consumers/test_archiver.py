@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from live_bcdi.stream import journal
+from live_bcdi.stream.claim import Claim
 from live_bcdi_consumers import archiver
 from live_bcdi_consumers.archiver import MAX_TRIES, Archive
 
@@ -249,3 +250,24 @@ def test_a_malformed_document_does_no_harm(service, tiled, name, doc):
     assert set(uids(docs)) <= set(tiled.runs["one"])
     send(archive, documents("two"))
     assert tiled.runs["two"] == uids(documents("two"))
+
+
+def test_a_run_whose_runengine_was_killed_gets_its_stop(service, tiled):
+    """Its journal ends where it was killed; as long as it lives, nobody says that it is over."""
+    docs = documents("a")
+    path = service.folder("journal") / "a.jsonl"
+    claim = Claim(path)
+    write_journal(service, docs[:-2])
+    archive = Archive(service)
+    send(archive, docs[:4])
+    look_back(archive)
+    assert not any(name == "stop" for name, _ in journal.read(path))
+    del claim
+    look_back(archive)
+    kept = list(journal.read(service.folder("documents/sent") / "a.jsonl"))
+    name, stop = kept[-1]
+    assert (name, stop["exit_status"], stop["num_events"]) == ("stop", "fail", {"primary": 2})
+    assert sorted(tiled.runs["a"]) == sorted([*uids(docs[:-2]), stop["uid"]])
+    assert any("ended within the run" in update.fields["message"] for update in service.updates.sent)
+    look_back(Archive(service))
+    assert len(list(journal.read(path))) == len(docs) - 1, "said once"

@@ -13,6 +13,7 @@ from ophyd.sim import det
 
 from live_bcdi.config import load_config
 from live_bcdi.stream import journal
+from live_bcdi.stream.claim import Claim
 from live_bcdi.transport.zmq import decode_document
 from live_bcdi_plans.publishing import DocumentPublisher
 
@@ -104,3 +105,14 @@ def test_what_the_wire_cannot_carry_is_on_disk_and_costs_the_plan_nothing(config
     assert len(caplog.records) == 1
     assert "a start document could not be sent" in caplog.text
     assert {path.stem for path in publisher.folder.glob("*.jsonl")} == {"run-0", "run-1"}
+
+
+def test_a_journal_is_claimed_until_its_stop(publisher):
+    """Who looks after the journals may then tell a run that waits from one whose process is gone."""
+    publisher("start", {"uid": "run"})
+    (lock,) = publisher.folder.glob("*.lock")
+    with pytest.raises(BlockingIOError):
+        Claim(lock.with_suffix(".jsonl"))
+    publisher("stop", {"uid": "s", "run_start": "run"})
+    assert list(publisher.folder.glob("*.lock")) == []
+    assert [name for name, _ in journal.read(publisher.folder / "run.jsonl")] == ["start", "stop"]
