@@ -71,8 +71,15 @@ export class Connection {
     if (this.open) this.lostSince = localTime();
     this.open = false;
     this._onChange(false);
+    this._askWhy();
     setTimeout(() => this._connect(), this._pause * 1000);
     this._pause = Math.min(2 * this._pause, LONGEST_PAUSE_S);
+  }
+
+  // A refused websocket tells nothing; where the key is another one now, the page itself asks for it.
+  async _askWhy() {
+    const answer = await fetch("health").catch(() => null);
+    if (answer?.status === 401) location.reload();
   }
 
   // A cable that was pulled closes nothing; only the missing ticks tell.

@@ -1,10 +1,13 @@
 """What Prometheus reads, by its own parser, equals what was published."""
 
 import math
+import re
+from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
+import yaml
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_families
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -189,6 +192,15 @@ def test_the_number_of_series_is_bounded(page):
     assert page["frames_received_total"] == 4 * MEMORY
     assert page["results_total", "written"] == page["results_total", "failed"] == 2 * MEMORY
     assert not any("status 7" in labels for labels in page.samples())
+
+
+def test_the_alerts_in_the_docs_ask_for_what_there_is(page):
+    page.tell("health", service="live", state="ready")
+    _, rules = yaml.safe_load_all((Path(__file__).parents[3] / "docs" / "prometheus.yml").read_text())
+    alerts = [rule for group in rules["groups"] for rule in group["rules"]]
+    asked = set(re.findall(r"live_bcdi_(\w+)", " ".join(alert["expr"] for alert in alerts)))
+    assert len(alerts) == 3 and asked
+    assert asked <= {name for name, *_ in page.samples()}
 
 
 def test_both_text_formats_are_served(hub, address):

@@ -281,6 +281,34 @@ def test_a_slow_scan_is_not_stale_between_two_frames(hub, page, clock):
     expect_text(page, state_label="Stale")
 
 
+def test_the_page_works_with_a_key(hub, browser, serve):
+    """It is asked for once; then it is in no address, and a page whose key was changed asks again."""
+    key, other = "0123456789abcdef" * 2, "fedcba9876543210" * 2
+    page = browser.new_page()
+    addresses = []
+    page.on("request", lambda request: addresses.append((request.url, request.headers.get("referer"))))
+    with serve(hub, key=key) as (host, port):
+        page.goto(f"http://{host}:{port}")
+        playwright.expect(page.locator("h1")).to_have_text("The page has a key.")
+        page.get_by_label("Key").fill("wrong")
+        page.get_by_role("button", name="Open").click()
+        playwright.expect(page.locator("h1")).to_have_text("The key is wrong.")
+        page.get_by_label("Key").fill(key)
+        page.keyboard.press("Enter")
+        page.wait_for_selector("body:not(.lost)")
+        show_run(hub)
+        expect_text(page, run_name="S0054", count="21")
+        assert page.url == f"http://{host}:{port}/"
+        page.reload()
+        expect_text(page, count="21")
+        assert page.evaluate("document.cookie") == ""
+        assert [url for url, _ in addresses if key in url] == [f"http://{host}:{port}/?key={key}"]
+        assert not any(referer for _, referer in addresses)
+    with serve(hub, port=port, key=other):
+        playwright.expect(page.locator("h1")).to_have_text("The page has a key.", timeout=15_000)
+    page.close()
+
+
 def test_a_lost_server_is_shown_and_found_again(browser, serve):
     hub = Hub()
     with serve(hub) as address:
