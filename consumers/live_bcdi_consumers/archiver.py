@@ -172,10 +172,14 @@ class Archive:
             self._done(run, live.sent)
 
     def _begins(self, run: str) -> bool:
-        """Whether a start document is the first that came; where it is not, the others were not sent."""
+        """Whether a start document is the first that came, where others were not sent, and not the last that is
+        looked at of a run that is whole by now: that is sent whole, or was."""
         with self._lock:
-            path = self._journal_of(run).path
-            return not path.exists() or next(journal.read(path), ("start", {}))[0] == "start"
+            kept = self._journal_of(run)
+            path = kept.path
+            return not kept.complete and (
+                not path.exists() or next(journal.read(path), ("start", {}))[0] == "start"
+            )
 
     def _open(self, run: str) -> None:
         try:
@@ -221,8 +225,8 @@ class Archive:
     def _send_leftovers(self) -> None:
         """Every finished run that Tiled does not have; one that it refuses does not hold up the others."""
         for run in sorted(self._journals):
-            kept = self._journals[run]
-            if run in self._live or kept.path.parent != self._pending or not kept.complete:
+            kept = self._journals.get(run)  # one that is done may be forgotten on the way
+            if kept is None or run in self._live or kept.path.parent != self._pending or not kept.complete:
                 continue
             if self._service.stopping.is_set():
                 return

@@ -25,12 +25,13 @@ def report(
     owed: Sequence[Run],
     faults: Mapping[str, int],
     left: Sequence[str],
+    over: bool,
     memory: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """A table of plain values; `wrong` is what must not be, a line each."""
+    """A table of plain values; `wrong` is what must not be, a line each. What is `owed` is missing once it is `over`."""
     of = Counter({fault: len({finding.run for finding in findings if finding.fault is fault}) for fault in Fault})
     fates = Counter(run.fate for run in runs)
-    never = [run for run in owed if run.settled_s is None]
+    never = owed if over else []
     told = {
         "scans": len(runs),
         "runs_complete": fates[Fate.COMPLETE],
@@ -39,6 +40,7 @@ def report(
         "runs_without_fault": sum(not run.faults for run in runs),
         "faults_done": sum(faults.values()),
         "faults": dict(sorted(faults.items())),
+        "owed": len(owed),
         "frames": sum(run.told for run in runs),
         "frames_lost": sum(finding.frames for finding in findings if finding.fault is Fault.LOST),
         "results_missing": of[Fault.MISSING] + len(never),

@@ -220,7 +220,10 @@ class _Soak:
 
     def _tell(self) -> None:
         told = self._write_report(over=False)
-        counts = ", ".join(f"{key} {told[key]}" for key in ("frames_lost", "results_missing", "results_wrong"))
+        counts = ", ".join(
+            f"{key.replace('_', ' ')} {told[key]}"
+            for key in ("owed", "frames_lost", "results_missing", "results_wrong")
+        )
         self._say(f"{told['scans']} scans in {told['seconds']:.0f} s, {told['faults_done']} faults: {counts}")
 
     def _write_report(self, *, over: bool) -> dict[str, Any]:
@@ -231,6 +234,7 @@ class _Soak:
             faults=self._saboteur.done if hasattr(self, "_saboteur") else {},
             left=[*leftovers(self._storage), *self._still_alive()] if over else [],
             memory=self._memory.report(),
+            over=over,
         )
         told |= {
             **{f"given_{key}": value for key, value in asdict(self._settings).items()},

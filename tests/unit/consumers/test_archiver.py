@@ -271,3 +271,32 @@ def test_a_run_whose_runengine_was_killed_gets_its_stop(service, tiled):
     assert any("ended within the run" in update.fields["message"] for update in service.updates.sent)
     look_back(Archive(service))
     assert len(list(journal.read(path))) == len(docs) - 1, "said once"
+
+
+def test_many_finished_runs_at_once(service, tiled, monkeypatch):
+    """More than are kept at hand: those forgotten on the way are done."""
+    monkeypatch.setattr(archiver, "KEPT", 2)
+    archive = Archive(service)
+    send(archive, documents("z"))
+    for number in range(8):
+        for name, doc in documents(f"run-{number}"):
+            archive.take(name, doc)
+    look_back(archive)
+    assert set(tiled.runs) == {*(f"run-{number}" for number in range(8)), "z"}
+    assert len(names(service.folder("documents/sent"))) == 9
+
+
+def test_a_run_that_was_taken_whole_is_not_begun_again_when_its_start_comes_to_its_turn(service, tiled):
+    """A sender that was busy finds the run in the RunEngine's journal before it looks at its documents."""
+    docs = documents("a")
+    write_journal(service, docs)
+    archive = Archive(service)
+    for name, doc in docs:
+        archive.take(name, doc)
+    look_back(archive)
+    assert sorted(tiled.runs["a"]) == sorted(uids(docs))
+    while not archive._queue.empty():
+        archive._send_live(*archive._queue.get())
+    assert archive._live == {}
+    assert sorted(tiled.runs["a"]) == sorted(uids(docs))
+    assert archive.status == "", "nothing was refused"
