@@ -28,7 +28,7 @@ def report(
     over: bool,
     memory: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """A table of plain values; `wrong` is what must not be, a line each. What is `owed` is missing once all is `over`."""
+    """A table of plain values; `wrong` is what must not be. What is `owed` is missing once all is `over`."""
     of = Counter({fault: len({finding.run for finding in findings if finding.fault is fault}) for fault in Fault})
     fates = Counter(run.fate for run in runs)
     never = owed if over else []
