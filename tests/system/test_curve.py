@@ -28,8 +28,9 @@ def command(*arguments):
 def locked(tmp_path_factory, make_config, free_port):
     """A system with keys, and its configuration."""
     folder = tmp_path_factory.mktemp("locked")
-    stream = {name: f"tcp://127.0.0.1:{free_port()}" for name in (*ADDRESSES, "frames")}
+    stream = {name: f"tcp://127.0.0.1:{free_port()}" for name in (*ADDRESSES, "frames", "relay")}
     path = make_config(folder, stream={**stream, "keys": str(folder / "keys")})
+    path.write_text('log_level = "DEBUG"\n' + path.read_text())
     made = command("keys", "--config", path, "--json")
     assert made.returncode == 0, made.stderr
     assert set(json.loads(made.stdout)) == {"folder", "server", "client"}
@@ -96,3 +97,15 @@ def test_who_has_no_keys_is_told_so(keyless, scan_file):
     assert "not to our keys (we have none: set [stream] keys)" in done.stderr
     with pytest.raises(ScanError, match="not to our keys"), running_system(keyless):
         pass
+
+
+def test_no_secret_leaves_its_file(locked, scan_file, overheard):
+    """After a scan, with everything logged: not in a log, a journal, a ticket, a result or the catalogue."""
+    folder = locked[1].parent
+    key_files = {*folder.rglob("*.key_secret"), folder / "runs" / "tiled" / "api_key"}
+    secrets = [path.read_text().split('secret-key = "')[-1].strip()[:40].encode() for path in key_files]
+    assert len(set(secrets)) == 3
+    others = [path for path in folder.rglob("*") if path.is_file() and path not in key_files]
+    assert any(b'"DEBUG"' in path.read_bytes() for path in others if path.parent.name == "log")
+    assert [path for path in others if any(secret in path.read_bytes() for secret in secrets)] == []
+    assert {path.stat().st_mode & 0o777 for path in key_files} == {0o600}
