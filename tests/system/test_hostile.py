@@ -1,6 +1,5 @@
-"""Everything malformed at every port of a running system: nothing restarts, nothing swells, and a scan is right."""
+"""Malformed messages at every port of a running system: nothing restarts or swells, and a scan is right."""
 
-import os
 import socket
 import time
 from pathlib import Path
@@ -34,8 +33,10 @@ GARBAGE = {
     "a length that is none": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
     "a huge length": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999\r\n\r\nx",
     "a path out of the folder": b"GET /../../../../etc/passwd HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
-    "a websocket of nothing": b"GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n" + b"\xff" * 10_000,
+    "a websocket of nothing": b"GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n"
+    b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    + b"\xff"
+    * 10_000,
     "an answer": b"HTTP/1.1 200 OK\r\n\r\n",
     "a pickle": hostile.PAYLOADS["a pickle"],
 }
@@ -68,7 +69,7 @@ def listening(pids):
     for pid in pids:
         for descriptor in Path(f"/proc/{pid}/fd").glob("*"):
             try:
-                inodes.add(os.readlink(descriptor))
+                inodes.add(str(descriptor.readlink()))
             except OSError:
                 continue
     found = set()
