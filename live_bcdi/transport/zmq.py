@@ -32,6 +32,7 @@ DOCUMENTS_WAITING = (
 )
 UPDATES_WAITING = 1000
 FRAMES_WAITING = 256
+FRAMES_TO_SEND, FRAMES_TO_SEND_BYTES = 1000, 1 << 29
 _KINDS = "biuf"
 FRAMES_HELD_BYTES = 1 << 28
 BATCH = 64  # messages a turn: a few milliseconds of 1-megapixel frames
@@ -175,8 +176,14 @@ def decode_frame(parts: Parts) -> Frame:
 
 
 def encode_document(doc: Mapping[str, Any]) -> bytes:
-    """The serialiser for bluesky's `Publisher`: msgpack, numpy scalars as plain numbers."""
-    return bytes(msgpack.packb(doc, default=_plain))
+    """The serialiser for bluesky's `Publisher`: msgpack, numpy scalars as plain numbers.
+
+    Raises ValueError for a document so large that the broker would hang up on its sender.
+    """
+    packed = bytes(msgpack.packb(doc, default=_plain))
+    if len(packed) > MAX_DOCUMENT_BYTES - 100:  # less its name
+        raise ValueError(f"a document of {len(packed)} bytes; at most {MAX_DOCUMENT_BYTES} are taken")
+    return packed
 
 
 def decode_document(message: bytes, *more: bytes) -> tuple[str, dict[str, Any]]:
@@ -292,8 +299,9 @@ class FramePublisher:
 
     def __init__(self, address: str, access: Access = LOCAL) -> None:
         self._socket = new_socket(
-            zmq.XPUB, largest_bytes=MAX_SUBSCRIPTION_BYTES, waiting=FRAMES_WAITING, linger_ms=500
+            zmq.XPUB, largest_bytes=MAX_SUBSCRIPTION_BYTES, waiting=FRAMES_TO_SEND, linger_ms=500
         )
+        self._bounded = False
         try:
             access.bind(self._socket, address)
         except zmq.ZMQError as error:
@@ -308,6 +316,10 @@ class FramePublisher:
         return True
 
     def send(self, frame: Frame) -> None:
+        """Never blocks. For a subscriber that does not read, `FRAMES_TO_SEND_BYTES` are kept and no more."""
+        if not self._bounded:  # 0MQ counts messages; the first says how large they are
+            self._socket.sndhwm = min(FRAMES_TO_SEND, max(8, FRAMES_TO_SEND_BYTES // frame.image.nbytes))
+            self._bounded = True
         self._socket.send_multipart(encode_frame(frame), copy=False)
 
     def close(self) -> None:

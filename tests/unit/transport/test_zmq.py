@@ -1,6 +1,8 @@
 """What goes in comes out; what is not of the documented form is refused and harms nothing."""
 
 import pickle
+import weakref
+from dataclasses import replace
 
 import msgpack
 import numpy as np
@@ -134,3 +136,29 @@ def test_a_port_in_use_is_one_clear_error():
             wire.check_free(f"tcp://127.0.0.1:{port}", "[stream] documents_in")
         with pytest.raises(ScanError, match="is another scan running"):
             wire.FramePublisher(f"tcp://127.0.0.1:{port}")
+
+
+def test_a_document_that_nobody_would_take_is_not_sent(monkeypatch):
+    monkeypatch.setattr(wire, "MAX_DOCUMENT_BYTES", 1000)
+    with pytest.raises(ValueError, match="a document of 2"):
+        wire.encode_document({"uid": "x" * 2000})
+
+
+def test_a_subscriber_that_does_not_read_costs_the_sender_a_bounded_memory(monkeypatch, free_address):
+    """Frames are sent without a copy: one that 0MQ holds is still referred to."""
+    monkeypatch.setattr(wire, "FRAMES_TO_SEND_BYTES", 20 << 20)
+    held = []
+    publisher = wire.FramePublisher(free_address)
+    with zmq.Context() as context, context.socket(zmq.SUB) as deaf:
+        deaf.rcvhwm, deaf.linger = 1, 0
+        deaf.subscribe(b"")
+        deaf.connect(free_address)
+        assert publisher.wait_for_subscriber(5.0)
+        for index in range(100):
+            frame = replace(FRAME, index=index, image=np.zeros((512, 512), np.int32))
+            held.append(weakref.ref(frame.image))
+            publisher.send(frame)
+        del frame
+        still = sum(one() is not None for one in held)
+        assert 8 <= still < 60  # 20 are the bound; the operating system's own buffers have taken some more
+    publisher.close()
