@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket, WebSocketDisconnect
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from ..stream.updates import Update
 from ..types import ScanError
@@ -25,6 +26,7 @@ from .wire import encode
 STATIC = Path(__file__).parent / "static"
 TICK_S = 1.0  # the page calls the connection lost when it hears nothing for some of these
 SHUTDOWN_S = 2  # a browser that reads nothing would hold the server for ever
+PING_S = 20.0
 MAX_BROWSERS = 64
 MAX_CONNECTIONS = 256
 
@@ -65,6 +67,13 @@ def create_app(hub: Hub, *, title: str, hosts: Collection[str] = LOOPBACK, key: 
     )
 
 
+class _Protocol(WebSocketsSansIOProtocol):
+    def keepalive_timeout(self) -> None:
+        """Drop who does not answer at once: closing in order would wait for it to read what it was sent."""
+        super().keepalive_timeout()
+        self.transport.abort()
+
+
 def page_server(
     hub: Hub, *, title: str, host: str = "127.0.0.1", port: int = 5583, key: str | None = None
 ) -> uvicorn.Server:
@@ -86,7 +95,10 @@ def page_server(
             server_header=False,
             limit_concurrency=MAX_CONNECTIONS,
             ws_per_message_deflate=False,
+            ws=_Protocol,
             ws_max_size=4096,  # browsers have nothing to tell us
+            ws_ping_interval=PING_S,
+            ws_ping_timeout=PING_S,
             timeout_graceful_shutdown=SHUTDOWN_S,
         )
     )

@@ -168,6 +168,21 @@ def test_a_stuck_browser_costs_nobody_anything(hub, address):
     stuck.close()
 
 
+def test_a_browser_that_never_reads_is_dropped(hub, serve, monkeypatch):
+    """A laptop that was shut: its connection stays open, and what it was sent last would wait for it for ever."""
+    monkeypatch.setattr(server, "PING_S", 0.3)
+    with serve(hub) as address:
+        stuck = stuck_browser(address)
+        while hub.browsers < 1:
+            time.sleep(0.01)
+        hub.publish(Update(topic="live", run="a", arrays={"image": np.zeros((4096, 4096), np.float32)}))
+        with open_socket(address, origin=None) as alive:
+            while hub.browsers > 1:  # the test's own time limit ends it
+                alive.recv(timeout=5)
+            assert header(alive.recv(timeout=5))["topic"]
+    stuck.close()
+
+
 def read_until_live(page) -> int:
     while True:
         message = header(page.recv(timeout=10))
