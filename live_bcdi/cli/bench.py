@@ -1,4 +1,4 @@
-"""Verbs that measure: bench phasing, bench faults."""
+"""Verbs that measure: bench phasing, bench stream, bench faults."""
 
 import os
 import tempfile
@@ -45,6 +45,45 @@ def bench_phasing(
         print_json(told)
     else:
         bench_report.show(told, screen, threads, chi)
+
+
+@bench_app.command("stream")
+def bench_stream(
+    shape: Annotated[
+        str | None, typer.Option(help="Of a frame, e.g. 1024x1024; by default three detectors in turn.")
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="With --shape: of its pixels.")] = "uint16",
+    rate: Annotated[float, typer.Option(min=0.1, help="With --shape: frames a second.")] = 200.0,
+    seconds: Annotated[float, typer.Option(min=0.1, help="How long frames are sent.")] = 10.0,
+    memory_mb: Annotated[
+        float | None,
+        typer.Option(help="[live] memory_mb; by default enough for whole frames of a small detector."),
+    ] = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Frames a second into a live volume and a compressed file, what was lost, how late, and what it cost."""
+    from .. import bench_stream as bench
+    from ..config import load_config
+    from .live import stop_on_sigterm
+
+    told = []
+    with stop_on_sigterm() as leaving:
+        for case in bench.cases(shape, dtype, rate, seconds, memory_mb):
+            told.append(bench.measure(case, load_config(config_path(config))))
+        leaving.status = 0
+    if as_json:
+        print_json(told)
+        return
+    for table in told:
+        flat = {key: value for key, value in table.items() if not isinstance(value, dict)}
+        parts = {
+            f"{key} {of}": part
+            for key, value in table.items()
+            if isinstance(value, dict)
+            for of, part in value.items()
+        }
+        print_table({**flat, **parts}, False, str(flat.pop("detector")))
 
 
 @bench_app.command("faults")
