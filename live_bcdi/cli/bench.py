@@ -16,6 +16,7 @@ from .app import (
     config_path,
     errors,
     print_json,
+    print_table,
     screen,
 )
 
