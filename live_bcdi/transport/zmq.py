@@ -7,6 +7,7 @@ that arrives is trusted: a message that is not of this form raises `WireError`, 
 
 import logging
 import math
+import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -223,6 +224,23 @@ def new_socket(kind: int, *, largest_bytes: int, waiting: int, linger_ms: int = 
     return socket
 
 
+class _Dropped:
+    """Tells of dropped messages once a second at most: whoever floods a socket must not fill the log's disk."""
+
+    def __init__(self, stream: str) -> None:
+        self._stream = stream
+        self._untold = 0
+        self._next_s = 0.0
+
+    def say(self, error: WireError) -> None:
+        now_s = time.monotonic()
+        self._untold += 1
+        if now_s >= self._next_s:
+            more = f" ({self._untold - 1} before it since the last such line)" if self._untold > 1 else ""
+            logger.warning("dropped a message on the %s stream: %s%s", self._stream, error, more)
+            self._untold, self._next_s = 0, now_s + 1.0
+
+
 class UpdatePublisher:
     """An `UpdateSink` on the broker. Never blocks: what the broker cannot take is dropped."""
 
@@ -244,6 +262,7 @@ class DocumentSubscriber:
     its callbacks and drops bursts; DESIGN.md)."""
 
     def __init__(self, address: str, access: Access = LOCAL) -> None:
+        self._dropped = _Dropped("document")
         self.socket = new_socket(zmq.SUB, largest_bytes=MAX_DOCUMENT_BYTES, waiting=DOCUMENTS_WAITING)
         self.socket.subscribe(b"")
         access.connect(self.socket, address)
@@ -254,7 +273,7 @@ class DocumentSubscriber:
             try:
                 name, doc = decode_document(*message)
             except WireError as error:
-                logger.warning("dropped a message on the document stream: %s", error)
+                self._dropped.say(error)
                 continue
             if name != PROBE:
                 yield name, doc
@@ -277,6 +296,7 @@ class UpdateSubscriber:
     """Updates from the broker, those of `topics` only (all by default)."""
 
     def __init__(self, address: str, topics: Sequence[str] = TOPICS, access: Access = LOCAL) -> None:
+        self._dropped = _Dropped("update")
         self._socket = new_socket(zmq.SUB, largest_bytes=MAX_ARRAY_BYTES, waiting=UPDATES_WAITING)
         for topic in topics:
             self._socket.subscribe(topic)
@@ -288,7 +308,7 @@ class UpdateSubscriber:
             try:
                 yield decode_update(message)
             except WireError as error:
-                logger.warning("dropped a message on the update stream: %s", error)
+                self._dropped.say(error)
 
     def close(self) -> None:
         self._socket.close(linger=0)
@@ -331,6 +351,7 @@ class FrameSubscriber:
     not yet taken, in `FRAMES_HELD_BYTES`; what is lost is refilled from the file."""
 
     def __init__(self, address: str, waiting: int = FRAMES_WAITING, access: Access = LOCAL) -> None:
+        self._dropped = _Dropped("frame")
         self.socket = new_socket(zmq.SUB, largest_bytes=MAX_ARRAY_BYTES, waiting=waiting)
         self.socket.subscribe(b"frame")
         access.connect(self.socket, address)
@@ -346,7 +367,7 @@ class FrameSubscriber:
             try:
                 yield decode_frame(message)
             except WireError as error:
-                logger.warning("dropped a message on the frame stream: %s", error)
+                self._dropped.say(error)
 
     @property
     def waiting(self) -> int:

@@ -1,6 +1,7 @@
 """What goes in comes out; what is not of the documented form is refused and harms nothing."""
 
 import pickle
+import time
 import weakref
 from dataclasses import replace
 
@@ -162,3 +163,19 @@ def test_a_subscriber_that_does_not_read_costs_the_sender_a_bounded_memory(monke
         still = sum(one() is not None for one in held)
         assert 8 <= still < 60  # 20 are the bound; the operating system's own buffers have taken some more
     publisher.close()
+
+
+def test_a_flood_of_bad_messages_is_a_line_a_second(free_address, caplog):
+    publisher, subscriber = wire.FramePublisher(free_address), wire.FrameSubscriber(free_address)
+    try:
+        assert publisher.wait_for_subscriber(5.0)
+        for _ in range(500):
+            publisher._socket.send_multipart([b"frame", b""])
+        publisher.send(FRAME)
+        began_s = time.monotonic()
+        next(received(subscriber))
+        lines = [record.getMessage() for record in caplog.records if "dropped a message" in record.getMessage()]
+        assert 1 <= len(lines) <= 2 + (time.monotonic() - began_s)
+    finally:
+        publisher.close()
+        subscriber.close()
