@@ -10,7 +10,7 @@ from tiled.client.container import Container
 
 from live_bcdi.stream.updates import Update
 from live_bcdi.transport.hdf5 import read_result
-from live_bcdi.transport.tiled import connect, store_result
+from live_bcdi.transport.tiled import connect, require_answer, store_result
 from live_bcdi.types import Reconstruction, ScanError
 
 from .service import Service
@@ -32,6 +32,7 @@ class Delivery:
         self._tries: dict[str, int] = {}
         self._next_s = 0.0
         self._said = ""
+        self._root: Container | None = None
 
     def accept(self, name: str, summary: dict[str, Any]) -> None:
         """Owe a result to Tiled and show it to the page at once."""
@@ -56,11 +57,20 @@ class Delivery:
             self._said = ""
             return
         try:
-            root = connect(self._service.config)
+            root = self._connected()
             for name, summary in waiting:
                 self._deliver(root, name, summary)
         except (ScanError, *AWAY) as error:
+            self._root = None
             self._say(f"{len(waiting)} result(s) wait on disk for Tiled: {error}")
+
+    def _connected(self) -> Container:
+        """One client for all deliveries: each takes memory that it does not give back."""
+        if self._root is None:
+            self._root = connect(self._service.config)
+        else:
+            require_answer(self._service.config)
+        return self._root
 
     def _deliver(self, root: Container, name: str, summary: dict[str, Any]) -> None:
         result = self._read(summary)

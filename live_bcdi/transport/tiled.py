@@ -66,12 +66,16 @@ def server_uri(config: Config) -> str:
 def connect(config: Config) -> Container:
     """A client at the root of the catalogue. Raises ScanError where the server cannot be reached, there is no key
     for it, or it refuses the key."""
-    uri = server_uri(config)
-    with _clear_errors(config):
-        httpx.get(uri, timeout=5.0)  # Tiled's own client tries for half a minute before it says no
+    require_answer(config)
     key = api_key(config)
     with _clear_errors(config):
-        return from_uri(uri, api_key=key)
+        return from_uri(server_uri(config), api_key=key)
+
+
+def require_answer(config: Config) -> None:
+    """Raises ScanError where the server cannot be reached, soon: Tiled's own client tries for half a minute."""
+    with _clear_errors(config):
+        httpx.get(server_uri(config), timeout=5.0)
 
 
 @contextmanager

@@ -39,12 +39,13 @@ def replay(
     rate_hz: float = 0.0,
     fly: bool = False,
     told: Listener | None = None,
+    engine: RunEngine | None = None,
 ) -> str:
     """Run `scan` at `rate_hz` frames a second (0: as fast as it goes), by steps or on the fly; its uid.
 
     The axis goes to the recorded angles, in the order of the frames. Frames go to `<storage>/frames`, documents to
-    the broker, and to `told` besides. Raises ScanError where no broker answers, where the scan lacks frames or
-    what analysis needs, and where `rate_hz` is negative.
+    the broker, and to `told` besides. `engine` is one of `new_engine`, by default its own. Raises ScanError
+    where no broker answers, where the scan lacks frames or what analysis needs, and where `rate_hz` is negative.
     """
     require_whole(scan)
     if rate_hz < 0:
@@ -58,22 +59,29 @@ def replay(
     directory.mkdir(parents=True, exist_ok=True)
     with DocumentPublisher(config) as publisher:
         wait_for_broker(publisher, config.stream.documents_out, BROKER_S, access_of(config.stream))
-        listeners: list[Listener] = [publisher] if told is None else [publisher, told]
-        return _measure(scan, config, directory, listeners, rate_hz=rate_hz, fly=fly)
+        engine = engine or new_engine(config)
+        tokens = [engine.subscribe(listener) for listener in (publisher, told) if listener is not None]
+        try:
+            return _measure(scan, config, directory, engine, rate_hz=rate_hz, fly=fly)
+        finally:
+            for token in tokens:
+                engine.unsubscribe(token)
+
+
+def new_engine(config: Config) -> RunEngine:
+    """A RunEngine that a signal aborts."""
+    return RunEngine({"beamline": config.beamline}, context_managers=[AbortOnSignal])
 
 
 def _measure(
     scan: RockingScan,
     config: Config,
     directory: Path,
-    listeners: Sequence[Listener],
+    engine: RunEngine,
     *,
     rate_hz: float,
     fly: bool,
 ) -> str:
-    engine = RunEngine({"beamline": config.beamline}, context_managers=[AbortOnSignal])
-    for listener in listeners:
-        engine.subscribe(listener)
     with init_devices():
         axis = SimMotor(name=scan.geometry.rocking, initial_value=float(scan.angles_deg[0]), units="deg")
         detector = RecordedDetector(

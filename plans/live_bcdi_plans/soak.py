@@ -6,33 +6,38 @@ says, a line each: `{"ready": true}` once, then `{"run": uid}`, `{"frames": coun
 """
 
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import Any
+
+from bluesky import RunEngine
 
 from live_bcdi import log
 from live_bcdi.config import Config, load_config
 from live_bcdi.transport.hdf5 import read_scan
 from live_bcdi.types import ScanError
 
-from .replay import replay
+from .replay import new_engine, replay
 
 
 def main() -> None:
     """Measure until standard input ends."""
     config = load_config(Path(sys.argv[1]))
     log.configure("acquire", config.storage.directory, config.log_level, stderr=False)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # between two scans; within one it aborts
+    engine = new_engine(config)
     _say(ready=True)
     for line in sys.stdin:
         try:
-            _say(done=_measure(json.loads(line), config))
+            _say(done=_measure(json.loads(line), config, engine))
         except ScanError as error:
             _say(failed=str(error))
 
 
-def _measure(order: dict[str, Any], config: Config) -> str:
+def _measure(order: dict[str, Any], config: Config, engine: RunEngine) -> str:
     scan = read_scan(Path(order["scan"]))
-    return replay(scan, config, rate_hz=order["rate"], fly=order["fly"], told=_Teller())
+    return replay(scan, config, rate_hz=order["rate"], fly=order["fly"], told=_Teller(), engine=engine)
 
 
 class _Teller:
