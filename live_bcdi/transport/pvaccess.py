@@ -167,7 +167,7 @@ class PvaSource:
                 return  # what was there before we asked is older than the run
             self.labels.take(picture)
         except WireError as error:
-            logger.warning("%s: %s", self._name, error)
+            logger.debug("%s: %s", self._name, error)
             self.labels.complaints.say("a frame that cannot be used", f"{self._name}: left out a frame: {error}")
 
     def _say_away(self) -> None:

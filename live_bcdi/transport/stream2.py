@@ -182,7 +182,7 @@ class Stream2Source:
             kind = f"one {table['type']} message that cannot be used"
             self._take(table)
         except WireError as error:
-            logger.warning("stream2: %s: %s", kind, error)
+            logger.debug("stream2: %s: %s", kind, error)
             self.labels.complaints.say(kind, f"stream2: {kind} was left out: {error}")
 
     def _take(self, table: Mapping[str, Any]) -> None:
