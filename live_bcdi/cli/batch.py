@@ -51,9 +51,9 @@ def batch(
         finally:
             jobs.shutdown()
     for problem in () if as_json else outcome.failed:
-        errors.print(
-            f"{problem['source']}: {problem['error']}", style="red", markup=False, highlight=False, soft_wrap=True
-        )
+        source, error = problem["source"], problem["error"]
+        line = error if source in error else f"{source}: {error}"
+        errors.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
     counts = {name: len(getattr(outcome, name)) for name in ("done", "skipped", "failed")}
     table = {**counts, "seconds": time.monotonic() - began_s, "output": str(folder)}
     if as_json:
