@@ -1,7 +1,6 @@
 """Refinements and batches as processes: killed, crowded, on a full disk, on a cluster. Every result comes."""
 
 import json
-import os
 import resource
 import signal
 import subprocess
