@@ -176,6 +176,8 @@ class Watch:
         """Learn of a run what the archiver has of it, if it has; asked for once a second."""
         if time.monotonic() < self._looked_s.get(run, 0.0):
             return
+        if len(self._looked_s) > OVER:
+            self._looked_s.clear()
         self._looked_s[run] = time.monotonic() + 1.0
         folder = self._service.directory / "documents"
         found = [path for path in (folder / f"{run}.jsonl", folder / "sent" / f"{run}.jsonl") if path.exists()]

@@ -17,6 +17,7 @@ from .documents import DOCUMENT_NAMES, UID
 Document: TypeAlias = tuple[str, dict[str, Any]]
 REFERRED_TO = ("descriptor", "resource", "stream_resource")  # what others name by its uid
 
+MOST_KNOWN = 10_000  # descriptors and resources: those of a thousand runs
 MOST_EVENTS = 1_000_000  # of one datum; a number beyond it is a mistake that would take all memory
 
 _MALFORMED = (KeyError, TypeError, ValueError, AttributeError, IndexError)  # a document is what somebody sent
@@ -256,7 +257,8 @@ class InOrder:
 
 
 def run_of(name: str, doc: Mapping[str, Any], runs: dict[str, str]) -> str | None:
-    """The run uid that a document belongs to; `runs` remembers, from descriptor or resource uid to run uid.
+    """The run uid that a document belongs to; `runs` remembers, from descriptor or resource uid to run uid, the
+    newest `MOST_KNOWN`.
 
     None where the document refers to something never seen, or a uid is not one: uids become file names.
     """
@@ -270,4 +272,7 @@ def run_of(name: str, doc: Mapping[str, Any], runs: dict[str, str]) -> str | Non
         return None
     if name in REFERRED_TO:
         runs[str(doc.get("uid"))] = run
+        if len(runs) > MOST_KNOWN:
+            for uid in list(runs)[: MOST_KNOWN // 10]:
+                runs.pop(uid, None)
     return run

@@ -165,3 +165,15 @@ def test_two_documents_that_changed_places(place):
     swapped[place], swapped[place + 1] = swapped[place + 1], swapped[place]
     assert all(follows(swapped)) == (place in (1, 2, 3, 4, 7, 9)), "those that do not refer to each other"
     assert all(follows(journal.in_order(swapped)))
+
+
+def test_the_runs_of_documents_long_past_are_forgotten(monkeypatch):
+    """A service runs for months: what it remembers of each run must not add up."""
+    monkeypatch.setattr(journal, "MOST_KNOWN", 20)
+    runs: dict[str, str] = {}
+    for number in range(100):
+        journal.run_of("descriptor", {"uid": f"d{number}", "run_start": f"run{number}"}, runs)
+        assert journal.run_of("event", {"descriptor": f"d{number}"}, runs) == f"run{number}"
+        assert len(runs) <= 20
+    assert journal.run_of("event", {"descriptor": "d95"}, runs) == "run95"
+    assert journal.run_of("event", {"descriptor": "d0"}, runs) is None
