@@ -5,14 +5,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from .config import StreamConfig, load_config
+from .config import Config, StreamConfig, load_config
+from .stream import journal
+from .stream.run import is_rocking_run
 from .stream.updates import Update
 from .supervisor import Supervisor
 from .transport.keys import access_of
+from .transport.tiled import connect, results
 from .transport.zmq import UpdateSubscriber
 from .types import ScanError
 
@@ -69,24 +72,71 @@ def play(system: Watcher, scan_file: Path, config_path: Path, *, rate_hz: float,
     Keys: run, live (fields of the last `live` update), result (fields of the `result` update). Raises ScanError
     where the plan failed or the refinement said that there is no result.
     """
-    command = [sys.executable, "-m", "live_bcdi.cli", "acquire", str(scan_file), "--config", str(config_path)]
+    told = _Told()
+    run = _acquire(system, told, scan_file, config_path, "--rate", str(rate_hz), *(["--fly"] if fly else []))
+    return told.wait_for(run, system)
+
+
+def send_again(system: Watcher, journal_file: Path, config_path: Path) -> dict[str, Any]:
+    """Send the documents of a journal through `system`; what came of it.
+
+    Keys: run, documents (how many), already (whether there was a result before), raw (where the run is in Tiled,
+    or None), result (as of `play`; empty for a run that is not ours to refine). Raises ScanError as `play` does.
+    """
+    documents, config = journal.read_run(journal_file), load_config(config_path)
+    start = documents[0][1]
+    before = _result_of(config, start["uid"])
+    told = _Told()
+    run = _acquire(system, told, journal_file, config_path)
+    result = before
+    if before is None:
+        result = told.wait_for(run, system)["result"] if is_rocking_run(start) else {}
+    whole = any(name == "stop" for name, _ in documents)
+    raw = _wait_for_raw(config, run, system) if whole else None
+    return {"run": run, "documents": len(documents), "already": before is not None, "raw": raw, "result": result}
+
+
+def _result_of(config: Config, run: str) -> dict[str, Any] | None:
+    """The newest result of a run: as refine noted it on this computer, else as Tiled has it."""
+    for ticket in sorted((config.storage.directory / "queue" / "done").glob(f"*_{run}.json")):
+        with suppress(OSError, ValueError):
+            return dict(json.loads(ticket.read_text(encoding="utf-8")))
+    with suppress(ScanError):
+        for path, node in reversed(results(connect(config), run)):
+            return {**node.metadata, "tiled": path}
+    return None
+
+
+def _wait_for_raw(config: Config, run: str, system: Watcher) -> str | None:
+    """Where Tiled has the run, to its stop; None where it does not in time."""
+    until_s = time.monotonic() + DELIVERY_S
+    while time.monotonic() < until_s:
+        with suppress(ScanError, KeyError):
+            if connect(config)["raw", run].metadata.get("stop"):
+                return f"raw/{run}"
+        for _ in system.watch(1.0):
+            pass
+    return None
+
+
+def _acquire(system: Watcher, told: "_Told", file: Path, config_path: Path, *options: str) -> str:
+    """Let a RunEngine's process measure or send `file`, and listen meanwhile; the run's uid."""
+    command = [sys.executable, "-m", "live_bcdi.cli", "acquire", str(file), "--config", str(config_path)]
     plan = subprocess.Popen(
-        [*command, "--rate", str(rate_hz), *(["--fly"] if fly else [])],
+        [*command, *options],
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,  # Ctrl-C is for us; the plan is told once, and ends its run
     )
-    told = _Told()
     try:
         while plan.poll() is None:
             told.take(system.watch(0.2))
         if plan.returncode:
             raise ScanError(f"the plan ended with status {plan.returncode}; its message is above")
         assert plan.stdout is not None, "opened as a pipe"
-        run = str(json.loads(plan.stdout.read().splitlines()[-1])["run"])
+        return str(json.loads(plan.stdout.read().splitlines()[-1])["run"])
     finally:
         _end(plan)
-    return told.wait_for(run, system)
 
 
 def _end(plan: subprocess.Popen[str]) -> None:

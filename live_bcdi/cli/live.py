@@ -75,16 +75,30 @@ def stop_on_sigterm() -> Iterator[_Leaving]:
 
 @app.command()
 def replay(
-    scan: Annotated[Path, typer.Argument(help="A recorded scan, as `live-bcdi import` writes it.")],
+    scan: Annotated[
+        Path,
+        typer.Argument(help="A recorded scan, as `live-bcdi import` writes it, or a journal of documents."),
+    ],
     rate: Annotated[float, typer.Option(min=0.0, help="Frames a second; 0 is as fast as it goes.")] = 0.0,
     fly: Annotated[bool, typer.Option("--fly", help="Sweep the axis instead of stepping it.")] = False,
     hold: HoldOption = None,
     config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
 ) -> None:
-    """Play a recorded scan through the whole live path: detector, RunEngine, consumers, Tiled, page."""
+    """Play a recorded scan through the whole live path: detector, RunEngine, consumers, Tiled, page.
+
+    Of a journal that a RunEngine kept, the documents are sent again, for services that missed them.
+    """
+    from ..stream import journal
     from ..transport.hdf5 import read_scan
 
+    if journal.is_journal(scan):
+        if rate or fly:
+            raise ScanError(f"{scan} is a journal: its documents are sent as they are, without --rate and --fly")
+        journal.read_run(scan)
+        with _session(config, hold) as system:
+            print_table(_send_again(system, scan, config), as_json, f"Sent again {scan}")
+        return
     read_scan(scan)  # say now, and not from a service, what is wrong with the file
     with _session(config, hold) as system:
         print_table(_play(system, scan, config, rate, fly), as_json, f"Replayed {scan}")
@@ -133,6 +147,15 @@ def _session(config: str, hold: bool | None) -> Iterator[Any]:
             while True:
                 for _ in system.watch():
                     pass
+
+
+def _send_again(system: Any, file: Path, config: str) -> dict[str, Any]:
+    from ..session import send_again
+
+    told = send_again(system, file, config_path(config))
+    result = told.pop("result")
+    frames = {"frames": f"{result['frames']}/{result['num']}"} if "frames" in result else {}
+    return {**told, **frames, **{key: result.get(key) for key in ("missing", "chi", "seconds", "file", "tiled")}}
 
 
 def _play(system: Any, scan: Path, config: str, rate: float, fly: bool) -> dict[str, Any]:
@@ -191,13 +214,20 @@ def acquire(
     fly: Annotated[bool, typer.Option("--fly")] = False,
     config: str = DEFAULT_CONFIG,
 ) -> None:
-    """The beamline's side of `replay`: only the RunEngine and its devices."""
+    """The beamline's side of `replay`: only the RunEngine and its devices, or the sender of a journal."""
     from live_bcdi_plans.replay import replay as measure
+    from live_bcdi_plans.replay import send_again
 
+    from ..stream import journal
     from ..transport.hdf5 import read_scan
 
     settings = load_config(config_path(config))
     log.configure("acquire", settings.storage.directory, settings.log_level, stderr=False)
+    if journal.is_journal(scan):
+        documents = journal.read_run(scan)
+        send_again(documents, settings)
+        print(json.dumps({"run": documents[0][1]["uid"]}))
+        return
     print(json.dumps({"run": measure(read_scan(scan), settings, rate_hz=rate, fly=fly)}))
 
 
