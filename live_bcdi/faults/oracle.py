@@ -1,7 +1,7 @@
 """What must hold of every run in the end, looked up where a user would: the detector's file, the result, Tiled."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -67,11 +67,11 @@ class Oracle:
         self._storage = storage
         self._material = material
 
-    def settled(self, run: Run) -> bool:
-        """Whether there is a result that waits for nothing, or the word that there can be none."""
-        if self._tickets("outbox", run):
-            return False
-        return bool(self._tickets("queue/done", run) or self._tickets("queue/failed", run))
+    def settled(self, runs: Iterable[Run]) -> list[Run]:
+        """Those with a result that waits for nothing, or the word that there can be none."""
+        over = _uids(self._storage / "queue/done") | _uids(self._storage / "queue/failed")
+        over -= _uids(self._storage / "outbox")
+        return [run for run in runs if run.uid in over]
 
     def _tickets(self, folder: str, run: Run) -> list[Path]:
         return list((self._storage / folder).glob(f"*{run.uid}*.json"))
@@ -171,16 +171,18 @@ def _finding(run: Run, fault: Fault, what: str, frames: int = 0) -> Finding:
     return Finding(run=run.uid, fault=fault, what=f"scan {run.number}: {what}", frames=frames)
 
 
+def _uids(folder: Path) -> set[str]:
+    """The runs of the tickets in a folder; their names are a time and the uid."""
+    return {path.stem.partition("_")[2] for path in folder.glob("*.json")}
+
+
+def owed(storage: Path) -> list[Path]:
+    """What the services have still to do."""
+    folders = ("documents", "queue", "queue/open", "queue/later", "outbox")
+    return [path for folder in folders for path in (storage / folder).glob("*") if path.is_file()]
+
+
 def leftovers(storage: Path) -> list[str]:
-    """Files that must not be there when all work is done: what is owed, and what is half written."""
-    owed = [
-        path
-        for folder in ("documents", "queue", "queue/open", "queue/later", "outbox")
-        for path in _files(storage / folder)
-    ]
-    partial = [path for path in storage.rglob("*partial*") if path.is_file() and path not in owed]
-    return [str(path.relative_to(storage)) for path in (*owed, *partial)]
-
-
-def _files(folder: Path) -> list[Path]:
-    return [path for path in folder.glob("*") if path.is_file()]
+    """Files that must not be there when all work is done: what is owed, and what is half written or claimed."""
+    half = [path for end in ("*partial*", "*.lock") for path in storage.rglob(end) if path.is_file()]
+    return [str(path.relative_to(storage)) for path in {*owed(storage), *half}]

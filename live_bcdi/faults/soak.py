@@ -16,7 +16,7 @@ from ..supervisor import Supervisor
 from .checker import Checker
 from .material import Material, write_configs
 from .memory import Memory, alive, workers
-from .oracle import Fate, Oracle, Run, leftovers
+from .oracle import Fate, Oracle, Run, leftovers, owed
 from .relay import Relay
 from .report import report
 from .saboteur import Moment, Saboteur, choose
@@ -193,7 +193,7 @@ class _Soak:
         self._saboteur.happens(run.number, Moment.STOP, run.num, run.uid)
 
     def _look(self) -> None:
-        for run in [run for run in self._owed if self._oracle.settled(run)]:
+        for run in self._oracle.settled(self._owed):
             run.settled_s = time.monotonic()
             self._owed.remove(run)
             self._checker.check(run)
@@ -211,7 +211,7 @@ class _Soak:
         """All faults over: everything that is owed must come now."""
         self._saboteur.end()
         self._pump_until(lambda: not self._owed, SETTLE_S)
-        self._pump_until(lambda: not leftovers(self._storage), SETTLE_S / 4)
+        self._pump_until(lambda: not owed(self._storage), SETTLE_S / 4)
         self._pump_until(lambda: self._checker.checked + len(self._owed) >= len(self._began()), SETTLE_S)
         self._checker.last_look(self._began())
 

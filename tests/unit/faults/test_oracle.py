@@ -98,7 +98,7 @@ def world(tmp_path, material):
 
 def test_a_right_run_is_right(world):
     assert world.found() == set()
-    assert Oracle(world.storage, world.material).settled(world.run)
+    assert Oracle(world.storage, world.material).settled([world.run]) == [world.run]
 
 
 def test_an_aborted_run_is_right_when_it_names_what_is_missing(tmp_path, material):
@@ -151,7 +151,7 @@ def test_no_result_is_missing(world):
     ticket = next((world.storage / "queue/done").glob("*.json"))
     ticket.rename(world.storage / "queue/failed" / ticket.name)
     assert world.found() == {Fault.MISSING}
-    assert Oracle(world.storage, world.material).settled(world.run)
+    assert Oracle(world.storage, world.material).settled([world.run]) == [world.run]
 
 
 def test_a_result_that_tiled_does_not_have_whole_is_missing(world):
@@ -185,5 +185,5 @@ def test_a_raw_run_that_is_not_whole_is_seen(world, spoil):
 def test_what_is_owed_is_not_settled_and_what_is_left_is_told(world):
     (world.storage / "outbox" / f"000_{UID}.json").write_text("{}")
     (world.storage / "results" / "x.partial").write_text("")
-    assert not Oracle(world.storage, world.material).settled(world.run)
+    assert Oracle(world.storage, world.material).settled([world.run]) == []
     assert sorted(leftovers(world.storage)) == [f"outbox/000_{UID}.json", "results/x.partial"]
