@@ -3,16 +3,21 @@
 import logging
 import os
 import stat
+from pathlib import Path
 
 import numpy as np
 import pytest
 import zmq
 
+from live_bcdi.config import load_config
 from live_bcdi.stream.fakes import frames_of, small_scan
+from live_bcdi.supervisor import check_ports
 from live_bcdi.transport.keys import LOCAL, Access, is_loopback, make_client, make_keys
 from live_bcdi.transport.zmq import FramePublisher, FrameSubscriber, check_free
 from live_bcdi.types import ScanError
 
+BEAMLINE = Path(__file__).resolve().parents[3] / "config" / "34idc.toml"
+STREAMS = ("documents_in", "documents_out", "updates_in", "updates_out", "relay", "frames")
 FRAME = frames_of(small_scan(num=2, shape=(5, 7)))[1]
 
 
@@ -232,3 +237,20 @@ def test_a_peer_that_sends_too_much_is_hung_up_on(free_address):
         subscriber.close()
     finally:
         publisher.close()
+
+
+@pytest.mark.parametrize("key", ["documents_in", "documents_out", "updates_in", "updates_out", "relay"])
+def test_up_refuses_what_others_could_reach_before_it_starts_anything(tmp_path, free_port, key):
+    ports = {name: free_port() for name in (*STREAMS, "tiled", "page")}
+    stream = {name: f"tcp://127.0.0.1:{ports[name]}" for name in STREAMS}
+    config = load_config(BEAMLINE).changed(
+        stream={**stream, key: f"tcp://0.0.0.0:{ports[key]}", "source": "documents"},
+        tiled={"port": ports["tiled"]},
+        page={"port": ports["page"]},
+        storage={"directory": tmp_path},
+    )
+    with pytest.raises(ScanError, match=f"0.0.0.0:{ports[key]} can be reached .* `live-bcdi keys`"):
+        check_ports(config)
+    check_ports(config.changed(stream={"open": True}))
+    make_keys(tmp_path / "keys")
+    check_ports(config.changed(stream={"keys": tmp_path / "keys"}))
