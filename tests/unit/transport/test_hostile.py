@@ -107,6 +107,15 @@ def decode_all():
 """
 
 
+def test_tables_are_counted_and_numbers_are_not():
+    """An empty table is a byte on the wire and 64 in memory; a picture is one list."""
+    event = hostile._event(data={"x": [{}] * 250_000})
+    with pytest.raises(wire.WireError, match="more than 200000 tables"):
+        wire.decode_document(b" event " + msgpack.packb(event))
+    picture = hostile._event(data={"x": [[1] * 1000] * 1000})
+    assert len(wire.decode_document(b" event " + msgpack.packb(picture))[1]["data"]["x"]) == 1000
+
+
 def _mutations(parts):
     """The message with some bytes changed, cut or doubled in one of its parts."""
 
