@@ -155,10 +155,11 @@ def _log(summary: dict[str, Any]) -> None:
     """One line of a result, in words and as fields."""
     names = ("file", "frames", "num", "chi", "seconds", "stop_to_result_s", "last_frame_to_result_s")
     fields = {name: summary.get(name) for name in names}
+    chi = "unknown" if fields["chi"] is None else f"{fields['chi']:.4g}"
     stop, last = (f"{fields[name]:.1f} s" if fields[name] is not None else "unknown" for name in names[-2:])
     about_run("refine", summary["run"]).info(
         "result written: %s, %s of %s frames, chi %s; %s after the stop, %s after the last frame",
-        *(fields["file"], fields["frames"], fields["num"], fields["chi"], stop, last),
+        *(fields["file"], fields["frames"], fields["num"], chi, stop, last),
         extra={"fields": fields},
     )
 

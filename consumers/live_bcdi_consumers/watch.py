@@ -280,9 +280,7 @@ class Watch:
             *(update.fields["count"], update.fields["num"], numbers["lost"], numbers["refilled"]),
             *(numbers["duplicates"], watched.live.assembler.missing, watched.most_waiting),
             *(_seconds(numbers["newest_age_s"]), _seconds(delay_s)),
-            extra={
-                "fields": {**numbers, "most_waiting": watched.most_waiting, "last_frame_to_preview_s": delay_s}
-            },
+            extra={"fields": {**numbers, "most_waiting": watched.most_waiting, "preview_lag_s": delay_s}},
         )
 
     @property
@@ -337,6 +335,10 @@ class Watch:
             return
         watched.previous, lag_s = job.result(), time.monotonic() - newest_s
         watched.preview_lag_s = lag_s
+        if watched.done and watched.estimated_count == watched.live.assembler.count:
+            fields = {"frames": watched.estimated_count, "num": plan.num, "last_frame_to_preview_s": lag_s}
+            text = "preview of %d of %d frames, %.1f s after the last"
+            about_run("live", plan.run).info(text, *fields.values(), extra={"fields": fields})
         if watched is self._shown:
             self._service.updates.send(
                 estimate_update(plan, watched.estimated_count, watched.previous, lag_s=lag_s)

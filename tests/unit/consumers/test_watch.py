@@ -168,7 +168,16 @@ def test_one_line_of_the_log_says_how_the_stream_was(service, watch, clock, tmp_
     )
     assert (fields["received"], fields["lost"], fields["refilled"], fields["duplicates"]) == (5, 7, 7, 1)
     assert (fields["missing"], fields["most_waiting"]) == (0, 7)
-    assert 2.0 < fields["last_frame_to_preview_s"] < fields["newest_age_s"] < 3.0
+    assert 2.0 < fields["preview_lag_s"] < fields["newest_age_s"] < 3.0
+    clock.now_s += 1.0
+    watch.tell()
+    (_, _, job) = watch._future
+    clock.now_s += 4.0
+    job.set_result(None)
+    watch.tell()
+    record = caplog.records[-1]
+    assert record.getMessage().startswith("preview of 12 of 12 frames, ") and record.run == beamline.run
+    assert 6.9 < record.fields["last_frame_to_preview_s"] < 7.5
 
 
 def test_a_run_that_began_without_us_is_picked_up_by_its_frames(service, watch, clock, tmp_path):
