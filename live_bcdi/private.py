@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import stat
 from pathlib import Path
 
 from .types import ScanError
@@ -21,13 +22,21 @@ def write_private(path: Path, text: str) -> None:
         partial.unlink()
 
 
+def require_private(path: Path) -> None:
+    """Raises ScanError where others can read the secret in `path`; OSError where it is not there."""
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if os.name == "posix" and mode & 0o077:
+        raise ScanError(
+            f"others can read the key in {path} (mode {mode:o}): have a new one made, or `chmod 600` it"
+        )
+
+
 def private_key(path: Path) -> str:
     """The key in `path`, made where there is none. Raises ScanError where others can read it, or we cannot."""
     if not path.exists():
         write_private(path, secrets.token_hex(32))
     try:
-        if os.name == "posix" and path.stat().st_mode & 0o077:
-            raise ScanError(f"others can read the key in {path}; remove it to have a new one made (mode 600)")
+        require_private(path)
         key = path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ScanError(f"the key in {path} cannot be read ({type(error).__name__})") from None

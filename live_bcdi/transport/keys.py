@@ -26,6 +26,7 @@ from zmq.utils import z85
 from zmq.utils.monitor import recv_monitor_message
 
 from ..config import StreamConfig
+from ..private import require_private
 from ..types import ScanError
 
 Socket: TypeAlias = zmq.Socket[bytes]
@@ -212,9 +213,7 @@ def load_secret(path: Path) -> tuple[bytes, bytes]:
     public, secret = _load(path)
     if secret is None:
         raise ScanError(f"{path} holds no secret key; `live-bcdi keys` makes a folder of them")
-    mode = stat.S_IMODE(path.stat().st_mode)
-    if mode & 0o077:
-        raise ScanError(f"others may read {path} (mode {mode:o}): make new keys, or `chmod 600` it")
+    require_private(path)
     return public, secret
 
 

@@ -20,7 +20,7 @@ from tiled.queries import Key
 from ..config import Config
 from ..lattice import d_spacing_angstrom, mean_spacing_angstrom, shear_gradients
 from ..metadata import scan_from_metadata
-from ..private import write_private
+from ..private import require_private, write_private
 from ..stream.run import run_plan
 from ..types import Agreement, LabImage, Reconstruction, RockingScan, ScanError
 
@@ -38,6 +38,7 @@ def api_key(config: Config) -> str:
         raise ScanError(f"no key for Tiled at {config.tiled.uri}: set ${config.tiled.api_key_env}")
     path = _key_file(config)
     try:
+        require_private(path)
         return path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ScanError(

@@ -66,10 +66,10 @@ def test_a_client_has_a_plain_name(folder, name):
 
 def test_a_key_that_others_may_read_is_refused(folder, free_address):
     (folder / "server.key_secret").chmod(0o640)
-    with pytest.raises(ScanError, match=r"others may read .*server.key_secret \(mode 640\)"):
+    with pytest.raises(ScanError, match=r"others can read .*server.key_secret \(mode 640\)"):
         check_free(free_address, "[stream] documents_in", Access(keys=folder))
     (folder / "client.key_secret").chmod(0o604)
-    with pytest.raises(ScanError, match=r"others may read .*client.key_secret \(mode 604\)"):
+    with pytest.raises(ScanError, match=r"others can read .*client.key_secret \(mode 604\)"):
         FrameSubscriber(free_address, access=Access(keys=folder))
 
 

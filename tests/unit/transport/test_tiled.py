@@ -75,6 +75,14 @@ def test_where_it_was_looked_for_is_a_whole_path(config, tmp_path, monkeypatch):
         api_key(config.model_copy(update={"storage": StorageConfig(directory=Path("runs"))}))
 
 
+def test_a_key_that_others_can_read_is_refused(config, tmp_path):
+    make_api_key(config)
+    (tmp_path / "tiled" / "api_key").chmod(0o644)
+    for find in (api_key, make_api_key):
+        with pytest.raises(ScanError, match=r"others can read the key in .*api_key \(mode 644\)"):
+            find(config)
+
+
 def test_the_environment_comes_first(config, monkeypatch):
     make_api_key(config)
     monkeypatch.setenv(VARIABLE, "given")
