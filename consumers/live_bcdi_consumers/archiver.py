@@ -9,6 +9,7 @@ import os
 import queue
 import threading
 import time
+import warnings
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -163,6 +164,8 @@ class Archive:
         try:
             live.writer(name, doc)
             live.sent += 1
+            if name == "stop":
+                self._fit(run, doc)
         except Exception as error:  # noqa: BLE001  whatever a server or its client raises, the journal has it all
             del self._live[run]
             self._not_taken(run, error)
@@ -252,6 +255,7 @@ class Archive:
             raw.delete_contents([run], recursive=True, external_only=False)
         for name, doc in documents:
             writer(name, doc)
+        self._fit(run, documents[-1][1])
         self._done(run, size)
         if lacks:
             counts = ", ".join(f"{count} of {part}" for part, count in lacks.items())
@@ -261,6 +265,19 @@ class Archive:
                 f" `live-bcdi replay journal/{run}.jsonl` (in its storage folder)",
                 run,
             )
+
+    def _fit(self, run: str, stop: dict[str, Any]) -> None:
+        """A run that was cut off may have a frame in its file that no document tells of, for which Tiled would
+        read none of them: it is given the shape that the file has, with a note of it."""
+        if stop.get("exit_status") == "success" or self._root is None:
+            return
+        try:
+            with warnings.catch_warnings(action="ignore"):  # that this is done here and not in the server
+                container(self._root, "raw")[run].validate(try_reading=False)
+        except AWAY:
+            raise
+        except Exception as error:  # noqa: BLE001  a file that is not to be had here, or is none of HDF5
+            self._service.log.warning("the frames of run %s may not be read from Tiled: %s", run, error)
 
     def _not_taken(self, run: str, error: Exception) -> None:
         self._root = None

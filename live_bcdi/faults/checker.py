@@ -65,5 +65,11 @@ class Checker:
         """When all is done: what came later than the result. In the caller's thread, with Tiled up."""
         root = connect(self._config)
         for run in runs:
-            self.findings += self._oracle.raw(run, root)
+            self.findings += self._raw(run, root)
             self.findings += self._oracle.versions(run, root)
+
+    def _raw(self, run: Run, root: Container) -> list[Finding]:
+        try:
+            return self._oracle.raw(run, root)
+        except AWAY as error:
+            return [Finding(run=run.uid, fault=Fault.RAW, what=f"scan {run.number}: cannot be read: {error}")]

@@ -10,9 +10,13 @@ from typing import Any
 import numpy as np
 from tiled.client.container import Container
 
+from ..pipeline import provenance
 from ..transport.hdf5 import FrameFile, read_result
+from ..transport.tiled import read_raw_scan
 from ..types import ScanError
 from .material import NOTHING, Material, Truth
+
+READ_EVERY = 5  # complete runs are read whole from Tiled, one of so many; of the others all
 
 
 class Fate(StrEnum):
@@ -157,13 +161,11 @@ class Oracle:
         node = root["raw"][run.uid]
         if not node.metadata.get("stop"):
             return [_finding(run, Fault.RAW, f"no stop document ({run.fate})")]
-        if not run.told:
+        if not run.told or (run.fate is Fate.COMPLETE and run.number % READ_EVERY):
             return []
-        stream = node["primary"]
-        frames = [key for key in stream if f"{key}-angle" in stream]
-        counts = {key: stream[key].shape[0] for key in frames}
-        if run.fate is not Fate.KILLED and list(counts.values()) != [run.told]:
-            return [_finding(run, Fault.RAW, f"{counts} frames, {run.told} documented")]
+        frames = read_raw_scan(root, run.uid)
+        if provenance(frames)["input_sha256"] != self._material.truth(run.file, self.measured(run)).input_sha256:
+            return [_finding(run, Fault.RAW, f"{len(frames.intensity)} frames, and not what the detector saw")]
         return []
 
 

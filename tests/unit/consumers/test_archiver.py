@@ -18,6 +18,15 @@ class FakeTiled:
         self.runs: dict = {}
         self.trouble: Exception | None = None
         self.known: dict = {}
+        self.fitted: list = []
+        self._asked = ""
+
+    def __getitem__(self, run):
+        self._asked = run
+        return self
+
+    def validate(self, *, try_reading):
+        self.fitted.append(self._asked)
 
     def __contains__(self, run):
         return run in self.runs
@@ -300,3 +309,27 @@ def test_a_run_that_was_taken_whole_is_not_begun_again_when_its_start_comes_to_i
     assert archive._live == {}
     assert sorted(tiled.runs["a"]) == sorted(uids(docs))
     assert archive.status == "", "nothing was refused"
+
+
+@pytest.mark.parametrize("status", ["success", "abort"])
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_run_that_was_cut_off_is_given_the_shape_of_its_file(service, tiled, status, whole):
+    """Tiled reads no frame of an array whose file has one more than the documents tell of."""
+    docs = documents("a")
+    docs[-1][1]["exit_status"] = status
+    archive = Archive(service)
+    if whole:
+        write_journal(service, docs)
+    else:
+        send(archive, docs)
+    look_back(archive)
+    assert tiled.fitted == (["a"] if status == "abort" else [])
+    assert names(service.folder("documents/sent")) == ["a"]
+
+
+def test_a_file_that_is_not_to_be_had_holds_up_nobody(service, tiled, monkeypatch):
+    monkeypatch.setattr(tiled, "validate", None)
+    docs = documents("a")
+    docs[-1][1]["exit_status"] = "abort"
+    send(Archive(service), docs)
+    assert names(service.folder("documents/sent")) == ["a"]

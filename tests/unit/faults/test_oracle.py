@@ -9,7 +9,9 @@ import pytest
 
 from live_bcdi.faults.material import Material, write_configs
 from live_bcdi.faults.oracle import Fate, Fault, Oracle, Run, leftovers
+from live_bcdi.metadata import scan_metadata
 from live_bcdi.pipeline import reconstruct_as_configured
+from live_bcdi.stream.run import KEY, planned_metadata
 from live_bcdi.transport.hdf5 import FrameWriter, read_result, write_result
 
 BEAMLINE = Path(__file__).resolve().parents[3] / "config" / "34idc.toml"
@@ -77,8 +79,12 @@ class World:
         (self.storage / "queue/done" / f"000_{UID}.json").write_text(json.dumps(table))
 
     def raw(self, frames, stop=True):
-        stream = Node({"det": Leaf(np.zeros((frames, 1))), "det-angle": Leaf(np.zeros(frames))})
-        return Node(primary=stream, metadata={"stop": {"exit_status": "success"} if stop else None})
+        scan = self.material.scan(self.file, frames)
+        stream = {"det": scan.intensity, "det-angle": scan.angles_deg, "det-monitor": scan.monitor}
+        ends = {"start_deg": scan.angles_deg[0], "stop_deg": scan.angles_deg[-1]}
+        start = {"uid": UID, KEY: planned_metadata(scan_metadata(scan), num=self.num, **ends)}
+        about = {"start": start, "stop": {"exit_status": "success"} if stop else None}
+        return Node(primary=Node({key: Leaf(values) for key, values in stream.items()}), metadata=about)
 
     def version(self, density=None, complete=True):
         density = self.result.density if density is None else density
