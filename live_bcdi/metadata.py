@@ -55,6 +55,7 @@ class _ScanTable:
     sample: str = ""
     hkl: Vector | None = None
     exposure_s: float | None = None
+    angular_blur_deg: float | None = None
     saturation_counts: float | None = None
     bad_pixels: _PackedMask | None = None
     flatfield: _PackedFlat | None = None
@@ -103,6 +104,7 @@ def scan_metadata(scan: RockingScan) -> dict[str, object]:
         "sample": scan.sample,
         "hkl": None if scan.hkl is None else [float(index) for index in scan.hkl],
         "exposure_s": _float_or_none(scan.exposure_s),
+        "angular_blur_deg": _float_or_none(scan.angular_blur_deg),
         "saturation_counts": _float_or_none(scan.saturation_counts),
         "bad_pixels": None if scan.bad_pixels is None else _packed(scan.bad_pixels),
         "flatfield": None if scan.flatfield is None else _packed_flat(scan.flatfield),
@@ -136,6 +138,7 @@ def scan_from_metadata(
         flatfield=None if known.flatfield is None else _unpacked_flat(known.flatfield),
         saturation_counts=known.saturation_counts,
         exposure_s=known.exposure_s,
+        angular_blur_deg=known.angular_blur_deg,
         hkl=known.hkl,
         sample=known.sample,
         metadata=known.metadata,

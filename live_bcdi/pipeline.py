@@ -160,13 +160,16 @@ def provenance(*scans: RockingScan) -> dict[str, str]:
     versions = {name: version(name) for name in ("live_bcdi", "numpy", "scipy", "numba", "pyfftw")}
     sums = [_checksum(scan) for scan in scans]
     whole = sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
-    return {"scan": " + ".join(scan.name for scan in scans), "input_sha256": whole, **versions}
+    blurs = {f"{scan.angular_blur_deg:.6g}" for scan in scans if scan.angular_blur_deg is not None}
+    blur = {"angular_blur_deg": ", ".join(sorted(blurs))} if blurs else {}
+    return {"scan": " + ".join(scan.name for scan in scans), "input_sha256": whole, **blur, **versions}
 
 
 def _checksum(scan: RockingScan) -> str:
     """Counts as they are, all other values as float64 however a file kept them. Masks go in unpacked: builds of
     zlib differ in how they pack them."""
     table = {**scan_metadata(scan), "bad_pixels": None, "flatfield": None}
+    del table["angular_blur_deg"]  # a plan's word of the same frames: their sum is that of the detector's file
     have = np.ones(len(scan.intensity), bool) if scan.have is None else scan.have
     others = (scan.angles_deg, scan.monitor, have, scan.bad_pixels, scan.flatfield)
     digest = hashlib.sha256(json.dumps(table, sort_keys=True).encode())

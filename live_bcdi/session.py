@@ -97,13 +97,13 @@ def send_again(system: Watcher, journal_file: Path, config_path: Path) -> dict[s
 
 
 def _result_of(config: Config, run: str) -> dict[str, Any] | None:
-    """The newest result of a run: as refine noted it on this computer, else as Tiled has it."""
-    for ticket in sorted((config.storage.directory / "queue" / "done").glob(f"*_{run}.json")):
-        with suppress(OSError, ValueError):
-            return dict(json.loads(ticket.read_text(encoding="utf-8")))
+    """The newest result of a run, as Tiled has it, or else as refine noted it on this computer."""
     with suppress(ScanError):
         for path, node in reversed(results(connect(config), run)):
             return {**node.metadata, "tiled": path}
+    for ticket in sorted((config.storage.directory / "queue" / "done").glob(f"*_{run}.json")):
+        with suppress(OSError, ValueError):
+            return dict(json.loads(ticket.read_text(encoding="utf-8")))
     return None
 
 

@@ -112,6 +112,7 @@ class RockingScan:
     `have` is False for frames that never came (their intensity is zero); `bad_pixels` (row, column) is True
     for pixels that must not be used; `saturation_counts` is the highest trustworthy count of one frame.
     `flatfield` (row, column) is each pixel's response relative to the median pixel: counts are divided by it.
+    `angular_blur_deg` is how far the axis turned during a frame; None where it stood.
     """
 
     name: str
@@ -125,6 +126,7 @@ class RockingScan:
     flatfield: FloatArray | None = None
     saturation_counts: float | None = None
     exposure_s: float | None = None
+    angular_blur_deg: float | None = None
     hkl: Vector | None = None
     sample: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)

@@ -42,6 +42,7 @@ def foreign_scan(file: h5py.File, name: str) -> RockingScan:
         flatfield=fields.flatfield(frames.shape[1:]),
         saturation_counts=fields.scalar("saturation_value"),
         exposure_s=fields.scalar("count_time"),
+        angular_blur_deg=fields.scalar("angular_blur"),
         hkl=fields.hkl(),
         sample=fields.text("sample_1/name", "sample/name"),
     )

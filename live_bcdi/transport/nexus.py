@@ -99,6 +99,8 @@ def _detector(detector: h5py.Group, scan: RockingScan) -> None:
     put(detector, "depends_on", "transformations/distance")
     if scan.exposure_s is not None:
         put(detector, "count_time", scan.exposure_s, units="s")
+    if scan.angular_blur_deg is not None:
+        put(detector, "angular_blur", scan.angular_blur_deg, units="degree")
     if scan.saturation_counts is not None:
         put(detector, "saturation_value", scan.saturation_counts)
     if scan.bad_pixels is not None:

@@ -30,6 +30,7 @@ from .engine import scan_error
 
 POLL_S = 0.005
 MOST_PAUSES = 20  # upon one message; a plan that is looked at, and not run, gets no answers at all
+SHORTEST_S = 0.1  # of a sweep
 COLLECT_S = 0.2  # documents of a sweep come so often
 
 
@@ -153,20 +154,28 @@ def fly_rocking_scan(
     md: Mapping[str, Any] | None = None,
 ) -> MsgGenerator[str]:
     """Turn `axis` evenly from `start` to `stop` degrees while the detector, triggered by position, takes `num`
-    frames of `exposure` seconds. The angle of each frame is what the detector captured with it, in its file.
+    frames of `exposure` seconds. The angle of each frame is what the detector captured with it, in its file, and
+    can also be had from the axis's position over time, in the stream `<axis>_monitor`. How far the axis turns
+    during a frame is in the start document.
 
     `md`, the return value and the errors are those of `rocking_scan`.
     """
     args = {"start": start, "stop": stop, "num": num, "exposure": exposure}
-    metadata = _metadata("fly_rocking_scan", (detector, axis), (start, stop, num), args, md)
+    motion = FlyMotorInfo(start_position=start, end_position=stop, time_for_move=max(num * exposure, SHORTEST_S))
+    blur_deg = abs(stop - start) / motion.time_for_move * exposure
+    table = {**((md or {}).get(KEY) or {}), "angular_blur_deg": blur_deg}
+    metadata = _metadata(
+        "fly_rocking_scan", (detector, axis), (start, stop, num), args, {**(md or {}), KEY: table}
+    )
     trigger = TriggerInfo(trigger=DetectorTrigger.EXTERNAL_EDGE, number_of_events=num, livetime=exposure)
-    motion = FlyMotorInfo(start_position=start, end_position=stop, time_for_move=max(num * exposure, 0.1))
 
     def sweep() -> MsgGenerator[None]:
         yield from _to_its_end(lambda group: bps.prepare(axis, motion, group=group))
         yield from _to_its_end(lambda group: bps.prepare(detector, trigger, group=group))
         yield from bps.declare_stream(detector, name="primary", collect=True)
+        yield from bps.monitor(axis, name=f"{axis.name}_monitor")
         yield from _unrepeated(_sweep(detector, axis))
+        yield from bps.unmonitor(axis)
 
     return (yield from _run(detector, axis, metadata, sweep()))
 

@@ -164,25 +164,25 @@ def renamed(path):
     return [tuple(json.loads(line)) for line in text.splitlines()]
 
 
-def test_a_journal_of_a_run_that_nobody_saw_is_sent_again(tmp_path, scan_file, undisturbed, make_config):
-    """The services are another computer's: they have the frames, and nothing of the RunEngine's journal."""
-    path = make_config(tmp_path)
-    config = load_config(path)
-    there = tmp_path / "there.toml"
-    there.write_text(path.read_text().replace(str(config.storage.directory), str(tmp_path / "there")))
-    with Supervisor(path) as supervisor:
-        told = play(supervisor, scan_file, path, rate_hz=0, fly=False)
-    (kept,) = (config.storage.directory / "journal").glob("*.jsonl")
-    sent = [command_json("replay", kept, "--config", there) for _ in range(2)]
+def test_a_journal_of_a_run_that_nobody_saw_is_sent_again(system, scan_file, undisturbed, make_config, tmp_path):
+    """To services that can read the frames, and have nothing of the journal: those of another computer."""
+    told = play(system[0], scan_file, system[1], rate_hz=0, fly=False)
+    kept = load_config(system[1]).storage.directory / "journal" / f"{told['run']}.jsonl"
+    there = make_config(tmp_path)
+    with Supervisor(there) as supervisor:
+        sent = [replayed(supervisor, kept, there) for _ in range(2)]
     assert [each["already"] for each in sent] == [False, True]
     for each in sent:
         assert (each["run"], each["frames"]) == (told["run"], f"{FRAMES}/{FRAMES}")
-        assert each["raw"] == f"raw/{told['run']}" and each["tiled"] == f"refined/{told['run']}/1"
+        assert each["raw"] == f"raw/{told['run']}"
+        assert each["tiled"] == f"refined/{told['run']}/1"
     np.testing.assert_array_equal(read_result(sent[0]["file"]).density, undisturbed.density)
 
 
-def command_json(*arguments):
-    command = [sys.executable, "-m", "live_bcdi.cli", *map(str, arguments), "--json"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+def replayed(supervisor, kept, path):
+    command = [sys.executable, "-m", "live_bcdi.cli", "replay", str(kept), "--config", str(path), "--json"]
+    replay = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    eventually(supervisor, lambda: replay.poll() is not None)
+    out, said = replay.communicate()
+    assert replay.returncode == 0, said
+    return json.loads(out)

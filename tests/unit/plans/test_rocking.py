@@ -15,6 +15,7 @@ from live_bcdi.metadata import scan_metadata
 from live_bcdi.stream.assembler import Assembler
 from live_bcdi.stream.fakes import small_scan
 from live_bcdi.stream.run import KEY, run_plan
+from live_bcdi.stream.sources import Angles
 from live_bcdi.transport.hdf5 import FrameFile, read_scan
 from live_bcdi.transport.zmq import FrameSubscriber
 from live_bcdi.types import ScanError
@@ -143,3 +144,35 @@ def test_angles_that_are_none_are_refused_before_anything_happens(beamline, angl
     with pytest.raises(ScanError, match="finite numbers"):
         engine(rocking_list_scan(detector, axis, angles, md={KEY: scan_metadata(SCAN)}))
     assert documents == []
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_a_sweep_says_where_the_axis_was_and_how_far_it_turned_in_a_frame(beamline, backwards):
+    """By brute force: the monitored positions a frame's exposure apart differ by the blur."""
+    engine, detector, axis, documents, _ = beamline
+    exposure = 0.1
+    first, last, num = points()
+    if backwards:
+        first, last = last, first
+        detector.camera.scan = replace(SCAN, angles_deg=SCAN.angles_deg[::-1].copy())
+    engine(fly_rocking_scan(detector, axis, first, last, num, exposure, md={KEY: scan_metadata(SCAN)}))
+    (descriptor,) = [doc for name, doc in documents if name == "descriptor" and doc["name"] == "theta_monitor"]
+    track = [doc for name, doc in documents if name == "event" and doc["descriptor"] == descriptor["uid"]]
+    times_s = [doc["timestamps"]["theta"] for doc in track]
+    positions = [doc["data"]["theta"] for doc in track]
+    middle = times_s[len(times_s) // 2]
+    moved = np.diff(np.interp([middle, middle + exposure], times_s, positions))[0]
+    blur_deg = documents[0][1][KEY]["scan"]["angular_blur_deg"]
+    assert abs(moved) == pytest.approx(blur_deg, rel=0.2)
+    assert blur_deg == pytest.approx(abs(last - first) / num)
+
+    angles = Angles(run_plan(documents[0][1]), documents[0][1])
+    for name, doc in documents:
+        angles.document(name, doc)
+    assert angles.of(0, middle) == pytest.approx(np.interp(middle, times_s, positions))
+
+
+def test_a_step_scan_has_no_blur(beamline):
+    engine, detector, axis, documents, _ = beamline
+    engine(rocking_scan(detector, axis, *points(), md={KEY: scan_metadata(SCAN)}))
+    assert documents[0][1][KEY]["scan"]["angular_blur_deg"] is None

@@ -40,6 +40,7 @@ def scan() -> RockingScan:
         flatfield=np.round(random.uniform(0.5, 1.5, (6, 8)), 4).astype(np.float32),
         saturation_counts=1e5,
         exposure_s=0.7,
+        angular_blur_deg=0.002,
         hkl=(1.0, -1.0, 2.0),
         sample="gold, annealed at 300 °C",
         metadata={"frame_totals": [1.0, 2.0], "spec": {"scan": 54, "date": None, "ok": True}},
