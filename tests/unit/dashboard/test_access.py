@@ -106,6 +106,12 @@ def test_a_wrong_key_sets_no_cookie_and_asks_again(url):
     assert "wrong" not in answer.text.replace("The key is wrong.", "")
 
 
+@pytest.mark.parametrize("path", PATHS[1:])
+def test_only_the_page_itself_takes_the_key_in_its_address(url, path):
+    answer = httpx.get(url + path, params={"key": KEY})
+    assert answer.status_code == 401 and "set-cookie" not in answer.headers
+
+
 def test_the_cookie_of_one_page_does_not_open_another(hub, serve, url):
     with httpx.Client() as browser:
         browser.get(url, params={"key": KEY})
