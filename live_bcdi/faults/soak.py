@@ -86,6 +86,7 @@ class _Soak:
         try:
             with self._words, ExitStack() as stack:
                 self._system = stack.enter_context(Supervisor(self._config_path, stderr=self._words))
+                self._names = sorted(self._system.pids())
                 stack.enter_context(self._relay)
                 stack.enter_context(self._checker)
                 stack.callback(self._scanner.end)
@@ -113,7 +114,7 @@ class _Soak:
         num = len(self._material.scan(file).intensity)
         run = Run(number=number, file=file, num=num, fly=chance.random() < FLY_SHARE)
         calm = number < self._settings.calm
-        faults = choose(chance, num, sorted(self._system.pids()), calm=calm)
+        faults = choose(chance, num, self._names, calm=calm)
         ahead = chance.choice(AHEAD)
         self._pump_until(lambda: len(self._owed) <= ahead, OWED_S)
         self._have_scanner()

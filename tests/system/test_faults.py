@@ -12,8 +12,8 @@ BEAMLINE = Path(__file__).resolve().parents[2] / "config" / "34idc.toml"
 
 @pytest.mark.timeout(400)
 def test_random_faults_lose_no_frame_and_no_result(tmp_path):
-    said = []
-    told = soak(BEAMLINE, Settings(seed=4, seconds=75), tmp_path / "soak", keep=True, say=said.append)
+    said = []  # of this seed the first scans have most kinds of faults
+    told = soak(BEAMLINE, Settings(seed=173, seconds=75), tmp_path / "soak", keep=True, say=said.append)
     assert told["wrong"] == []
     assert {key: told[key] for key in MUST_BE_ZERO} == dict.fromkeys(MUST_BE_ZERO, 0)
     assert told["runs_complete"] >= 5
