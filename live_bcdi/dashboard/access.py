@@ -35,7 +35,7 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
 }
 NEEDED = (
-    "The page needs its key. It is in the file page/key of the storage folder, on the computer that runs "
+    "It is in the file page/key of the storage folder, on the computer that runs "
     "live-bcdi, or in the environment variable that [page] key_env names."
 )
 FORM = """<!doctype html><html lang="en"><meta name="color-scheme" content="dark light"><title>live_bcdi</title>
