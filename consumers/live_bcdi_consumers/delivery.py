@@ -91,8 +91,7 @@ class Delivery:
         self._service.updates.send(Update(topic="result", run=summary["run"], fields={**summary, "tiled": tiled}))
 
     def _put_aside(self, name: str, summary: dict[str, Any]) -> None:
-        self._refused.put(name, summary)
-        self._outbox.drop(name)
+        self._outbox.move(name, self._refused)
         self._service.notice("error", f"the result stays on disk only: {summary['file']}", summary["run"])
 
     def _read(self, summary: Mapping[str, Any]) -> Reconstruction | None:

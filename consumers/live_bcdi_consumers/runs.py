@@ -54,6 +54,12 @@ class Runs:
         now_s = time.monotonic()
         if self._unnoted and now_s >= self._note_again_s:
             self._note()
+        try:
+            self._look(now_s)
+        except OSError as error:
+            self._not_noted(error)
+
+    def _look(self, now_s: float) -> None:
         if not self._unnoted and now_s >= self._next_look_s:
             self._next_look_s = now_s + LOOK_BACK_S
             self._find_missed()
@@ -67,14 +73,16 @@ class Runs:
             try:
                 self._follow(*self._unnoted[0])
             except OSError as error:
-                if not self._note_again_s:
-                    self._service.notice(
-                        "error", f"the run is not noted on disk yet: {error}", self._unnoted[0][0]
-                    )
-                self._note_again_s = time.monotonic() + NOTE_AGAIN_S
+                self._not_noted(error, self._unnoted[0][0])
                 return
             self._unnoted.popleft()
         self._note_again_s = 0.0
+
+    def _not_noted(self, error: OSError, run: str = "") -> None:
+        """Say it once, and try again in a while."""
+        if not self._note_again_s:
+            self._service.notice("error", f"the run is not noted on disk yet: {error}", run)
+        self._note_again_s = time.monotonic() + NOTE_AGAIN_S
 
     def _follow(self, run: str, name: str, doc: dict[str, Any], heard_s: float | None) -> None:
         opened = dict(self._open.read([run])).get(run)

@@ -371,6 +371,19 @@ def test_what_a_full_disk_did_not_take_is_noted_later(refiner, documents, servic
     assert worked(one).got[0]["frames"] == 16
 
 
+def test_a_run_found_by_its_file_is_owed_once_the_disk_has_room(refiner, documents, service, monkeypatch):
+    monkeypatch.setattr("live_bcdi_consumers.runs.LOOK_BACK_S", 0.0)
+    one = refiner()
+    one.measure(documents[:2])
+    with monkeypatch.context() as full:
+        full.setattr(os, "fsync", no_space)
+        one.runs.work()
+        one.runs.work()
+        assert lying(service, "queue") == []
+    assert len([notice for notice in said(service, "notice") if "not noted" in notice["message"]]) == 1
+    assert worked(one).got[0]["frames"] == 16
+
+
 def no_space(_):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
