@@ -30,13 +30,14 @@ def report(
 ) -> dict[str, Any]:
     """A table of plain values; `wrong` is what must not be. What is `owed` is missing once all is `over`."""
     of = Counter({fault: len({finding.run for finding in findings if finding.fault is fault}) for fault in Fault})
-    fates = Counter(run.fate for run in runs)
+    fates = Counter(run.fate for run in runs if run.uid)
     never = owed if over else []
     told = {
         "scans": len(runs),
         "runs_complete": fates[Fate.COMPLETE],
         "runs_aborted": fates[Fate.ABORTED],
         "runs_killed": fates[Fate.KILLED],
+        "runs_not_begun": sum(not run.uid for run in runs),
         "runs_without_fault": sum(not run.faults for run in runs),
         "faults_done": sum(faults.values()),
         "faults": dict(sorted(faults.items())),

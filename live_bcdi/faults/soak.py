@@ -13,6 +13,7 @@ from typing import Any
 
 from ..stream.updates import Update
 from ..supervisor import Supervisor
+from ..types import ScanError
 from .checker import Checker
 from .material import Material, write_configs
 from .memory import Memory, alive, workers
@@ -20,7 +21,7 @@ from .oracle import Fate, Oracle, Run, leftovers, owed
 from .relay import Relay
 from .report import report
 from .saboteur import Moment, Saboteur, choose
-from .scanner import Scanner
+from .scanner import START_S, Scanner
 
 RATES_HZ = (0.0, 0.0, 100.0, 40.0)
 FLY_SHARE = 0.25
@@ -130,7 +131,11 @@ class _Soak:
             self._pump_until(lambda: self._current is None, SCAN_S)
 
     def _have_scanner(self) -> None:
+        """Raises ScanError where the RunEngine's process does not come up."""
+        deadline_s = time.monotonic() + 3 * START_S
         while self._scanner.pid is None or not self._ready:
+            if time.monotonic() > deadline_s:
+                raise ScanError(f"the RunEngine's process does not come up; see {self._folder / 'stderr.log'}")
             if self._scanner.pid is None:
                 self._ready = False
                 self._scanner.start()
