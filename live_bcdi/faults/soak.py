@@ -53,6 +53,7 @@ def soak(beamline: Path, settings: Settings, folder: Path, *, keep: bool, say: S
     `report["wrong"]` is empty. `report.json` in it is written as the soak goes on, `faults.jsonl` has a line a
     fault. Raises ScanError where the system does not come up.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     services, detector = write_configs(folder, beamline)
     told = _Soak(folder, services, detector, settings, say).run()
     if not keep and not told["wrong"]:
