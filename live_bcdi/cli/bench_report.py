@@ -85,8 +85,8 @@ def show_faults(told: dict[str, Any], screen: Console) -> None:
     for name, values in told["recovery_s"].items():
         said = ", ".join(f"{key} {value}" for key, value in values.items())
         screen.print(f"seconds from the end of the plan to the result in Tiled, {name.replace('_', ' ')}: {said}")
-    columns = ("first_mb", "last_mb", "max_mb", "processes", "scans", "mb_per_100_scans")
-    memory = Table("process", *columns, title="Memory; growth of the one that saw most scans", box=None)
+    columns = ("processes", "max_mb", "scans", "first_mb", "last_mb", "mb_per_100_scans")
+    memory = Table("process", *columns, title="Memory; of the process that saw most scans, after ten", box=None)
     for name, values in told["memory_mb"].items():
         memory.add_row(name, *(str(values[column]) for column in columns))
     screen.print(memory)

@@ -64,26 +64,20 @@ class Memory:
         return {pid for _, pid in self._seen}
 
     def report(self) -> dict[str, dict[str, float | int | None]]:
-        """Of each name: first, last and largest MB, how many processes, and of the one that saw most scans, after
-        its first few, the scans and the growth in MB per 100 scans."""
+        """Of each name: largest MB, how many processes, and of the one that saw most scans, after the first few
+        that fill its caches, the MB first and last, the scans, and the growth in MB per 100 scans."""
         told = {}
         for name in sorted({name for name, _ in self._seen}):
             lives = [seen for (other, _), seen in self._seen.items() if other == name]
-            sizes = [size for seen in lives for _, size in seen]
             longest = max(lives, key=lambda seen: seen[-1][0] - seen[0][0])
-            told[name] = {
-                "first_mb": round(sizes[0], 1),
-                "last_mb": round(sizes[-1], 1),
-                "max_mb": round(max(sizes), 1),
-                "processes": len(lives),
-                **_growth(longest),
-            }
+            largest_mb = round(max(size for seen in lives for _, size in seen), 1)
+            told[name] = {"max_mb": largest_mb, "processes": len(lives), **_growth(longest)}
         return told
 
 
 def _growth(seen: list[tuple[int, float]]) -> dict[str, float | int | None]:
-    scans, sizes = np.array([each for each in seen if each[0] >= seen[0][0] + WARM_UP] or seen).T
+    scans, sizes = np.array([each for each in seen if each[0] >= seen[0][0] + WARM_UP] or seen[-1:]).T
     span = int(scans[-1] - scans[0])
-    if span < FEWEST_SCANS:
-        return {"scans": span, "mb_per_100_scans": None}
-    return {"scans": span, "mb_per_100_scans": round(100 * float(np.polyfit(scans, sizes, 1)[0]), 2)}
+    slope = None if span < FEWEST_SCANS else round(100 * float(np.polyfit(scans, sizes, 1)[0]), 2)
+    ends = {"first_mb": round(float(sizes[0]), 1), "last_mb": round(float(sizes[-1]), 1)}
+    return {**ends, "scans": span, "mb_per_100_scans": slope}
