@@ -217,7 +217,10 @@ def read_raw_scan(root: Container, run: str) -> RockingScan:
     stream = node["primary"]
     frames = [key for key in stream if f"{key}-angle" in stream]
     if len(frames) != 1:
-        raise ScanError(f"run {uids[0][:8]} has no frames with angles in Tiled")
+        raise ScanError(
+            f"run {uids[0][:8]} has no frames with angles in Tiled; give the recorder's file, "
+            f"frames/*_{uids[0][:8]}.h5 in the storage folder"
+        )
     intensity = np.asarray(stream[frames[0]].read())
     monitor = np.asarray(stream[f"{frames[0]}-monitor"].read(), float).reshape(-1)
     return scan_from_metadata(
