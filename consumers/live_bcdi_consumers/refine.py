@@ -27,13 +27,14 @@ from .service import Service
 MAX_TRIES = 3  # a job that ends its worker, or its memory, three times will do so again
 PAUSE_S = 10.0  # until a full disk or an absent scheduler is looked at again
 TELL_S = 5.0
+NICE = 5  # frames are taken in, and shown, before anything is computed of those that are there
 
 
 def run(service: Service) -> None:
     documents = DocumentSubscriber(service.config.stream.documents_out, access_of(service.config.stream))
     backlog = Backlog(service, service.config.jobs.waiting)
     runs = Runs(service, backlog)
-    refiner = Refiner(service, backlog, open_jobs(service.config))
+    refiner = Refiner(service, backlog, open_jobs(service.config, nice=NICE))
     delivery = Delivery(service)
     try:
         while not service.stopping.is_set():
