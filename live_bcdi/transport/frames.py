@@ -179,7 +179,7 @@ def _empty_scan(metadata: Mapping[str, Any], shape: tuple[int, int], dtype: np.d
 
 
 def _append(dataset: h5py.Dataset, row: int, value: Any) -> None:
-    """`dataset[row] = value` and a flush, by the calls below h5py's own: twice as fast for small frames."""
+    """`dataset[row] = value` and a flush, by the calls below h5py's own, which cost less."""
     values = np.asarray(value, order="C")
     dataset.id.set_extent((row + 1, *values.shape))
     place = dataset.id.get_space()
