@@ -16,7 +16,7 @@ from ..transport.tiled import read_raw_scan
 from ..types import ScanError
 from .material import NOTHING, Material, Truth
 
-READ_EVERY = 5  # complete runs are read whole from Tiled, one of so many; of the others all
+READ_EVERY = 10  # complete runs are read whole from Tiled, one of so many; of the others all
 
 
 class Fate(StrEnum):

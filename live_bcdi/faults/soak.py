@@ -220,6 +220,7 @@ class _Soak:
         self._pump_until(lambda: not self._owed, SETTLE_S)
         self._pump_until(lambda: not owed(self._storage), SETTLE_S / 4)
         self._pump_until(lambda: self._checker.checked + len(self._owed) >= len(self._began()), SETTLE_S)
+        self._say("all faults are over; looking at every run in Tiled")
         self._checker.last_look(self._began())
 
     def _began(self) -> list[Run]:

@@ -209,7 +209,8 @@ def read_raw_scan(root: Container, run: str) -> RockingScan:
 
     Raises ScanError where there is no such run, several, or one that was not measured by our plans.
     """
-    uids = [uid for uid in root.get("raw", ()) if uid.startswith(run)]
+    raw = root.get("raw", {})
+    uids = [run] if run in raw else [uid for uid in raw if uid.startswith(run)]  # all of them take long to list
     if len(uids) != 1:
         raise ScanError(f"{len(uids)} runs in Tiled begin with {run!r}; give the uid of one")
     node = root["raw"][uids[0]]
