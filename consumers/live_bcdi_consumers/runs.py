@@ -17,7 +17,7 @@ from .files import frame_file_of, recorded_file
 from .service import Service
 from .tickets import Tickets
 
-LOOK_BACK_S = 20.0
+LOOK_BACK_S = 5.0
 LOOK_FOR_RECORDED_S = 0.3
 QUIET_S = 600.0  # a file that has not grown for so long is of a scan that ended, though nobody saw it end
 FORGOTTEN_S = 86400.0  # nor does a run go on that said nothing for a day, and whose file is not there
