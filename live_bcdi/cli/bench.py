@@ -1,7 +1,6 @@
 """Verbs that measure: bench phasing, bench stream, bench faults."""
 
 import os
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -100,11 +99,11 @@ def bench_faults(
     as_json: JsonOption = False,
 ) -> None:
     """Kill, stall and cut off parts of a running system while it measures, and say what was lost."""
-    from ..faults import Settings, soak
+    from ..faults import Settings, new_folder, soak
     from . import bench_report
     from .live import stop_on_sigterm
 
-    folder = Path(tempfile.mkdtemp(prefix="live-bcdi-faults-")) if keep is None else keep
+    folder = new_folder(keep)
     log.configure("faults", folder, stderr=False)
     settings = Settings(scans=scans, seed=seed, seconds=seconds, calm=calm)
     with stop_on_sigterm() as leaving:

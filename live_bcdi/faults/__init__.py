@@ -4,6 +4,6 @@
 """
 
 from .report import MUST_BE_ZERO
-from .soak import Settings, soak
+from .soak import Settings, new_folder, soak
 
-__all__ = ["MUST_BE_ZERO", "Settings", "soak"]
+__all__ = ["MUST_BE_ZERO", "Settings", "new_folder", "soak"]

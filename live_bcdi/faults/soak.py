@@ -4,6 +4,7 @@ import json
 import logging
 import random
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -44,6 +45,16 @@ class Settings:
     seed: int = 0
     seconds: float | None = None
     calm: int = 0
+
+
+def new_folder(keep: Path | None) -> Path:
+    """An empty folder for a soak, a temporary one where `keep` is None. Raises ScanError where there are files."""
+    if keep is None:
+        return Path(tempfile.mkdtemp(prefix="live-bcdi-faults-"))
+    keep.mkdir(parents=True, exist_ok=True)
+    if any(keep.iterdir()):
+        raise ScanError(f"{keep} is not empty; a soak wants a folder of its own")
+    return keep
 
 
 def soak(beamline: Path, settings: Settings, folder: Path, *, keep: bool, say: Say) -> dict[str, Any]:
