@@ -7,12 +7,14 @@ import fcntl
 import platform
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from .journal import Document
 
+_EVENTS = ""  # stands beside the data keys in files for all that are in the events themselves
 REASON = "the RunEngine's process ended within the run"
 
 
@@ -60,28 +62,44 @@ def _is_dead(path: Path) -> bool:
 
 def stop_of(documents: Iterable[Document]) -> dict[str, Any] | None:
     """The stop document that a dead RunEngine owes: it counts what is there whole. None without a start."""
-    run, last_s = "", 0.0
-    streams: dict[str, str] = {}
-    counts: dict[str, dict[str, int]] = {}  # stream -> its events, or one of its files -> how many came
+    known = _Known()
     for name, doc in documents:
-        last_s = max(last_s, float(doc.get("time") or 0.0))
-        if name == "start":
-            run = str(doc["uid"])
-        elif name == "descriptor":
-            streams[doc["uid"]] = doc["name"]
-            inside = any("external" not in about for about in doc["data_keys"].values())
-            counts[doc["name"]] = {"events": 0} if inside else {}
-        elif name == "event":
-            counts[streams[doc["descriptor"]]]["events"] = int(doc["seq_num"])
-        elif name == "stream_datum":
-            counts[streams[doc["descriptor"]]][doc["stream_resource"]] = int(doc["seq_nums"]["stop"]) - 1
-    if not run:
+        with suppress(KeyError, TypeError, ValueError):  # of a line that was cut off, or refers to one
+            known.take(name, doc)
+    if not known.run:
         return None
     return {
         "uid": str(uuid.uuid4()),
-        "run_start": run,
-        "time": last_s or time.time(),
+        "run_start": known.run,
+        "time": known.last_s or time.time(),
         "exit_status": "fail",
         "reason": REASON,
-        "num_events": {stream: min(came.values(), default=0) for stream, came in counts.items()},
+        "num_events": {stream: min(came.values(), default=0) for stream, came in known.counts.items()},
     }
+
+
+class _Known:
+    """What a journal tells of a run; `counts`: stream -> its events, or a data key in a file -> how many came."""
+
+    def __init__(self) -> None:
+        self.run, self.last_s = "", 0.0
+        self.counts: dict[str, dict[str, int]] = {}
+        self._streams: dict[str, str] = {}
+        self._keys: dict[str, str] = {}
+
+    def take(self, name: str, doc: Mapping[str, Any]) -> None:
+        """Raises KeyError, TypeError or ValueError for a document that is not whole."""
+        self.last_s = max(self.last_s, float(doc.get("time") or 0.0))
+        if name == "start":
+            self.run = str(doc["uid"])
+        elif name == "descriptor":
+            self._streams[doc["uid"]] = doc["name"]
+            for key, about in doc["data_keys"].items():
+                self.counts.setdefault(doc["name"], {}).setdefault(key if "external" in about else _EVENTS, 0)
+        elif name == "stream_resource":
+            self._keys[doc["uid"]] = doc["data_key"]
+        elif name == "event":
+            self.counts[self._streams[doc["descriptor"]]][_EVENTS] = int(doc["seq_num"])
+        elif name == "stream_datum":
+            part = self._keys[doc["stream_resource"]]
+            self.counts[self._streams[doc["descriptor"]]][part] = int(doc["seq_nums"]["stop"]) - 1

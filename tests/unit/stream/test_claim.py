@@ -67,6 +67,10 @@ def described(name, **keys):
     return ("descriptor", {"uid": name, "name": name, "data_keys": keys})
 
 
+def resource(uid, key):
+    return ("stream_resource", {"uid": uid, "data_key": key})
+
+
 def datum(stream, resource, count):
     return (
         "stream_datum",
@@ -81,12 +85,24 @@ def test_the_stop_counts_what_is_there_whole():
         described("primary", theta=inside, det=outside),
         described("fly", det=outside, angle=outside),
         described("baseline", temperature=inside),
+        resource("a", "det"),
         *(datum("primary", "a", count) for count in (1, 2, 3)),
         *(("event", {"descriptor": "primary", "seq_num": count, "time": 2.0}) for count in (1, 2)),
+        resource("b", "det"),
+        resource("c", "angle"),
         datum("fly", "b", 7),
         datum("fly", "c", 5),
+        described("killed", det=outside, angle=outside),
+        datum("killed", "b", 7),  # before the angles of the same frames
     ]
     stop = stop_of(documents)
-    assert stop["num_events"] == {"primary": 2, "fly": 5, "baseline": 0}
+    assert stop["num_events"] == {"primary": 2, "fly": 5, "baseline": 0, "killed": 0}
     assert stop["time"] == 2.0
     assert stop_of(documents[1:2]) is None
+    broken = [
+        *documents,
+        ("event", {"descriptor": "gone", "seq_num": 1}),
+        ("stream_datum", {}),
+        ("descriptor", {}),
+    ]
+    assert stop_of(broken)["num_events"] == stop["num_events"]
