@@ -150,7 +150,7 @@ class Oracle:
         if "refined" not in root or run.uid not in root["refined"]:
             return []
         versions = [bool(node.metadata.get("complete")) for node in root["refined"][run.uid].values()]
-        if len(versions) < 2:
+        if sum(versions) < 2:
             return []
         return [_finding(run, Fault.TWICE, f"{len(versions)} versions in Tiled, {sum(versions)} complete")]
 

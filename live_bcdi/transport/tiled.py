@@ -108,25 +108,27 @@ def store_result(root: Container, run: str, reconstruction: Reconstruction, meta
     """Write a result beside those that are there; its path, `refined/<run>/<version>`.
 
     The metadata key `complete` is set last: a result without it was cut off and is not listed. Who was cut off
-    and comes again with the same `metadata["file"]` does not store it twice.
+    and comes again with the same `metadata["file"]` does not store it twice; what is there of it goes in the end,
+    and its number is not used again, because a server that was killed may have files there that it does not know.
     """
     runs = container(root, "refined", run)
-    for version, node in list(runs.items()):
-        if "file" in metadata and node.metadata.get("file") == metadata["file"]:
-            if node.metadata.get("complete"):
-                return f"refined/{run}/{version}"
-            runs.delete_contents([version], recursive=True, external_only=False)
+    mine = {key: node for key, node in runs.items() if "file" in metadata and _file(node) == metadata["file"]}
+    for version, node in mine.items():
+        if node.metadata.get("complete"):
+            return f"refined/{run}/{version}"
     version = str(1 + max((int(name) for name in runs), default=0))
     node = runs.create_container(version, metadata={**metadata, "complete": False})
-    try:
-        for name, (array, about) in _arrays(reconstruction).items():
-            node.write_array(array, key=name, metadata=about)
-        node.update_metadata({"complete": True})
-    except Exception:
-        with suppress(httpx.HTTPError, OSError):  # leave no half of it, where Tiled still answers
-            runs.delete_contents([version], recursive=True, external_only=False)
-        raise
+    for name, (array, about) in _arrays(reconstruction).items():
+        node.write_array(array, key=name, metadata=about)
+    node.update_metadata({"complete": True})
+    if mine:
+        with suppress(httpx.HTTPError, OSError, RuntimeError):  # halves that stay are not listed
+            runs.delete_contents(list(mine), recursive=True, external_only=False)
     return f"refined/{run}/{version}"
+
+
+def _file(node: Container) -> object:
+    return node.metadata.get("file")
 
 
 _Arrays: TypeAlias = dict[str, tuple[np.ndarray[Any, Any], dict[str, str]]]
