@@ -3,6 +3,7 @@
 import importlib
 import json
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -240,6 +241,8 @@ def service(
 
     if name not in SERVICES:
         raise ScanError(f"no service {name!r}; they are {', '.join(SERVICES)}")
+    # of Tiled's client, which reads it once: we try again ourselves, and who waits for it is silent
+    os.environ.setdefault("TILED_RETRY_TIMEOUT", "10")
     module = importlib.import_module(f"live_bcdi_consumers.{name}")
     running = start_service(name, config_path(config), supervised=supervised)
     module.run(running)
