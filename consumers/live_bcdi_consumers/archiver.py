@@ -252,6 +252,11 @@ class Archive:
         assert self._root is not None, "a writer implies a connection"
         raw = container(self._root, "raw")
         if run in raw:
+            if lacks and raw[run].metadata.get(
+                "stop"
+            ):  # sent while it was measured: the disk was full, not the net
+                self._done(run, size)
+                return
             raw.delete_contents([run], recursive=True, external_only=False)
         for name, doc in documents:
             writer(name, doc)
@@ -296,10 +301,10 @@ class Archive:
 
     def _done(self, run: str, sent: int) -> None:
         """Tiled has `sent` documents of a run; where more came meanwhile, it is sent again. A journal that a full
-        disk left with fewer is not."""
+        disk left with fewer waits for what the RunEngine's has, or a replay."""
         with self._lock:
             kept = self._journal_of(run)
-            if len(kept) <= sent and kept.path.exists():
+            if len(kept) == sent:
                 kept.move(self._sent)
                 self._forget_old()
         self._tries.pop(run, None)

@@ -4,6 +4,7 @@ Documents may come twice, in any order, or not at all. A run is whole when every
 there; `in_order` is then what the RunEngine sent, or what is as good.
 """
 
+import errno
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -30,17 +31,19 @@ def append(path: Path, name: str, doc: Mapping[str, Any]) -> None:
     Raises OSError where the disk is full; the journal is then as it was.
     """
     line = json.dumps([name, doc], default=str).encode() + b"\n"
-    with path.open("a+b") as file:
+    with path.open("a+b", buffering=0) as file:  # a buffer would be written once more when it is closed
         end = file.seek(0, os.SEEK_END)
         if end and _last_byte(file.fileno(), end) != b"\n":
             line = b"\n" + line  # whoever wrote before us was killed within a line
         try:
-            file.write(line)
-            file.flush()
+            if file.write(line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             if name == "stop":
                 os.fsync(file.fileno())
         except OSError:
             os.ftruncate(file.fileno(), end)
+            if not end:
+                path.unlink(missing_ok=True)
             raise
 
 

@@ -25,6 +25,10 @@ class FakeTiled:
         self._asked = run
         return self
 
+    @property
+    def metadata(self):
+        return {"stop": {uid: None for uid in self.runs[self._asked] if uid.startswith("s-")}}
+
     def validate(self, *, try_reading):
         self.fitted.append(self._asked)
 
@@ -222,6 +226,73 @@ def test_a_full_disk_keeps_nothing_from_tiled_and_is_said_once(service, tiled, m
     send(archive, docs[:-1])
     assert tiled.runs == {"one": uids(docs[:-1])}
     assert len([update for update in service.updates.sent if "cannot be written" in str(update.fields)]) == 1
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    """Call it with True and nothing can be written to a journal of the archiver's, with False and it can."""
+    append = journal.append
+    full = [False]
+
+    def appended(path, name, doc):
+        if full[0] and path.parent.name != "journal":
+            raise OSError(28, "No space left on device")
+        append(path, name, doc)
+
+    monkeypatch.setattr(journal, "append", appended)
+    return lambda now: full.__setitem__(0, now)
+
+
+@pytest.mark.parametrize("written", range(9))
+@pytest.mark.parametrize("how", ["replay", "journal"])
+def test_a_journal_that_a_full_disk_cut_short_is_made_whole(service, tiled, full_disk, written, how):
+    docs = documents("one")
+    archive = Archive(service)
+    send(archive, docs[:written])
+    full_disk(True)
+    send(archive, docs[written:])
+    assert tiled.runs == {"one": uids(docs)}, "Tiled has another disk"
+    assert names(service.folder("documents/sent")) == []
+    full_disk(False)
+    if how == "replay":
+        send(archive, docs)
+    else:
+        write_journal(service, docs)
+    look_back(archive)
+    (path,) = service.folder("documents/sent").glob("*.jsonl")
+    assert sorted(uids(journal.read(path))) == sorted(uids(docs))
+    assert sorted(tiled.runs["one"]) == sorted(uids(docs))
+
+
+def test_a_run_that_tiled_did_not_take_on_a_full_disk_is_not_called_sent(service, tiled, full_disk):
+    docs = documents("one")
+    archive = Archive(service)
+    full_disk(True)
+    tiled.trouble = httpx.ConnectError("gone")
+    send(archive, docs)
+    full_disk(False)
+    tiled.trouble = None
+    for again in (archive, Archive(service)):
+        look_back(again)
+        assert tiled.runs == {}
+        assert names(service.folder("documents/sent")) == []
+    write_journal(service, docs)
+    look_back(again)
+    assert sorted(tiled.runs["one"]) == sorted(uids(docs))
+
+
+def test_what_tiled_has_whole_is_not_replaced_by_a_journal_with_holes(service, tiled, full_disk):
+    """Neither by its own, nor with what the RunEngine could write on the same disk."""
+    docs = documents("one")
+    archive = Archive(service)
+    send(archive, docs[:4])
+    full_disk(True)
+    send(archive, docs[4:-1])
+    full_disk(False)
+    send(archive, docs[-1:])
+    write_journal(service, [*docs[:5], docs[-1]])
+    look_back(Archive(service))
+    assert tiled.runs == {"one": uids(docs)}
 
 
 def test_documents_of_nobody_are_given_up(service, tiled, monkeypatch):

@@ -1,5 +1,8 @@
 """What is on disk is what came, up to the last whole line; what is missing of a run can be told."""
 
+import resource
+import signal
+
 import pytest
 
 from live_bcdi.stream import journal
@@ -43,6 +46,24 @@ def test_a_line_cut_off_by_a_crash_is_left_out_and_spoils_no_other(path, cut):
     journal.append(path, *DOCUMENTS[-1])
     assert journal.is_complete(path)
     assert journal.in_order(journal.read(path)) == DOCUMENTS
+
+
+@pytest.mark.parametrize("already", [0, 3])
+def test_a_full_disk_leaves_the_journal_as_it_was(path, already):
+    """Part of a line fits, of which nothing stays: neither at once nor when the file is closed."""
+    write(path, DOCUMENTS[:already])
+    before = path.read_bytes() if already else b""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 20, limits[1]))
+    try:
+        with pytest.raises(OSError):
+            journal.append(path, "start", {"uid": "x" * 100})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert path.exists() == bool(already)
+    assert not already or path.read_bytes() == before
 
 
 def test_what_json_cannot_hold_is_written_as_text(path):
@@ -94,7 +115,7 @@ def datum(name, key, first, behind):
     return "stream_datum", {"uid": f"{key}{first}", **refers, **spans}
 
 
-def resource(key):
+def a_resource(key):
     return "stream_resource", {"uid": f"r-{key}", "run_start": "run", "data_key": key}
 
 
@@ -103,8 +124,8 @@ TWO_STREAMS = [
     ("start", {"uid": "run"}),
     descriptor("primary", theta={}, det=OUTSIDE),
     descriptor("fly", panda=OUTSIDE),
-    resource("det"),
-    resource("panda"),
+    a_resource("det"),
+    a_resource("panda"),
     *(event("primary", number) for number in (1, 2, 3)),
     datum("primary", "det", 1, 3),
     datum("primary", "det", 3, 4),
