@@ -123,7 +123,7 @@ def _array(dtype_text: str, shape: Sequence[int], part: Part) -> NDArray[Any]:
     buffer = part.buffer if isinstance(part, zmq.Frame) else memoryview(part)
     if size > MAX_ARRAY_BYTES or size != buffer.nbytes:
         raise WireError(f"array {shape} of {dtype} needs {size} bytes, {buffer.nbytes} came")
-    return np.frombuffer(buffer, dtype).reshape(shape)
+    return np.frombuffer(buffer, dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
 
 
 def encode_update(update: Update) -> list[bytes | memoryview]:
@@ -340,6 +340,10 @@ class FramePublisher:
         if not self._bounded:  # 0MQ counts messages; the first says how large they are
             self._socket.sndhwm = min(FRAMES_TO_SEND, max(8, FRAMES_TO_SEND_BYTES // frame.image.nbytes))
             self._bounded = True
+        for _ in range(BATCH):  # who comes and goes is told here, and kept in memory until it is heard
+            if not self._socket.poll(0):
+                break
+            self._socket.recv()
         self._socket.send_multipart(encode_frame(frame), copy=False)
 
     def close(self) -> None:

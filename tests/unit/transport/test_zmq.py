@@ -29,6 +29,14 @@ def test_a_frame_survives_the_wire():
         assert getattr(back, name) == getattr(FRAME, name)
 
 
+def test_a_frame_of_another_byte_order_has_this_machines_once_it_is_here():
+    """Compiled code takes no other, and refuses it within a scan."""
+    other = replace(FRAME, image=FRAME.image.astype(FRAME.image.dtype.newbyteorder("S")))
+    back = wire.decode_frame([bytes(part) for part in wire.encode_frame(other)])
+    assert back.image.dtype.isnative
+    np.testing.assert_array_equal(back.image, FRAME.image)
+
+
 def test_an_update_survives_the_wire():
     arrays = {"a": np.arange(6, dtype="<f4").reshape(2, 3), "b": np.array([True, False]), "none": np.zeros((0, 3))}
     update = Update(
@@ -162,6 +170,21 @@ def test_a_subscriber_that_does_not_read_costs_the_sender_a_bounded_memory(monke
         del frame
         still = sum(one() is not None for one in held)
         assert 8 <= still < 60  # 20 are the bound; the operating system's own buffers have taken some more
+    publisher.close()
+
+
+def test_what_subscribers_say_does_not_pile_up_in_the_sender(free_address):
+    publisher = wire.FramePublisher(free_address)
+    with zmq.Context() as context, context.socket(zmq.XSUB) as talker:
+        talker.linger = 0
+        talker.connect(free_address)
+        for word in range(300):
+            talker.send(b"\x01" + bytes(str(word), "ascii"))
+        assert publisher.wait_for_subscriber(5.0)
+        for _ in range(50):
+            publisher.send(FRAME)
+            time.sleep(0.001)
+        assert not publisher._socket.poll(200)
     publisher.close()
 
 
