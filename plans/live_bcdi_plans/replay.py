@@ -5,10 +5,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import bluesky.preprocessors as bpp
 import numpy as np
 import zmq
 from bluesky import RunEngine
-from bluesky.utils import MsgGenerator
+from bluesky.utils import Msg, MsgGenerator
 from ophyd_async.core import init_devices
 from ophyd_async.sim import SimMotor
 
@@ -109,7 +110,15 @@ def _plan(
     # jitter may put the extreme angles elsewhere than first and last; the sweep must pass them all
     ends = [float(angles.min()), float(angles.max())]
     start, stop = ends if angles[0] <= angles[-1] else ends[::-1]
-    return fly_rocking_scan(detector, axis, start, stop, len(angles), 1 / (rate_hz or FLY_HZ), md)
+    sweep = fly_rocking_scan(detector, axis, start, stop, len(angles), 1 / (rate_hz or FLY_HZ), md)
+    return bpp.msg_mutator(sweep, lambda message: _with_recorded_blur(message, scan))
+
+
+def _with_recorded_blur(message: Msg, scan: RockingScan) -> Msg:
+    """The frames were taken then and not in this sweep: the blur is the recording's."""
+    if message.command == "open_run":
+        message.kwargs[KEY]["scan"]["angular_blur_deg"] = scan.angular_blur_deg
+    return message
 
 
 def send_again(documents: Sequence[Document], config: Config) -> None:

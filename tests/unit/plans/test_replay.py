@@ -67,6 +67,20 @@ def test_every_frame_once_and_at_its_angle(play, name, fly):
     np.testing.assert_array_equal(written.monitor, scan.monitor)
 
 
+@pytest.mark.parametrize("fly", [False, True])
+@pytest.mark.parametrize("blur_deg", [None, 0.003])
+def test_a_frame_is_as_blurred_as_it_was_recorded(play, fly, blur_deg):
+    """Whatever the axis does while it is played: the run's start document and the file say the same."""
+    starts = []
+    written = play(
+        replace(SCAN, angular_blur_deg=blur_deg),
+        fly=fly,
+        told=lambda name, doc: starts.append(doc["live_bcdi"]) if name == "start" else None,
+    )
+    assert written.angular_blur_deg == blur_deg
+    assert [table["scan"]["angular_blur_deg"] for table in starts] == [blur_deg]
+
+
 def test_frames_that_were_never_recorded_are_not_made_up(play):
     have = np.ones(NUM, bool)
     have[[3, 8]] = False
