@@ -5,8 +5,10 @@ import os
 for _library in ("OMP", "MKL", "OPENBLAS", "NUMBA"):
     os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
 
+import random
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -31,12 +33,16 @@ def s0054(shared: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def free_port() -> Callable[[], int]:
-    """Ports that were free a moment ago."""
+    """Ports that nobody has, each once: below those that the system lends to outgoing connections, so that none is
+    taken by one of these before a test binds it."""
+    untried = random.SystemRandom().sample(range(20_000, 32_000), 12_000)
 
     def find() -> int:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            return int(probe.getsockname()[1])
+        while True:
+            with socket.socket() as probe, suppress(OSError):
+                port = untried.pop()
+                probe.bind(("127.0.0.1", port))
+                return port
 
     return find
 
