@@ -252,9 +252,7 @@ class Archive:
         assert self._root is not None, "a writer implies a connection"
         raw = container(self._root, "raw")
         if run in raw:
-            if lacks and raw[run].metadata.get(
-                "stop"
-            ):  # sent while it was measured: the disk was full, not the net
+            if lacks and raw[run].metadata.get("stop"):  # it has all that came; our disk was full then
                 self._done(run, size)
                 return
             raw.delete_contents([run], recursive=True, external_only=False)
