@@ -29,6 +29,7 @@ from .service import Service
 QUIET_S = 0.05
 RETRY_S = 5.0  # after a file that could not be written, a further part is tried
 RECENT_S = 3600.0  # journals of runs that may have been cut off with us
+MOST_RESUMED = 3  # goes at one run: a file on which HDF5 reads for ever would have us killed again and again
 CONNECT_S = 0.5  # documents reach a new subscriber by then; what came before them is in the journal
 
 
@@ -71,21 +72,34 @@ class Recorder:
         recent_s = time.time() - RECENT_S
         paths = self._service.folder("documents").rglob("*.jsonl")
         for path in sorted((path for path in paths if _age(path) > recent_s), key=_age):
-            told = list(journal.read(path))
+            told = journal.in_order(journal.read(path))
             if told and told[0][0] == "start" and is_rocking_run(told[0][1]) and not self._is_whole(told[0][1]):
                 about_run("recorder", path.stem).info("goes on with what the journal says")
                 self._known |= {_identity(name, doc) for name, doc in told}
                 self._hear_again(told)
 
     def _hear_again(self, told: list[tuple[str, dict[str, Any]]]) -> None:
-        """All of a run; of one that is over, and cannot be read again, only that its file is as whole as it will
-        be: the frames that come now are not its own."""
-        if told[-1][0] == "stop" and not self._frames.rereads:
+        """All of a run. Of one that is over, and cannot be read again, only that its file is as whole as it will
+        be: the frames that come now are not its own. The same of one that ends us whenever we go on with it."""
+        is_lost = not self._may_resume(told[0][1])
+        if is_lost or (told[-1][0] == "stop" and not self._frames.rereads):
             self._start(told[0][1])
             self._stop()
             return
         for name, doc in told:
             self._follow(name, doc)
+
+    def _may_resume(self, start: dict[str, Any]) -> bool:
+        """Count on disk, since who is killed remembers nothing; a full disk counts as nothing."""
+        path, run = recorded_file(self._folder, start), str(start["uid"])
+        tries = path.with_name(f".{path.name}.resumed")
+        with suppress(OSError), tries.open("ab") as file:
+            file.write(b".")
+        resumed = tries.stat().st_size if tries.exists() else 0
+        if resumed > MOST_RESUMED:
+            text = f"the recorder ended {MOST_RESUMED} times within this run and leaves the rest of it out"
+            self._service.notice("error", f"{text}: see its log, and the detector's file", run)
+        return resumed <= MOST_RESUMED
 
     def _is_whole(self, start: dict[str, Any]) -> bool:
         path = recorded_file(self._folder, start)

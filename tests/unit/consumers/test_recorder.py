@@ -166,6 +166,36 @@ def test_a_run_that_ended_without_us_is_finished_as_it_is(service, make):
         assert file.indices() == {0, 1}
 
 
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_run_that_ends_the_recorder_again_and_again_is_left_out_and_holds_up_no_other(service, make, ended):
+    """As a file does on which HDF5 reads for ever: the supervisor kills us."""
+    path = service.folder("documents") / f"{RUN}.jsonl"
+    for name, doc in (("start", START), ("descriptor", DESCRIPTOR), *((("stop", STOP),) if ended else ())):
+        journal.append(path, name, doc)
+
+    class Endless(Counting):
+        rereads = True
+
+        def document(self, name, doc):
+            raise KeyboardInterrupt
+
+    for _ in range(module.MOST_RESUMED):
+        again = make()
+        again._frames = Endless(print)
+        with pytest.raises(KeyboardInterrupt):
+            again.resume()
+    assert notices(service) == []
+    last = make()
+    last._frames = Endless(print)
+    last.resume()
+    with FrameFile(path_of(service)) as file:
+        assert file.finished
+    assert "leaves the rest of it out" in notices(service)[0]
+    other = make()
+    other.resume()
+    assert len(notices(service)) == 1, "what is finished is not looked at again"
+
+
 def test_a_run_without_a_frame_has_a_file_that_says_so(service, make):
     recorder = make()
     begin(recorder)
