@@ -100,19 +100,21 @@ class Archive:
             for _, late_name, late in held:
                 self.take(late_name, late)
 
-    def _keep(self, run: str, name: str, doc: dict[str, Any], *, send: bool = True) -> None:
+    def _keep(self, run: str, name: str, doc: dict[str, Any], *, send: bool = True) -> bool:
+        """Whether the document is on disk."""
         try:
             with self._lock:
                 new = self._add(run, name, doc)
-            self._disk_full = False
+            written, self._disk_full = True, False
         except OSError as error:
-            new = True
+            new, written = True, False
             if not self._disk_full:
                 self._service.notice("error", f"documents cannot be written to {self._pending}: {error}", run)
             self._disk_full = True
         if new and send:
             self._newest_s[run] = time.monotonic()
             self._queue.put((run, name, doc))
+        return written
 
     def _add(self, run: str, name: str, doc: dict[str, Any]) -> bool:
         """Whether the document is new; a run in Tiled of which something new comes is owed to Tiled again."""
@@ -201,15 +203,14 @@ class Archive:
         done -= {path.name for path in self._pending.glob("*.jsonl")}
         for path in self._service.folder("journal").glob("*.jsonl"):
             run = path.stem
-            if path.name in done or self._taken.get(run) == path.stat().st_size or self._is_coming(run):
-                continue
-            if not _is_over(path):
-                continue
-            self._taken[run] = path.stat().st_size
-            self._live.pop(run, None)
-            for name, doc in journal.read(path):
-                if journal.run_of(name, doc, self._runs) == run:
-                    self._keep(run, name, doc, send=False)
+            with suppress(OSError):  # taken away, or not ours to read
+                size = path.stat().st_size
+                if path.name in done or self._taken.get(run) == size or self._is_coming(run) or not _is_over(path):
+                    continue
+                self._live.pop(run, None)
+                told = [each for each in journal.read(path) if journal.run_of(*each, self._runs) == run]
+                if all([self._keep(run, name, doc, send=False) for name, doc in told]):
+                    self._taken[run] = size
 
     def _stop_for_the_dead(self) -> None:
         """A RunEngine that was killed leaves runs without a stop; whoever waits for one gets it from here."""

@@ -96,11 +96,18 @@ def _text(doc: Mapping[str, Any]) -> str:
 
 
 class Journal:
-    """One run's documents in a file, each once."""
+    """One run's documents in a file, each once. `add` is for one thread at a time; others may look on."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._keys = {key_of(name, doc) for name, doc in read(path)} if path.exists() else set()
+        self._keys: set[str] = set()
+        self._names: set[str] = set()
+        for name, doc in read(path) if path.exists() else ():
+            self._note(name, key_of(name, doc))
+
+    def _note(self, name: str, key: str) -> None:
+        self._keys.add(key)
+        self._names.add(name)
 
     def add(self, name: str, doc: Mapping[str, Any]) -> bool:
         """Append a document; False where it is there already. Raises OSError as `append` does."""
@@ -108,7 +115,7 @@ class Journal:
         if key in self._keys:
             return False
         append(self.path, name, doc)
-        self._keys.add(key)
+        self._note(name, key)
         return True
 
     def __len__(self) -> int:
@@ -117,7 +124,7 @@ class Journal:
     @property
     def complete(self) -> bool:
         """Whether the run's start and stop came."""
-        return {"start", "stop"} <= {key.partition(" ")[0] for key in self._keys}
+        return {"start", "stop"} <= self._names
 
     def move(self, folder: Path) -> None:
         """Put the file into another folder."""

@@ -264,6 +264,17 @@ def test_a_journal_that_a_full_disk_cut_short_is_made_whole(service, tiled, full
     assert sorted(tiled.runs["one"]) == sorted(uids(docs))
 
 
+def test_the_runengines_journal_is_taken_again_where_a_full_disk_had_no_room_for_it(service, tiled, full_disk):
+    docs = documents("one")
+    write_journal(service, docs)
+    archive = Archive(service)
+    full_disk(True)
+    look_back(archive)
+    full_disk(False)
+    look_back(archive)
+    assert sorted(tiled.runs["one"]) == sorted(uids(docs))
+
+
 def test_a_run_that_tiled_did_not_take_on_a_full_disk_is_not_called_sent(service, tiled, full_disk):
     docs = documents("one")
     archive = Archive(service)

@@ -2,6 +2,8 @@
 
 import resource
 import signal
+import sys
+import threading
 
 import pytest
 
@@ -85,6 +87,20 @@ def test_a_journal_takes_each_document_once_also_after_a_restart(path):
     assert [again.add(*each) for each in DOCUMENTS] == [False] * 5
     assert again.complete and len(again) == 5
     assert list(journal.read(path)) == DOCUMENTS
+
+
+def test_one_thread_may_ask_whether_it_is_complete_while_another_adds(path):
+    kept = journal.Journal(path)
+    switch_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    adding = threading.Thread(target=lambda: [kept.add("event", {"uid": f"e{n}"}) for n in range(2000)])
+    try:
+        adding.start()
+        while adding.is_alive():
+            assert not kept.complete
+    finally:
+        adding.join()
+        sys.setswitchinterval(switch_s)
 
 
 @pytest.mark.parametrize("text", ["", "{}\n", "[1, 2]\n", '["event", {}]\n', "\x89HDF\r\n", '["start", 5]\n'])
