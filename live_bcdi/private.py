@@ -32,14 +32,15 @@ def require_private(path: Path) -> None:
 
 
 def private_key(path: Path) -> str:
-    """The key in `path`, made where there is none. Raises ScanError where others can read it, or we cannot."""
-    if not path.exists():
-        write_private(path, secrets.token_hex(32))
+    """The key in `path`, made where there is none. Raises ScanError where others can read it, and where it
+    can neither be read nor made."""
     try:
+        if not path.exists():
+            write_private(path, secrets.token_hex(32))
         require_private(path)
         key = path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise ScanError(f"the key in {path} cannot be read ({type(error).__name__})") from None
+        raise ScanError(f"the key in {path} cannot be read or made ({type(error).__name__})") from None
     if not key:
         raise ScanError(f"there is no key in {path}; remove the file to have one made")
     return key

@@ -184,6 +184,12 @@ def test_the_environment_may_hold_it(config, monkeypatch, tmp_path, host):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_key_that_can_neither_be_read_nor_made_is_one_clear_error(config, tmp_path):
+    (tmp_path / "runs").write_text("a file where a folder should be")
+    with pytest.raises(ScanError, match="cannot be read or made"):
+        page_key(config(host="0.0.0.0").changed(storage={"directory": str(tmp_path / "runs")}))
+
+
 def test_a_page_for_others_is_not_served_without_a_key():
     with pytest.raises(ScanError, match="needs a key"):
         page_server(Hub(), title="", host="0.0.0.0")
