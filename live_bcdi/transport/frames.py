@@ -225,6 +225,7 @@ class _Part:
         with clear_errors(path, "frames"):
             self.label = _label(self.file, path)
             self.frames = self.file[DATA_PATH]
+            self.dtype: np.dtype[Any] = self.frames.dtype.newbyteorder("=")  # as frames of the stream have it
             self._complete, self._index, self._finished = (
                 self.file.get(name) for name in (COMPLETE_PATH, INDEX_PATH, FINISHED_PATH)
             )
@@ -308,7 +309,7 @@ class FrameFile:
             raise ScanError(f"{self._path} has no frame {index}; {len(self._places)} are complete")
         part, row = self._places[index]
         with clear_errors(part.path, f"frame {index}"):
-            image = np.asarray(part.frames[row])
+            image = np.asarray(part.frames[row], part.dtype)
         angle_deg, monitor, timestamp_s = (float(column[row]) for column in part.readings)
         return image, angle_deg, monitor, timestamp_s
 
@@ -343,8 +344,8 @@ class FrameFile:
         """One read for a file that has every frame in its place, as nearly all do."""
         first = next((part for part in self._parts if len(part.index)), self._parts[0])
         if np.array_equal(first.index, np.arange(size)):
-            return np.asarray(first.frames[:size])
-        images = np.zeros((size, *first.frames.shape[1:]), first.frames.dtype)
+            return np.asarray(first.frames[:size], first.dtype)
+        images = np.zeros((size, *first.frames.shape[1:]), first.dtype)
         for index, (part, row) in self._places.items():
             images[index] = part.frames[row]
         return images

@@ -306,6 +306,19 @@ class TestGrowingFile:
             with pytest.raises(ScanError, match="has no frame 5; 5 are complete"):
                 reader.frame(5)
 
+    @pytest.mark.parametrize("order", [">", "<"])
+    def test_frames_of_any_byte_order_are_had_in_this_machines(self, path, whole, order):
+        """As those of the stream are, beside which they are put."""
+        other = replace(whole, intensity=whole.intensity.astype(f"{order}u2"))
+        with FrameWriter(path, (6, 8), f"{order}u2", metadata=scan_metadata(other)) as writer:
+            write_frames(writer, other, range(3))
+            with FrameFile(path) as file:
+                image = file.frame(2)[0]
+                scan = file.scan()
+        assert image.dtype.isnative and scan.intensity.dtype.isnative
+        np.testing.assert_array_equal(image, whole.intensity[2])
+        np.testing.assert_array_equal(scan.intensity, whole.intensity[:3])
+
     def test_becomes_a_scan(self, path, whole):
         with self.writer(path, whole, metadata=scan_metadata(whole)) as writer:
             write_frames(writer, whole, range(3))
