@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from .memory import zeros_ahead
+
 Window = tuple[slice, slice]
 
 
@@ -28,7 +30,7 @@ class Volume:
 
     def _zeros(self) -> NDArray[Any]:
         rows, columns = self.window
-        return np.zeros((self.num, rows.stop - rows.start, columns.stop - columns.start), self.dtype)
+        return zeros_ahead((self.num, rows.stop - rows.start, columns.stop - columns.start), self.dtype)
 
     @property
     def _frame_bytes(self) -> int:
