@@ -102,7 +102,11 @@ class Recorder:
         return resumed <= MOST_RESUMED
 
     def _is_whole(self, start: dict[str, Any]) -> bool:
-        path = recorded_file(self._folder, start)
+        """Also where there is nothing to make whole: live says what its start document lacks."""
+        try:
+            path = recorded_file(self._folder, start)
+        except ScanError:
+            return True
         try:
             with FrameFile(path, wait_s=0.0) as file:
                 return file.finished

@@ -196,6 +196,13 @@ def test_a_run_that_ends_the_recorder_again_and_again_is_left_out_and_holds_up_n
     assert len(notices(service)) == 1, "what is finished is not looked at again"
 
 
+@pytest.mark.parametrize("table", [None, {}, {"scan": {}}, "x"])
+def test_a_run_that_does_not_say_what_it_must_is_not_gone_on_with(service, make, table):
+    journal.append(service.folder("documents") / f"{RUN}.jsonl", "start", {**START, "live_bcdi": table})
+    make().resume()
+    assert list(service.folder("frames").iterdir()) == []
+
+
 def test_a_run_without_a_frame_has_a_file_that_says_so(service, make):
     recorder = make()
     begin(recorder)
