@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .metadata import plain
+from .types import ScanError
 
 
 class JsonLines(logging.Formatter):
@@ -52,10 +53,19 @@ class _LogFile(logging.FileHandler):
 
 
 def configure(service: str, directory: Path, level: str = "INFO", *, stderr: bool = True) -> None:
-    """Send this process's log to `directory`/log/`service`.jsonl, and to stderr unless told not to."""
+    """Send this process's log to `directory`/log/`service`.jsonl, and to stderr unless told not to.
+
+    Raises ScanError where no file can be made there.
+    """
     folder = directory / "log"
-    folder.mkdir(parents=True, exist_ok=True)
-    to_file = _LogFile(folder / f"{service}.jsonl", encoding="utf-8")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        to_file = _LogFile(folder / f"{service}.jsonl", encoding="utf-8")
+    except OSError as error:
+        raise ScanError(
+            f"no log can be written in {folder} ({error.strerror}): make that possible, or choose another folder"
+            " ([storage] directory)"
+        ) from None
     to_file.setFormatter(JsonLines(service))
     handlers: list[logging.Handler] = [to_file]
     if stderr:

@@ -32,7 +32,9 @@ NICE = 5  # frames are taken in, and shown, before anything is computed of those
 
 def run(service: Service) -> None:
     documents = DocumentSubscriber(service.config.stream.documents_out, access_of(service.config.stream))
-    backlog = Backlog(service, service.config.jobs.waiting)
+    backlog = _open_backlog(service)
+    if backlog is None:
+        return
     runs = Runs(service, backlog)
     refiner = Refiner(service, backlog, open_jobs(service.config, nice=NICE))
     delivery = Delivery(service)
@@ -46,6 +48,21 @@ def run(service: Service) -> None:
             service.beat("busy" if refiner.busy else "ready", refiner.detail)
     finally:
         refiner.jobs.shutdown()
+
+
+def _open_backlog(service: Service) -> Backlog | None:
+    """The backlog, once the disk has room for what a killed process left half noted; None where we end before."""
+    said = False
+    while not service.stopping.is_set():
+        try:
+            return Backlog(service, service.config.jobs.waiting)
+        except OSError as error:
+            if not said:
+                service.notice("error", f"what is refined cannot be noted: {error} (tried again until it can)")
+            said = True
+        service.beat("busy", "the disk is full")
+        service.stopping.wait(1.0)
+    return None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,5 +1,6 @@
 """The job of the refine consumer: frames of a finished run in, a result file out. Runs in a worker process."""
 
+import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,15 +15,21 @@ from live_bcdi.stream.assembler import Assembler
 from live_bcdi.stream.run import run_plan
 from live_bcdi.transport.hdf5 import FrameFile, write_result
 from live_bcdi.transport.images import read_image
-from live_bcdi.types import FloatArray, RockingScan
+from live_bcdi.types import FloatArray, RockingScan, ScanError
 
 
 def refine_run(ticket: Mapping[str, Any], results: Path, config: Config) -> dict[str, Any]:
     """The job: frames of a finished run -> result file.
 
     Returns the summary that is published: run, name, chi, resolution_nm, frames, num, missing, seconds, file.
+    Raises ScanError as its parts do.
     """
     began_s = time.perf_counter()
+    if not results.is_dir():  # said now, and not after the work
+        raise ScanError(
+            f"{results} is not there on {socket.gethostname()}, which refines: workers of [jobs] scheduler must"
+            " see [storage] directory and the detector's files by the same paths"
+        )
     assembler = Assembler(run_plan(ticket["start"]))
     with FrameFile(ticket["file"]) as store:
         assembler.refill(store)

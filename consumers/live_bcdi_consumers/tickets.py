@@ -14,6 +14,8 @@ class Tickets:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        for cut_off in folder.glob("*.partial"):  # of who was killed while it wrote
+            cut_off.unlink(missing_ok=True)
 
     def put(self, name: str, table: Mapping[str, Any]) -> None:
         """Write or replace a ticket; it survives a power cut once this returns."""

@@ -27,7 +27,7 @@ DEFAULT_CONFIG = "34idc"
 ConfigOption = Annotated[
     str, typer.Option("--config", "-c", help="A beamline's TOML file, or the name of one that ships: 34idc.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of words.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of words.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the output where it exists.")]
 HoldOption = Annotated[
     bool | None,

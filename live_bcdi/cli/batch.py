@@ -24,9 +24,11 @@ def batch(
         ),
     ],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder of the results; by default [storage]'s batch.")
+        Path | None, typer.Option("--output", "-o", help="Folder of the results; by default \\[storage]'s batch.")
     ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Scans at a time; by default [jobs] workers.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Scans at a time; by default \\[jobs] workers.")
+    ] = None,
     nice: Annotated[int, typer.Option(min=0, max=19, help="Right of way for others: 0 is none, 19 is all.")] = 10,
     config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,

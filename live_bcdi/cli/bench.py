@@ -57,7 +57,7 @@ def bench_stream(
     seconds: Annotated[float, typer.Option(min=0.1, help="How long frames are sent.")] = 10.0,
     memory_mb: Annotated[
         float | None,
-        typer.Option(help="[live] memory_mb; by default enough for whole frames of a small detector."),
+        typer.Option(help="\\[live] memory_mb; by default enough for whole frames of a small detector."),
     ] = None,
     config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
@@ -90,7 +90,7 @@ def bench_stream(
 def bench_faults(
     scans: Annotated[int, typer.Option(min=1, help="Small scans to measure.")] = 1000,
     seed: Annotated[int, typer.Option(help="Of scans and faults.")] = 0,
-    seconds: Annotated[float | None, typer.Option(help="Begin no scan after so long.")] = None,
+    seconds: Annotated[float | None, typer.Option(min=0, help="Begin no scan after so long.")] = None,
     calm: Annotated[int, typer.Option(min=0, help="Scans first in which nothing is killed, to see memory.")] = 0,
     keep: Annotated[
         Path | None, typer.Option(help="A folder for all files; else kept only after a fault.")

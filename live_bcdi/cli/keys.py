@@ -13,7 +13,7 @@ from .app import DEFAULT_CONFIG, ConfigOption, JsonOption, app, config_path, pri
 def keys(
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Else that of [stream] keys, or <storage>/keys."),
+        typer.Option("--output", "-o", help="Else that of \\[stream] keys, or <storage>/keys."),
     ] = None,
     client: Annotated[
         str | None, typer.Option(help="Let one more machine in: makes a folder of this name for it to have.")
@@ -21,7 +21,7 @@ def keys(
     config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
 ) -> None:
-    """Make keys (CURVE) for the streams of documents, updates and frames; [stream] keys turns them on."""
+    """Make keys (CURVE) for the streams of documents, updates and frames; \\[stream] keys turns them on."""
     from ..transport.keys import make_client, make_keys
 
     settings = load_config(config_path(config))

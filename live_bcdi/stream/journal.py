@@ -80,8 +80,10 @@ def read_run(path: Path) -> list[Document]:
     except OSError as error:
         raise ScanError(f"{path} cannot be read: {error.strerror}") from None
     starts = [doc for name, doc in documents if name == "start"]
-    if len(starts) != 1 or not UID.fullmatch(str(starts[0].get("uid"))):
+    if len(starts) != 1:
         raise ScanError(f"{path} is no journal of a run: it holds {len(starts)} start documents, not 1")
+    if not UID.fullmatch(str(starts[0].get("uid"))):
+        raise ScanError(f"{path} is no journal of a run: the uid of its start document is no uid")
     return documents
 
 

@@ -140,6 +140,8 @@ def reason(error: BaseException) -> str:
     text = str(error)
     if isinstance(error, FileNotFoundError):
         return "there is no such file or folder"
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        return "a file is there in the place of a folder"
     if isinstance(error, IsADirectoryError):
         return "it is a folder; give a file of it, or gather TIFF frames with `live-bcdi import`"
     if isinstance(error, PermissionError):

@@ -5,6 +5,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
+from live_bcdi.cli import main  # noqa: F401  all verbs
 from live_bcdi.cli.app import app
 from live_bcdi.types import ScanError
 
@@ -65,3 +66,11 @@ def test_output_says_where_and_comes_before_the_configuration(keys, tmp_path):
 def test_a_client_needs_a_server(keys):
     with pytest.raises(ScanError, match=r"server\.key .*no such file"):
         keys("--client", "office")
+
+
+@pytest.mark.parametrize(
+    "verb, words", [("keys", "[stream] keys"), ("batch", "[jobs] workers"), ("bench stream", "[live] memory_mb")]
+)
+def test_help_names_the_tables_of_the_configuration(verb, words):
+    told = CliRunner().invoke(app, [*verb.split(), "--help"], env={"COLUMNS": "300"}).output
+    assert words in told

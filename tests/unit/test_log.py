@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from live_bcdi import log
+from live_bcdi.types import ScanError
 
 
 @pytest.fixture(autouse=True)
@@ -72,3 +73,9 @@ def test_a_full_disk_costs_lines_and_no_tracebacks(tmp_path, capsys):
     assert "full: it goes on" in said
     assert "No space left" not in said
     assert "TypeError" in said, "what is wrong with a record is still said"
+
+
+def test_a_folder_that_takes_no_log_is_one_clear_error(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ScanError, match="no log can be written in"):
+        log.configure("live", tmp_path / "file")

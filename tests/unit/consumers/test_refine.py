@@ -19,9 +19,10 @@ from live_bcdi.sim import simulate_scan
 from live_bcdi.stream import journal
 from live_bcdi.stream.fakes import RUN, start_document
 from live_bcdi.transport.hdf5 import DATA_PATH, FrameWriter, read_result
-from live_bcdi.types import StorageError
+from live_bcdi.types import ScanError, StorageError
 from live_bcdi_consumers.backlog import Backlog
-from live_bcdi_consumers.refine import MAX_TRIES, Refiner
+from live_bcdi_consumers.refine import MAX_TRIES, Refiner, _open_backlog
+from live_bcdi_consumers.refining import refine_run
 from live_bcdi_consumers.runs import Runs
 from live_bcdi_consumers.tickets import Tickets
 
@@ -504,3 +505,42 @@ def test_a_run_of_which_no_document_came_is_found_without_a_restart(refiner, doc
         one.work(outbox)
         time.sleep(0.02)
     assert outbox.got[0]["frames"] == 16
+
+
+def test_a_full_disk_at_the_start_is_waited_for(service, monkeypatch):
+    name = f"1.000000_{RUN}"
+    Tickets(service.folder("outbox")).put(name, {"run": RUN})  # and killed before it was noted as done
+    Tickets(service.folder("queue")).put(name, {"start": {"uid": RUN}})
+    put, tries = Tickets.put, []
+
+    def full_at_first(self, *ticket):
+        tries.append(ticket)
+        if len(tries) == 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        put(self, *ticket)
+
+    monkeypatch.setattr(Tickets, "put", full_at_first)
+    backlog = _open_backlog(service)
+    assert backlog.has(RUN) and not lying(service, "queue") and len(lying(service, "queue/done")) == 1
+    assert len(said(service, "notice")) == 1 and "No space left" in said(service, "notice")[0]["message"]
+
+
+def test_who_ends_while_it_waits_for_the_disk_ends(service, monkeypatch):
+    def full(service, most):
+        service.stopping.set()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("live_bcdi_consumers.refine.Backlog", full)
+    assert _open_backlog(service) is None
+
+
+def test_half_a_ticket_of_who_was_killed_goes(tmp_path):
+    half = tmp_path / "1_run.partial"
+    half.write_text('{"st')
+    Tickets(tmp_path)
+    assert not half.exists()
+
+
+def test_a_worker_that_does_not_see_the_storage_says_so_before_the_work(service, documents, tmp_path):
+    with pytest.raises(ScanError, match="same paths"):
+        refine_run({"start": documents[0][1], "file": "frames.h5"}, tmp_path / "elsewhere", service.config)
