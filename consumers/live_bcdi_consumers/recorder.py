@@ -63,7 +63,7 @@ class Recorder:
         self._frames = frames
         self._folder = service.folder("frames")
         self._publisher = FramePublisher(service.config.stream.relay, access_of(service.config.stream))
-        self._known: set[tuple[str, str]] = set()  # documents that the journal told
+        self._known: set[str] = set()  # documents that the journal told
         self._record: _Record | None = None
         self.detail = ""
 
@@ -75,7 +75,7 @@ class Recorder:
             told = journal.in_order(journal.read(path))
             if told and told[0][0] == "start" and is_rocking_run(told[0][1]) and not self._is_whole(told[0][1]):
                 about_run("recorder", path.stem).info("goes on with what the journal says")
-                self._known |= {_identity(name, doc) for name, doc in told}
+                self._known |= {journal.key_of(name, doc) for name, doc in told}
                 self._hear_again(told)
 
     def _hear_again(self, told: list[tuple[str, dict[str, Any]]]) -> None:
@@ -115,7 +115,7 @@ class Recorder:
 
     def document(self, name: str, doc: dict[str, Any]) -> None:
         """What the RunEngine says; not again what the journal has told."""
-        if _identity(name, doc) not in self._known:
+        if journal.key_of(name, doc) not in self._known:
             self._follow(name, doc)
 
     def _follow(self, name: str, doc: dict[str, Any]) -> None:
@@ -170,10 +170,6 @@ class Recorder:
         if self._record is not None:
             self._record.close()
         self._publisher.close()
-
-
-def _identity(name: str, doc: dict[str, Any]) -> tuple[str, str]:
-    return name, str(doc.get("uid") or doc.get("datum_id"))
 
 
 def _age(path: Path) -> float:
