@@ -55,7 +55,7 @@ class Access:
             socket.curve_serverkey, _ = _load(self.keys / f"{SERVER}.key")
             socket.curve_publickey, socket.curve_secretkey = load_secret(self.keys / f"{CLIENT}.key_secret")
         try:
-            socket.connect(address)
+            socket.connect(address.replace("//*:", "//127.0.0.1:"))  # a place to bind, and not to connect to
         except zmq.ZMQError as error:
             raise ScanError(
                 f"{address!r} is no address of a stream ({error.strerror}); write tcp://host:port"

@@ -141,6 +141,11 @@ def crossed(server, client, address):
         subscriber.close()
 
 
+def test_who_is_on_the_computer_that_opens_every_interface_gets_in(folder, free_port):
+    assert crossed(Access(keys=folder), Access(keys=folder), f"tcp://*:{free_port()}")
+    assert crossed(Access(keys=folder), Access(keys=folder), f"tcp://0.0.0.0:{free_port()}")
+
+
 @pytest.fixture
 def others(tmp_path):
     """Whole, and made by somebody else."""
