@@ -99,10 +99,12 @@ def bench_faults(
     as_json: JsonOption = False,
 ) -> None:
     """Kill, stall and cut off parts of a running system while it measures, and say what was lost."""
+    from ..config import load_config
     from ..faults import Settings, new_folder, soak
     from . import bench_report
     from .live import stop_on_sigterm
 
+    load_config(config_path(config))  # what is wrong with it, before there is a folder
     folder = new_folder(keep)
     log.configure("faults", folder, stderr=False)
     settings = Settings(scans=scans, seed=seed, seconds=seconds, calm=calm)

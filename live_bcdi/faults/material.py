@@ -1,5 +1,6 @@
 """What the soak measures, where, and what must come out of it."""
 
+import json
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -43,24 +44,28 @@ def write_configs(folder: Path, beamline: Path) -> tuple[Path, Path]:
     """The services' configuration on free ports, and the detector's, whose frames go elsewhere: to the relay."""
     stream = {name: f"tcp://127.0.0.1:{free_port()}" for name in ADDRESSES}
     others: dict[str, dict[str, Any]] = {
-        "tiled": {"port": free_port()},
-        "page": {"port": free_port()},
-        "storage": {"directory": str(folder / "runs")},
+        "tiled": {"port": free_port(), "uri": None},
+        "page": {"port": free_port(), "host": "127.0.0.1", "key_env": None},
+        "storage": {"directory": folder / "runs"},
+        "jobs": {"scheduler": None},
         **TABLES,
     }
+    whole = load_config(beamline).changed(stream=stream | {"keys": None, "source": "live_bcdi"}, **others)
+    frames = {"frames": f"tcp://127.0.0.1:{free_port()}"}
     services, detector = folder / "beamline.toml", folder / "detector.toml"
-    for path, frames in ((services, stream["frames"]), (detector, f"tcp://127.0.0.1:{free_port()}")):
-        tables = {"stream": {**stream, "frames": frames}, **others}
-        added = "".join(_toml(name, table) for name, table in tables.items())
-        path.write_text(beamline.read_text(encoding="utf-8") + added, encoding="utf-8")
+    for path, config in ((services, whole), (detector, whole.changed(stream=frames))):
+        tables = config.model_dump(mode="json", exclude_none=True)
+        path.write_text("".join(f"{name} = {_toml(table)}\n" for name, table in tables.items()), encoding="utf-8")
     return services, detector
 
 
-def _toml(name: str, table: Mapping[str, Any]) -> str:
-    lines = [
-        f'{key} = "{value}"' if isinstance(value, str) else f"{key} = {value}" for key, value in table.items()
-    ]
-    return "\n" + "\n".join([f"[{name}]", *lines, ""])
+def _toml(value: Any) -> str:
+    """A value as TOML, on one line."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{json.dumps(key)} = {_toml(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
