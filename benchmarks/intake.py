@@ -1,4 +1,5 @@
-"""What the intake thread of the live consumer pays, by detector size: a frame, a snapshot, a page update.
+"""What the intake thread of the live consumer pays, by detector size: a frame, a snapshot, a page update; and what
+the system takes to hand out memory that is new, which a volume is made of.
 
 python benchmarks/intake.py                        # 256 x 256, 1030 x 1065, 2167 x 2070
 python benchmarks/intake.py --shape 512 512 --frames 100
@@ -78,11 +79,19 @@ def measure(shape: tuple[int, int], frames: int) -> tuple[float, float, float, f
     return float(np.median(adds)), snapshots[-1], max(updates[frames // 2 :]), last
 
 
+def new_memory(megabytes: int = 1024) -> tuple[float, float]:
+    """Milliseconds to write to a MB, the first time and the second."""
+    memory = np.zeros((megabytes, 1_000_000), np.uint8)
+    first, second = (milliseconds(lambda: memory.fill(1), 1) for _ in range(2))
+    return first / megabytes, second / megabytes
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", type=int, nargs=2, action="append", metavar=("ROWS", "COLUMNS"))
     parser.add_argument("--frames", type=int, default=64)
     given = parser.parse_args()
+    print("memory: {:.2f} ms to write to a MB the first time, {:.2f} ms the second".format(*new_memory()))
     print(
         f"{'detector':>12} {'add':>8} {f'snapshot({EDGE})':>13} {'update, worst':>14} {'last update':>12}   (ms)"
     )
