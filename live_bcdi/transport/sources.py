@@ -1,5 +1,7 @@
 """The beamline's frames, from where its configuration says they come."""
 
+import re
+
 from ..config import StreamConfig
 from ..stream.inline import DocumentSource
 from ..stream.sources import FrameSource, Tell
@@ -10,9 +12,11 @@ from .swmr import SwmrSource
 
 
 def require_source(stream: StreamConfig) -> None:
-    """Raises ScanError where the packages for `[stream] source` are not installed."""
+    """Raises ScanError where the packages for `[stream] source` are not installed, or `frames` is no address."""
     if stream.source == "stream2":
         require_stream2()
+        if not re.fullmatch(r"[a-z]+://.+", stream.frames):  # not by connecting: that would take frames of a run
+            raise ScanError(f"[stream] frames {stream.frames!r} is no address of stream2; write tcp://host:31001")
     elif stream.source == "pvaccess":
         require_pvaccess()
 

@@ -5,7 +5,7 @@ import pytest
 from live_bcdi.config import StreamConfig, parse_config
 from live_bcdi.stream.inline import DocumentSource
 from live_bcdi.transport.pvaccess import PvaSource
-from live_bcdi.transport.sources import frame_source
+from live_bcdi.transport.sources import frame_source, require_source
 from live_bcdi.transport.stream2 import Stream2Source
 from live_bcdi.transport.swmr import SwmrSource
 from live_bcdi.types import ScanError
@@ -41,3 +41,9 @@ def test_another_name_is_refused_with_those_there_are():
     }
     with pytest.raises(ScanError, match=r"stream\.source: .*'stream2', 'pvaccess', 'documents' or 'hdf5'"):
         parse_config(table)
+
+
+def test_an_address_that_is_none_is_said_before_anything_starts():
+    require_source(StreamConfig(source="stream2", frames="tcp://dcu.beamline:31001"))
+    with pytest.raises(ScanError, match="no address of stream2"):
+        require_source(StreamConfig(source="stream2", frames="dcu.beamline"))
