@@ -9,12 +9,13 @@ import math
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..stream.sources import LATE_S, Exposure, Labeller, Tell
+from ..stream.sources import HELD_BYTES, LATE_S, Exposure, Labeller, Tell
 from ..types import Frame, ScanError
 from .zmq import MAX_ARRAY_BYTES, WireError
 
@@ -135,7 +136,13 @@ class PvaSource:
         )
 
     def _put(self, value: Any) -> None:
+        """Called by the network's thread. Large frames wait in no more bytes than small ones."""
         self._came.append(value)
+        pixels = getattr(value, "value", None)
+        most = max(1, HELD_BYTES // max(1, getattr(pixels, "nbytes", 1)))
+        with suppress(IndexError):  # the other thread may have taken them meanwhile
+            while len(self._came) > most:
+                self._came.popleft()
         self._news.set()
 
     def document(self, name: str, doc: Mapping[str, Any]) -> None:

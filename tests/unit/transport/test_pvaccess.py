@@ -1,6 +1,7 @@
 """NTNDArray from a pvAccess server over real sockets: plain, compressed, lost, repeated, broken, gone."""
 
 import time
+from types import SimpleNamespace
 
 import lz4.block
 import numcodecs.blosc
@@ -177,3 +178,10 @@ def test_a_missing_package_is_one_clear_error(monkeypatch):
     monkeypatch.setattr(pvaccess, "_missing", ImportError("No module named 'p4p'"))
     with pytest.raises(ScanError, match=r"pip install live_bcdi\[pvaccess\]"):
         PvaSource(NAME, print)
+
+
+def test_large_frames_wait_in_no_more_bytes_than_small_ones(source, monkeypatch):
+    monkeypatch.setattr(pvaccess, "HELD_BYTES", 3 * 800)
+    for number in range(10):
+        source._put(SimpleNamespace(value=np.full(100, number, np.int64)))
+    assert [int(each.value[0]) for each in source._came] == [7, 8, 9], "the newest stay"
