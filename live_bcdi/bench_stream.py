@@ -29,7 +29,7 @@ from .faults.memory import children, resident_mb
 from .metadata import scan_metadata
 from .stream.run import KEY, planned_metadata
 from .transport.hdf5 import DATA_PATH, FrameFile, FrameWriter
-from .transport.zmq import FramePublisher, UpdateSubscriber, encode_document
+from .transport.zmq import MAX_ARRAY_BYTES, FramePublisher, UpdateSubscriber, encode_document
 from .types import Frame, FrameArray, RockingScan, ScanError
 
 RUN = "be9c4000-0000-4000-8000-000000000001"
@@ -75,6 +75,8 @@ def cases(shape: str | None, dtype: str, rate_hz: float, seconds: float, memory_
             raise ScanError(f"{shape} {dtype} are no frames; write --shape 1024x1024 --dtype uint16") from None
         if min(rows, columns) < 32 or kind.kind not in "iuf":
             raise ScanError(f"{shape} {dtype} are no frames: at least 32 x 32 pixels of integers or floats")
+        if rows * columns * kind.itemsize > MAX_ARRAY_BYTES:
+            raise ScanError(f"{shape} {dtype} are no frames: one has at most {MAX_ARRAY_BYTES >> 20} MiB")
         chosen = [Case(shape=(rows, columns), dtype=kind.name, rate_hz=rate_hz, seconds=seconds)]
     return chosen if memory_mb is None else [replace(case, memory_mb=memory_mb) for case in chosen]
 

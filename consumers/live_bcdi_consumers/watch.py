@@ -276,7 +276,7 @@ class Watch:
         delay_s = watched.preview_lag_s
         about_run("live", watched.live.plan.run).info(
             "stop: %d of %d frames, %d lost on the way, %d refilled, %d duplicates, missing %s,"
-            " at most %d waiting; the last came %s ago, the preview was %s behind",
+            " at most %d waiting; the last came %s ago, preview lag %s",
             *(update.fields["count"], update.fields["num"], numbers["lost"], numbers["refilled"]),
             *(numbers["duplicates"], watched.live.assembler.missing, watched.most_waiting),
             *(_seconds(numbers["newest_age_s"]), _seconds(delay_s)),

@@ -93,7 +93,7 @@ def replay(
     from ..stream import journal
     from ..transport.hdf5 import read_scan
 
-    if journal.is_journal(scan):
+    if scan.suffix == ".jsonl" or journal.is_journal(scan):
         if rate or fly:
             raise ScanError(f"{scan} is a journal: its documents are sent as they are, without --rate and --fly")
         journal.read_run(scan)
@@ -224,7 +224,7 @@ def acquire(
 
     settings = load_config(config_path(config))
     log.configure("acquire", settings.storage.directory, settings.log_level, stderr=False)
-    if journal.is_journal(scan):
+    if scan.suffix == ".jsonl" or journal.is_journal(scan):
         documents = journal.read_run(scan)
         send_again(documents, settings)
         print(json.dumps({"run": documents[0][1]["uid"]}))
