@@ -5,6 +5,7 @@ with DocumentPublisher(load_config(path)) as publisher:
 """
 
 import logging
+from collections import deque
 from contextlib import suppress
 from typing import Any, Self
 
@@ -19,6 +20,7 @@ from live_bcdi.stream.claim import Claim
 from live_bcdi.transport.keys import Access, access_of, load_secret
 from live_bcdi.transport.zmq import encode_document
 
+MOST_OWED = 20_000  # documents that wait for a full disk: some runs of a thousand events
 LINGER_MS = 2000  # at the end, for a broker that takes what was sent; without one nobody should wait forever
 
 logger = logging.getLogger("publishing")
@@ -27,7 +29,8 @@ logger = logging.getLogger("publishing")
 class DocumentPublisher:
     """Writes each document to `<storage>/journal/<run>.jsonl` and then sends it to the broker.
 
-    Neither a full disk nor an absent broker makes a plan fail: each is told once, when it begins.
+    Neither a full disk nor an absent broker makes a plan fail: each is told once, when it begins. What a full disk
+    did not take is written when there is room, while this process lives.
     `live-bcdi replay` sends a journal again.
     """
 
@@ -40,6 +43,7 @@ class DocumentPublisher:
         self._runs: dict[str, str] = {}
         self._troubles: set[str] = set()
         self._claims: dict[str, Claim] = {}
+        self._owed: deque[tuple[str, str, dict[str, Any]]] = deque(maxlen=MOST_OWED)
 
     def __call__(self, name: str, doc: dict[str, Any]) -> None:
         self._watch_broker()
@@ -50,20 +54,34 @@ class DocumentPublisher:
         run = journal.run_of(name, doc, self._runs)
         if run is None:
             return
-        path = self.folder / f"{run}.jsonl"
-        if name == "start":
-            with suppress(OSError):  # a full disk: nobody needs the claim of a journal that is not there
-                self._claims[run] = Claim(path)
-        try:
-            journal.append(path, name, doc)
-        except (OSError, ValueError) as error:
-            self._tell("disk", f"documents are sent but not kept: {path} cannot be written: {error}")
-        else:
-            self._troubles.discard("disk")
+        self._owed.append((run, name, doc))
+        self._write_what_is_owed()
         if name == "stop":
-            if run in self._claims:
-                self._claims.pop(run).release()
             self._runs = {uid: of for uid, of in self._runs.items() if of != run}
+
+    def _write_what_is_owed(self) -> None:
+        """In the order in which it was said; what a full disk does not take waits for the next document."""
+        while self._owed:
+            run, name, doc = self._owed[0]
+            try:
+                self._keep(run, name, doc)
+            except OSError as error:
+                where = f"{self.folder / run}.jsonl cannot be written: {error}"
+                self._tell("disk", f"documents are sent, and wait in memory to be kept: {where}")
+                return
+            except ValueError as error:
+                self._tell("form", f"a {name} document is sent but cannot be kept: {error}")
+            self._owed.popleft()
+        self._troubles.discard("disk")
+
+    def _keep(self, run: str, name: str, doc: dict[str, Any]) -> None:
+        path = self.folder / f"{run}.jsonl"
+        if name == "start" and run not in self._claims:
+            with suppress(OSError):  # not every file system has locks; the journal is worth having without
+                self._claims[run] = Claim(path)
+        journal.append(path, name, doc)
+        if name == "stop" and run in self._claims:
+            self._claims.pop(run).release()
 
     def _send(self, name: str, doc: dict[str, Any]) -> None:
         try:
@@ -91,6 +109,7 @@ class DocumentPublisher:
 
     def close(self) -> None:
         """Close the sockets; what was sent is handed over first, as far as the broker takes it."""
+        self._write_what_is_owed()
         self._monitor.close(linger=0)
         self._broker.close()
 

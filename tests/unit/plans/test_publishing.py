@@ -75,8 +75,24 @@ def test_a_disk_that_cannot_be_written_is_told_once_and_costs_the_plan_nothing(
     publisher.folder.write_text("not a folder")
     with caplog.at_level(logging.ERROR):
         _, documents = measured(publisher)
-    assert [record.message.partition(":")[0] for record in caplog.records] == ["documents are sent but not kept"]
+    (told,) = caplog.records
+    assert told.message.startswith("documents are sent, and wait in memory to be kept:")
     assert [decode_document(broker.recv()) for _ in documents if broker.poll(2000)] == documents
+
+
+def test_what_a_full_disk_did_not_take_is_written_when_there_is_room(publisher, monkeypatch):
+    def full(path, name, doc):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal, "append", full)
+        first, before = measured(publisher)
+        assert list(publisher.folder.glob("*.jsonl")) == []
+        assert list(publisher.folder.glob("*.lock")), "the run is not over for who looks after the journals"
+    second, after = measured(publisher)
+    for run, documents in ((first, before), (second, after)):
+        assert list(journal.read(publisher.folder / f"{run}.jsonl")) == documents
+    assert list(publisher.folder.glob("*.lock")) == []
 
 
 def test_a_broker_that_is_gone_is_told_once_and_costs_the_plan_nothing(config, publisher, caplog):
