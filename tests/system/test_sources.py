@@ -282,9 +282,13 @@ def recorded(measurement, storage):
         return set()
 
 
-@pytest.mark.parametrize(("name", "missing"), [("pvaccess", [6, 7]), ("documents", [])])
-def test_a_recorder_killed_in_mid_run(name, missing, beamline, scan, free_address, tmp_path):
-    """pvAccess keeps its newest frame alone; the frames in documents are in the archiver's journal."""
+KILLED = {"stream2": [6, 7, 8], "pvaccess": [6, 7], "documents": [], "hdf5": []}
+
+
+@pytest.mark.parametrize(("name", "missing"), KILLED.items())
+def test_a_recorder_that_hangs_and_is_killed_in_mid_run(name, missing, beamline, scan, free_address, tmp_path):
+    """stream2's detector has sent its frames, pvAccess keeps the newest alone; the frames in documents are in the
+    archiver's journal, and the file can be read again."""
     services, _, publish, config = beamline
     storage = config.storage.directory
     with recording(beamline, name, free_address, tmp_path) as (source, path):
@@ -292,14 +296,16 @@ def test_a_recorder_killed_in_mid_run(name, missing, beamline, scan, free_addres
         measurement.begin()
         measurement.take(*range(6))
         until(lambda: recorded(measurement, storage) == set(range(6)))
-        services.end("recorder", signal.SIGKILL)
+        services.processes["recorder"].send_signal(signal.SIGSTOP)
         measurement.take(6, 7, 8)
         journal = storage / "documents" / f"{measurement.run}.jsonl"
         until(lambda: f"{measurement.run}8" in journal.read_text())
+        services.end("recorder", signal.SIGKILL)
         services.start("recorder", path, source.environment)
         services.wait("recorder")
-        until(lambda: 8 in recorded(measurement, storage))
+        until(lambda: recorded(measurement, storage) == set(range(9)) - set(missing))
         measurement.take(*range(9, NUM))
         measurement.end()
+        source.flush()
         check(measurement, storage, missing)
         assert part_path(measurement.file(storage), 2).exists()
