@@ -27,6 +27,7 @@ from live_bcdi.transport.tiled import connect, container
 from live_bcdi.transport.zmq import DocumentSubscriber
 from live_bcdi.types import ScanError
 
+from .files import written_s
 from .service import Service
 
 BATCH = 20  # documents a request: 14 ms a point in the plan instead of 264 (DESIGN.md)
@@ -72,9 +73,7 @@ class Archive:
         self._held: deque[tuple[float, str, dict[str, Any]]] = deque(maxlen=MOST_HELD)
         self._journals: dict[str, Journal] = {}
         self._lock = threading.Lock()  # for the journals: one thread adds to them, the other moves them
-        for path in self._pending.glob("*.jsonl"):
-            self._runs |= journal.known_runs(path)
-            self._journals[path.stem] = Journal(path)
+        self._know_again()
         self._newest_s: dict[str, float] = {}
         self._queue: queue.SimpleQueue[tuple[str, str, dict[str, Any]]] = queue.SimpleQueue()
         self._root: Container | None = None
@@ -84,6 +83,13 @@ class Archive:
         self._next_look_s = 0.0
         self._disk_full = False
         self.status = ""
+
+    def _know_again(self) -> None:
+        """Read what is pending, the newest last, since `run_of` forgets the oldest. After days without Tiled there
+        are thousands of runs: who is silent meanwhile is killed."""
+        for path in sorted(self._pending.glob("*.jsonl"), key=written_s):
+            self._journals[path.stem] = Journal(path, self._runs)
+            self._service.beat(detail="reads the runs that Tiled does not have")
 
     def take(self, name: str, doc: dict[str, Any]) -> None:
         """Write a document that is new to its run's journal and hand it to the sender."""
@@ -199,13 +205,13 @@ class Archive:
     def _take_from_runengine(self) -> None:
         """What did not come of runs that are over, from the journal that the RunEngine wrote beside ours."""
         self._stop_for_the_dead()
-        done = {path.name for folder in (self._sent, self._refused) for path in folder.glob("*.jsonl")}
-        done -= {path.name for path in self._pending.glob("*.jsonl")}
-        for path in self._service.folder("journal").glob("*.jsonl"):
-            run = path.stem
+        folder = self._service.folder("journal")
+        done = journal.runs_in(self._sent) | journal.runs_in(self._refused)
+        for run in journal.runs_in(folder) - (done - journal.runs_in(self._pending)):
+            path = folder / f"{run}.jsonl"
             with suppress(OSError):  # taken away, or not ours to read
                 size = path.stat().st_size
-                if path.name in done or self._taken.get(run) == size or self._is_coming(run) or not _is_over(path):
+                if self._taken.get(run) == size or self._is_coming(run) or not _is_over(path):
                     continue
                 self._live.pop(run, None)
                 told = [each for each in journal.read(path) if journal.run_of(*each, self._runs) == run]

@@ -22,6 +22,14 @@ def frame_file_of(resource: Mapping[str, Any]) -> str | None:
     return path if here and dataset == DATA_PATH and "\0" not in path else None
 
 
+def written_s(path: Path) -> float:
+    """When a file was last written (seconds since 1970); 0 where it is gone, as journals are that were moved."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
 def recorded_file(folder: Path, start: Mapping[str, Any]) -> Path:
     """Where the recorder keeps a run's frames, by its start document; further parts lie beside it.
 

@@ -23,7 +23,7 @@ from live_bcdi.transport.sources import frame_source
 from live_bcdi.transport.zmq import DocumentSubscriber, FramePublisher
 from live_bcdi.types import Frame, ScanError
 
-from .files import recorded_file
+from .files import recorded_file, written_s
 from .service import Service
 
 QUIET_S = 0.05
@@ -71,7 +71,7 @@ class Recorder:
         """Hear again, from the archiver's journals, of runs whose file is not whole: we were away at their end."""
         recent_s = time.time() - RECENT_S
         paths = self._service.folder("documents").rglob("*.jsonl")
-        for path in sorted((path for path in paths if _age(path) > recent_s), key=_age):
+        for path in sorted((path for path in paths if written_s(path) > recent_s), key=written_s):
             told = journal.in_order(journal.read(path))
             if told and told[0][0] == "start" and is_rocking_run(told[0][1]) and not self._is_whole(told[0][1]):
                 about_run("recorder", path.stem).info("goes on with what the journal says")
@@ -91,8 +91,7 @@ class Recorder:
 
     def _may_resume(self, start: dict[str, Any]) -> bool:
         """Count on disk, since who is killed remembers nothing; a full disk counts as nothing."""
-        path, run = recorded_file(self._folder, start), str(start["uid"])
-        tries = path.with_name(f".{path.name}.resumed")
+        tries, run = _tries_of(recorded_file(self._folder, start)), str(start["uid"])
         with suppress(OSError), tries.open("ab") as file:
             file.write(b".")
         resumed = tries.stat().st_size if tries.exists() else 0
@@ -137,7 +136,7 @@ class Recorder:
         except ScanError:
             return  # live says what the start document lacks
         self._record = _Record(self._service, plan, recorded_file(self._folder, doc))
-        self._frames.labels.recall(self._record.origin)
+        self._frames.labels.recall(self._record.origin, self._record.newest)
 
     def take(self, frames: Iterable[Frame]) -> bool:
         """Send frames on and keep them; whether there was any."""
@@ -169,14 +168,14 @@ class Recorder:
         """Leave the file of a run that goes on unfinished, to be gone on with."""
         if self._record is not None:
             self._record.close()
+            if self._service.stopping.is_set():  # we were told to end: it was not this run that ended us
+                self._record.forget_tries()
         self._publisher.close()
 
 
-def _age(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except FileNotFoundError:
-        return 0.0  # moved by the archiver
+def _tries_of(path: Path) -> Path:
+    """Counts, a byte each, how often the run of a frame file was gone on with and did not come to its end."""
+    return path.with_name(f".{path.name}.resumed")
 
 
 class _Record:
@@ -207,6 +206,11 @@ class _Record:
     def count(self) -> int:
         """Distinct frames on disk."""
         return len(self._have)
+
+    @property
+    def newest(self) -> int:
+        """The last frame on disk; -1 where there is none."""
+        return max(self._have, default=-1)
 
     def add(self, frame: Frame, origin: tuple[int, int] | None) -> None:
         """Keep a frame that is not there yet."""
@@ -264,9 +268,15 @@ class _Record:
         self._say_lost()
         try:
             self._open(*_empty_shape(self.plan)).finish()
+            self.forget_tries()
         except (ScanError, OSError) as error:
             self._notice("error", f"its frame file could not be finished: {error}")
         about_run("recorder", self.plan.run).info("%d of %d frames on disk", self.count, self.plan.num)
+
+    def forget_tries(self) -> None:
+        """What was gone on with has not ended us."""
+        with suppress(OSError):
+            _tries_of(self._first).unlink(missing_ok=True)
 
     def close(self) -> None:
         """Leave the file as it is."""

@@ -31,7 +31,8 @@ class Runs:
     def __init__(self, service: Service, backlog: Backlog) -> None:
         self._service, self._backlog = service, backlog
         self._open = Tickets(service.folder("queue/open"))
-        self._documents = service.folder("documents")
+        documents = service.folder("documents")
+        self._journals = (documents, documents / "sent", documents / "refused")
         self._known: dict[str, str] = {}
         self._unnoted: deque[tuple[str, str, dict[str, Any], float | None]] = deque()
         self._note_again_s = 0.0
@@ -117,15 +118,12 @@ class Runs:
         """Open a ticket for every journal that no ticket stands for: a run measured while we were away, or whose
         start went past us with a broker that died."""
         known = self._backlog.runs() | set(self._open.names()) | self._not_ours
-        for path in self._documents.rglob("*.jsonl"):
-            if path.stem in known:
-                continue
-            with suppress(FileNotFoundError):  # the archiver moves them
-                documents = [each for each in journal.read(path) if each[0] in ("start", "stream_resource")]
-                if any(name == "start" and not is_rocking_run(doc) for name, doc in documents):
-                    self._not_ours.add(path.stem)
-                for name, doc in documents:
-                    self.document(name, doc)
+        for run in set().union(*map(journal.runs_in, self._journals)) - known:
+            documents = [each for each in self._journalled(run) if each[0] in ("start", "stream_resource")]
+            if any(name == "start" and not is_rocking_run(doc) for name, doc in documents):
+                self._not_ours.add(run)
+            for name, doc in documents:
+                self.document(name, doc)
 
     def _look_back(self) -> None:
         """Owe open runs whose stop went past us: it is in the journal, or their file is full or long quiet."""
@@ -144,9 +142,11 @@ class Runs:
 
     def _journalled(self, run: str) -> list[tuple[str, dict[str, Any]]]:
         """What the archiver wrote down of a run."""
-        with suppress(FileNotFoundError):  # it moves them
-            return [each for path in self._documents.rglob(f"{run}.jsonl") for each in journal.read(path)]
-        return []
+        told: list[tuple[str, dict[str, Any]]] = []
+        for folder in self._journals:
+            with suppress(FileNotFoundError):  # it moves them
+                told += journal.read(folder / f"{run}.jsonl")
+        return told
 
 
 def _time_of(document: dict[str, Any]) -> float:

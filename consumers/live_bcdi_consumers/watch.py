@@ -5,10 +5,12 @@ Documents and frames may come twice, late, out of order or not at all. What the 
 detector's file, a few frames at a time, so that those that come need not wait.
 """
 
+import heapq
 import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from live_bcdi.stream.updates import Update
 from live_bcdi.transport.hdf5 import FrameFile
 from live_bcdi.types import Frame, ScanError
 
-from .files import frame_file_of, recorded_file
+from .files import frame_file_of, recorded_file, written_s
 from .service import Service
 from .views import estimate_update
 
@@ -33,6 +35,7 @@ UNKNOWN_S = 0.5  # frames that wait longer are of a run that began without us
 SILENT_S = 60.0  # a run without frames for so long is put aside when another starts; its next frame brings it back
 RECORDED_S = 2.0  # the recorder may need a moment to finish its file
 SLICE_S = 0.02  # of a turn for reading the file
+NEWEST = 2 * OPEN_RUNS  # journals among which that of a run under way is; thousands may wait for Tiled
 OVER = 1000  # runs whose late frames are known to be late
 NICE = 10  # the estimate gives way to whoever receives, writes and sends frames
 
@@ -167,10 +170,12 @@ class Watch:
         if time.monotonic() < self._looked_s.get("", 0.0):
             return
         self._looked_s[""] = time.monotonic() + 1.0
-        for path in self._service.folder("documents").glob("*.jsonl"):
+        journals = self._service.folder("documents").glob("*.jsonl")
+        for path in heapq.nlargest(NEWEST, journals, key=written_s):
             known = path.stem in self._open or path.stem in self._over
-            if not known and descriptor in journal.known_runs(path):
-                self._pick_up(path.stem)
+            with suppress(FileNotFoundError):  # the archiver moves them
+                if not known and descriptor in journal.known_runs(path):
+                    self._pick_up(path.stem)
 
     def _pick_up(self, run: str) -> None:
         """Learn of a run what the archiver has of it, if it has; asked for once a second."""

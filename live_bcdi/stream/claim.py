@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from .journal import Document
+from .journal import Document, runs_in
 
 _EVENTS = ""  # stands beside the data keys in files for all that are in the events themselves
 REASON = "the RunEngine's process ended within the run"
@@ -37,7 +37,8 @@ class Claim:
 
 def abandoned(folder: Path) -> list[Path]:
     """Journals in `folder` whose writers died on this computer: locks of others cannot be judged from here."""
-    return [path.with_suffix(".jsonl") for path in folder.glob("*.lock") if _is_dead(path)]
+    locks = [folder / f"{run}.lock" for run in runs_in(folder, ".lock")]
+    return [path.with_suffix(".jsonl") for path in locks if _is_dead(path)]
 
 
 def forget(journal: Path) -> None:

@@ -131,16 +131,16 @@ class Labeller:
         self._waiting: deque[tuple[int, Exposure, float]] = deque()
         self._monitor, self._prompt, self._clock_s = monitor, prompt, clock_s
         self._ready: deque[Frame] = deque()
-        self._recalled: tuple[int, int] | None = None
+        self._recalled: tuple[tuple[int, int] | None, int] = (None, -1)
 
     @property
     def origin(self) -> tuple[int, int] | None:
         """What the detector counted for frame 0 of the run: series and number; None where it is not known yet."""
         return None if self._run is None else self._run.origin
 
-    def recall(self, origin: tuple[int, int] | None) -> None:
-        """The run that starts next began with this: someone else had its first frames."""
-        self._recalled = origin
+    def recall(self, origin: tuple[int, int] | None, newest: int) -> None:
+        """The run that starts next began with this: someone else had its first frames, up to index `newest`."""
+        self._recalled = (origin, newest)
 
     @property
     def missing(self) -> int:
@@ -205,8 +205,10 @@ class Labeller:
             monitor=None if self._monitor is None else Readings(self._monitor),
             origin=self._origin(),
             seen=set(),
+            newest=self._recalled[1],
             exposure_s=float(plan.scan.get("exposure_s") or 0.0),
         )
+        self._recalled = (None, -1)
         early = list(self._early)
         self._early.clear()
         for exposure in early:
@@ -215,8 +217,7 @@ class Labeller:
                 self.take(exposure)
 
     def _origin(self) -> tuple[int, int] | None:
-        recalled, self._recalled = self._recalled, None
-        if recalled is not None:
+        if (recalled := self._recalled[0]) is not None:
             return recalled
         if self._first is not None:
             return (0, self._first)

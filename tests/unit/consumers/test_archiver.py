@@ -115,6 +115,24 @@ def test_a_run_goes_to_tiled_while_it_is_measured(service, tiled):
     assert names(service.folder("documents")) == []
 
 
+def test_it_is_heard_while_it_reads_what_tiled_does_not_have(service, tiled, monkeypatch):
+    """After days without Tiled these are thousands of runs, and who is silent for 90 s is killed."""
+    for run in ("one", "two", "three"):
+        for name, doc in documents(run):
+            journal.append(service.folder("documents") / f"{run}.jsonl", name, doc)
+    heard_after = []
+    read = journal.read
+    beats = lambda: sum(update.topic == "health" for update in service.updates.sent)  # noqa: E731
+    monkeypatch.setattr(journal, "read", lambda path: heard_after.append(beats()) or read(path))
+    monkeypatch.setattr("live_bcdi_consumers.service.BEAT_S", 0.0)
+    archive = Archive(service)
+    assert heard_after == [0, 1, 2], "each is read once, and a beat follows"
+    look_back(archive)
+    assert {run: set(sent) for run, sent in tiled.runs.items()} == {
+        run: set(uids(documents(run))) for run in ("one", "two", "three")
+    }
+
+
 @pytest.mark.parametrize("trouble", [httpx.ConnectError("gone"), KeyError("odd"), TypeError("odder")])
 def test_trouble_within_a_run_costs_nothing(service, tiled, trouble):
     archive = Archive(service)

@@ -98,6 +98,10 @@ def notices(service):
     return [update.fields["message"] for update in service.updates.sent if update.topic == "notice"]
 
 
+def counters(service):
+    return [path.stat().st_size for path in (service.directory / "frames").glob(".*.resumed")]
+
+
 def test_frames_end_in_a_file_with_their_angles_and_it_is_said_to_be_whole(service, make):
     recorder = make()
     begin(recorder)
@@ -148,6 +152,7 @@ def test_one_that_was_killed_is_gone_on_with_in_a_second_part(service, make):
     np.testing.assert_array_equal(scan.intensity[scan.have], SCAN.intensity[scan.have])
     with FrameFile(path_of(service)) as file:
         assert file.finished
+    assert [text.partition(";")[0] for text in notices(service)] == ["frames 2 to 2 did not come before 3"]
 
 
 def test_a_run_that_ended_without_us_is_finished_as_it_is(service, make):
@@ -191,9 +196,39 @@ def test_a_run_that_ends_the_recorder_again_and_again_is_left_out_and_holds_up_n
     with FrameFile(path_of(service)) as file:
         assert file.finished
     assert "leaves the rest of it out" in notices(service)[0]
+    assert counters(service) == []
     other = make()
     other.resume()
     assert len(notices(service)) == 1, "what is finished is not looked at again"
+
+
+def test_a_recorder_that_is_told_to_end_may_be_started_again_as_often_as_one_likes(service, make):
+    """Updates and restarts within a run are not its fault; being killed within it may be."""
+    path = service.folder("documents") / f"{RUN}.jsonl"
+    for name, doc in (("start", START), ("descriptor", DESCRIPTOR)):
+        journal.append(path, name, doc)
+    for index in range(module.MOST_RESUMED + 2):
+        recorder = make()
+        recorder.resume()
+        assert counters(service) == [1], "as long as it may be killed"
+        expose(recorder, index)
+        service.stopping.set()
+        recorder.close()
+        service.stopping.clear()
+        assert counters(service) == []
+    for killed in range(2):
+        recorder = make()
+        recorder.resume()
+        recorder.close()
+        assert counters(service) == [killed + 1]
+    recorder = make()
+    recorder.resume()
+    recorder.document("stop", STOP)
+    assert counters(service) == []
+    with FrameFile(path_of(service)) as file:
+        assert file.finished
+        assert file.indices() == set(range(5))
+    assert notices(service) == []
 
 
 @pytest.mark.parametrize("table", [None, {}, {"scan": {}}, "x"])
