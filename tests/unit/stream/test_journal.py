@@ -214,3 +214,12 @@ def test_the_runs_of_documents_long_past_are_forgotten(monkeypatch):
         assert len(runs) <= 20
     assert journal.run_of("event", {"descriptor": "d95"}, runs) == "run95"
     assert journal.run_of("event", {"descriptor": "d0"}, runs) is None
+
+
+def test_runs_in_a_folder_are_those_with_a_journal_there(tmp_path):
+    for name in ("one.jsonl", "two.jsonl", "two.lock", "three.jsonl.partial"):
+        (tmp_path / name).touch()
+    (tmp_path / "sent").mkdir()
+    assert journal.runs_in(tmp_path) == {"one", "two"}
+    assert journal.runs_in(tmp_path, ".lock") == {"two"}
+    assert journal.runs_in(tmp_path / "sent") == journal.runs_in(tmp_path / "nowhere") == set()
