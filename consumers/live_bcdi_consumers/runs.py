@@ -19,6 +19,7 @@ from .tickets import Tickets
 
 LOOK_BACK_S = 5.0
 LOOK_FOR_RECORDED_S = 0.3
+NAMELESS_S = 60.0  # the archiver may be away as well, and takes the file's name from the RunEngine's journal later
 QUIET_S = 600.0  # a file that has not grown for so long is of a scan that ended, though nobody saw it end
 FORGOTTEN_S = 86400.0  # nor does a run go on that said nothing for a day, and whose file is not there
 NOTE_AGAIN_S = 5.0
@@ -94,7 +95,14 @@ class Runs:
         elif opened is not None and name == "stop":
             self._stopped(run, {**opened, "heard_s": heard_s}, _time_of(doc))
         elif opened is not None and not self._recorded and (path := frame_file_of(doc)):
-            self._open.put(run, {**opened, "file": path})
+            self._named(run, {**opened, "file": path})
+
+    def _named(self, run: str, ticket: dict[str, Any]) -> None:
+        """Its file is known: it may be what a run that has stopped waits for."""
+        if "stopped_s" in ticket:
+            self._over(run, ticket, ticket["stopped_s"])
+        else:
+            self._open.put(run, ticket)
 
     def _recorded_file(self, start: dict[str, Any]) -> str | None:
         """Where the recorder keeps the frames; None where the documents name the detector's own file."""
@@ -104,8 +112,8 @@ class Runs:
             return None  # live says what the start document lacks
 
     def _stopped(self, run: str, ticket: dict[str, Any], stopped_s: float) -> None:
-        """The run is over, or will be once the recorder has finished its file."""
-        if ticket["file"] is not None and self._recorded:
+        """The run is over, or will be once its file is known, and the recorder has finished it."""
+        if ticket["file"] is None or self._recorded:
             self._open.put(run, {**ticket, "stopped_s": stopped_s})
         else:
             self._over(run, ticket, stopped_s)
@@ -132,8 +140,18 @@ class Runs:
             if "stopped_s" not in ticket and any(name == "stop" for name, _ in documents):
                 for name, doc in documents:  # its file may be what went past us, too
                     self.document(name, doc)
+            elif "stopped_s" in ticket and ticket["file"] is None:
+                self._look_for_name(run, ticket, documents)
             elif _is_over(ticket) or self._open.age_s(run) > FORGOTTEN_S:
                 self._over(run, ticket, ticket.get("stopped_s") or time.time())
+
+    def _look_for_name(self, run: str, ticket: dict[str, Any], documents: list[journal.Document]) -> None:
+        """Of a run whose stop was heard, but not its file; in the end it is given up, with that as the reason."""
+        for name, doc in documents:
+            if name == "stream_resource":
+                self.document(name, doc)
+        if self._open.age_s(run) > NAMELESS_S:
+            self._over(run, ticket, ticket["stopped_s"])
 
     def _look_for_recorded(self) -> None:
         for run, ticket in self._open:

@@ -329,7 +329,9 @@ def test_a_run_that_failed_is_tried_again_when_its_documents_come_again(refiner,
     assert lying(service, "queue/failed") == []
 
 
-def test_a_run_without_a_file_of_frames_fails_at_its_stop(refiner, documents, service):
+def test_a_run_without_a_file_of_frames_fails_after_its_stop(refiner, documents, service, monkeypatch):
+    monkeypatch.setattr("live_bcdi_consumers.runs.LOOK_BACK_S", 0.0)
+    monkeypatch.setattr("live_bcdi_consumers.runs.NAMELESS_S", 0.0)
     start, _, stop = documents
     one = refiner()
     one.measure([start, stop])
@@ -491,6 +493,22 @@ def test_the_file_of_a_run_went_past_us_with_its_stop(refiner, documents, servic
         one.work(worked_once)
         time.sleep(0.02)
     assert worked_once.got[0]["frames"] == 16
+    assert lying(service, "queue/open") == lying(service, "queue/failed") == []
+
+
+def test_only_the_file_of_a_run_went_past_us(refiner, documents, service, monkeypatch):
+    """The broker came back just before the stop, the archiver with the name after it. Found by the soak."""
+    monkeypatch.setattr("live_bcdi_consumers.runs.LOOK_BACK_S", 0.1)
+    one, outbox = refiner(), Outbox()
+    one.measure([document for document in documents if document[0] != "stream_resource"])
+    one.work(outbox)
+    assert lying(service, "queue/failed") == []
+    for name, doc in documents:
+        journal.append(service.folder("documents") / f"{RUN}.jsonl", name, doc)
+    while not outbox.got:
+        one.work(outbox)
+        time.sleep(0.02)
+    assert outbox.got[0]["frames"] == 16
     assert lying(service, "queue/open") == lying(service, "queue/failed") == []
 
 
