@@ -225,10 +225,14 @@ def read_raw_scan(root: Container, run: str) -> RockingScan:
             f"frames/*_{uids[0][:8]}.h5 in the storage folder"
         )
     intensity = np.asarray(stream[frames[0]].read())
-    monitor = np.asarray(stream[f"{frames[0]}-monitor"].read(), float).reshape(-1)
+    intensity = intensity.reshape(-1, *intensity.shape[-2:])
+    angles_deg, monitor = (
+        np.asarray(stream[f"{frames[0]}-{key}"].read(), float).reshape(-1) for key in ("angle", "monitor")
+    )
+    whole = min(len(intensity), len(angles_deg), len(monitor))  # a killed detector had written an angle more
     return scan_from_metadata(
         plan.scan,
-        intensity=intensity.reshape(-1, *intensity.shape[-2:]),
-        angles_deg=np.asarray(stream[f"{frames[0]}-angle"].read(), float).reshape(-1),
-        monitor=monitor if np.isfinite(monitor).any() else None,
+        intensity=intensity[:whole],
+        angles_deg=angles_deg[:whole],
+        monitor=monitor[:whole] if np.isfinite(monitor[:whole]).any() else None,
     )

@@ -10,7 +10,8 @@ import pytest
 
 from live_bcdi.cli import config_path
 from live_bcdi.config import Config, StorageConfig, TiledConfig, load_config
-from live_bcdi.transport.tiled import api_key, connect, make_api_key, store_result
+from live_bcdi.stream.fakes import RUN, small_scan, start_document
+from live_bcdi.transport.tiled import api_key, connect, make_api_key, read_raw_scan, store_result
 from live_bcdi.types import (
     Agreement,
     LabImage,
@@ -210,3 +211,26 @@ class Recorder(dict):
     def update_metadata(self, metadata):
         assert metadata == {"complete": True}
         self.metadata |= metadata
+
+
+class Node(dict):
+    """What a client of Tiled gives: a mapping with metadata, or an array to read."""
+
+    def __init__(self, items=(), metadata=None, array=None):
+        super().__init__(items)
+        self.metadata, self._array = metadata, array
+
+    def read(self):
+        return self._array
+
+
+def test_a_raw_run_of_a_killed_detector_ends_with_its_last_whole_frame():
+    """It writes angle and monitor before the frame: the soak met 13 angles with 12 frames."""
+    scan = small_scan(num=13, shape=(8, 6))
+    arrays = {"det": scan.intensity[:12], "det-angle": scan.angles_deg, "det-monitor": scan.monitor}
+    stream = Node({key: Node(array=array) for key, array in arrays.items()})
+    run = Node({"primary": stream}, metadata={"start": start_document(scan)})
+    found = read_raw_scan(Node({"raw": Node({RUN: run})}), RUN[:8])
+    np.testing.assert_array_equal(found.intensity, scan.intensity[:12])
+    np.testing.assert_array_equal(found.angles_deg, scan.angles_deg[:12])
+    np.testing.assert_array_equal(found.monitor, scan.monitor[:12])
