@@ -48,8 +48,9 @@ def find_scans(query: str, config: Config) -> list[Source]:
     if query.startswith(IN_TILED):
         terms = search_terms(query.removeprefix(IN_TILED))
         found = [Source(run=run) for run in _runs(connect(config), terms)]
-    else:
-        found = [Source(path=path.absolute()) for path in _files(query) if not is_result(path)]
+    else:  # an empty one, of a script whose variable is not set, would be the working folder
+        files = _files(query) if query.strip() else []
+        found = [Source(path=path.absolute()) for path in files if not is_result(path)]
     if not found:
         raise ScanError(f"{query!r} means no scan; give a folder, a pattern of file names, or tiled:sample=NAME")
     return found

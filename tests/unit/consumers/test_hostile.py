@@ -37,7 +37,9 @@ def every_document():
 
 
 @pytest.mark.parametrize("run", every_document())
-def test_refine_gives_it_up(service, run):
+def test_refine_gives_it_up(service, run, monkeypatch):
+    monkeypatch.setattr("live_bcdi_consumers.runs.NAMELESS_S", -1.0)  # nobody else will name its file
+    monkeypatch.setattr("live_bcdi_consumers.runs.LOOK_BACK_S", 0.0)
     backlog = Backlog(service, 5)
     runs = Runs(service, backlog)
     for name, doc in run:

@@ -331,7 +331,7 @@ def test_a_run_that_failed_is_tried_again_when_its_documents_come_again(refiner,
 
 def test_a_run_without_a_file_of_frames_fails_after_its_stop(refiner, documents, service, monkeypatch):
     monkeypatch.setattr("live_bcdi_consumers.runs.LOOK_BACK_S", 0.0)
-    monkeypatch.setattr("live_bcdi_consumers.runs.NAMELESS_S", 0.0)
+    monkeypatch.setattr("live_bcdi_consumers.runs.NAMELESS_S", -1.0)
     start, _, stop = documents
     one = refiner()
     one.measure([start, stop])

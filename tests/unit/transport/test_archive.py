@@ -56,7 +56,8 @@ def test_a_pattern_is_what_it_matches_and_no_result(archive, config):
 
 
 @pytest.mark.parametrize("query", ["", "nowhere/*.h5", "no_such_folder"])
-def test_a_query_that_means_nothing_says_how_to_write_one(query, config):
+def test_a_query_that_means_nothing_says_how_to_write_one(query, archive, config, monkeypatch):
+    monkeypatch.chdir(archive)
     with pytest.raises(ScanError, match="means no scan; give a folder"):
         find_scans(query, config)
 
