@@ -1,6 +1,6 @@
 """Pictures of the live page in headless Chromium, and its delay from `publish` to the screen.
 
-    python benchmarks/page_shots.py OUT [--measured FOLDER_OF_TIFFS] [--only during] [--latency]
+    python benchmarks/page_shots.py OUT [--measured FOLDER_OF_TIFFS] [--only during] [--latency] [--without-webgl]
 
 Each scene is fed to a real server (uvicorn, websocket) and photographed on a desk and on a phone, dark and light.
 """
@@ -23,6 +23,7 @@ from live_bcdi.dashboard.fake_feed import FakeScan
 
 SIZES = {"desk": (1600, 1000), "phone": (400, 800)}
 SCHEMES = ("dark", "light")
+WITHOUT_WEBGL = ["--disable-3d-apis"]
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 
 
@@ -107,6 +108,7 @@ SCENES: dict[str, Callable[[Hub, FakeScan], None]] = {
     "during": during,
     "smooth": smooth,
     "refined": refined,
+    "strain": refined,
     "missing": missing,
     "dead": dead,
 }
@@ -130,6 +132,9 @@ def photograph(browser: Browser, scan: FakeScan, out: Path, scenes: list[str]) -
                         device_scale_factor=2 if device == "phone" else 1,
                     )
                     _open(page, address)
+                    if scene == "strain":
+                        page.get_by_role("button", name="strain").click()
+                        page.wait_for_timeout(300)
                     page.screenshot(path=out / f"{scene}_{device}_{scheme}.png", full_page=True)
                     page.close()
 
@@ -164,11 +169,13 @@ def main() -> None:
     parser.add_argument("--measured", type=Path, help="folder of TIFF frames")
     parser.add_argument("--only", choices=list(SCENES), action="append")
     parser.add_argument("--latency", action="store_true")
+    parser.add_argument("--without-webgl", action="store_true")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     scan = measured_scan(options.measured) if options.measured else fake_feed.simulated_scan()
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        flags = FLAGS + (WITHOUT_WEBGL if options.without_webgl else [])
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=flags)
         if options.latency:
             measure_delay(browser, scan, rate_hz=10, seconds=20)
         else:

@@ -1,4 +1,4 @@
-"""What the page is shown of a reconstruction: the central slices of amplitude and phase."""
+"""What the page is shown of a reconstruction: its surface, and the central slices of what is known in it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,9 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from live_bcdi.estimate import LiveEstimate
+from live_bcdi.isosurface import Isosurface, about_mean_phase, isosurface
 from live_bcdi.stream.run import RunPlan
 from live_bcdi.stream.updates import Update
-from live_bcdi.types import Reconstruction
+from live_bcdi.types import LabImage, Reconstruction
+
+LAB = ["x", "y", "z"]
+DETECTOR = ["rocking", "row", "column"]
+SHARE = 99.0  # per cent of the crystal that the range of a diverging map holds
 
 
 def estimate_update(plan: RunPlan, frames: int, estimate: LiveEstimate, *, lag_s: float) -> Update:
@@ -23,37 +28,87 @@ def estimate_update(plan: RunPlan, frames: int, estimate: LiveEstimate, *, lag_s
         "seconds": estimate.seconds,
         "lag_s": lag_s,
         "voxel_nm": list(estimate.voxel_nm),
-        "axes": ["rocking", "row", "column"],
+        "axes": DETECTOR,
+        "surface": _about_surface(estimate.surface, axes=LAB, q_invA=estimate.q_centre_invA),
     }
-    return Update(
-        topic="estimate", run=plan.run, fields=fields, arrays=_slices(estimate.density, estimate.support)
-    )
+    arrays = _slices(estimate.density, estimate.support) | _surface_arrays(estimate.surface)
+    return Update(topic="estimate", run=plan.run, fields=fields, arrays=arrays)
 
 
 def refined_update(summary: Mapping[str, Any], result: Reconstruction) -> Update:
     """The refined crystal in the laboratory frame, or on the detector's grid where no geometry is known."""
     fields = {key: summary[key] for key in ("frames", "num", "chi", "seconds", "resolution_nm")}
+    fields |= {"kind": "refined"}
     if result.lab is None:
-        fields |= {"voxel_nm": None, "axes": ["rocking", "row", "column"]}
-        arrays = _slices(result.density, result.support)
+        surface = isosurface(result.density, result.support, np.eye(3))
+        fields |= {"voxel_nm": None, "axes": DETECTOR, "surface": _about_surface(surface, axes=DETECTOR)}
+        arrays = _slices(result.density, result.support) | _surface_arrays(surface)
     else:
-        fields |= {"voxel_nm": [result.lab.voxel_nm] * 3, "axes": ["x", "y", "z"]}
-        arrays = _slices(result.lab.density, result.lab.support)
-    return Update(topic="estimate", run=str(summary["run"]), fields={"kind": "refined", **fields}, arrays=arrays)
+        seen, arrays = _lab_parts(result.lab)
+        fields |= seen
+    return Update(topic="estimate", run=str(summary["run"]), fields=fields, arrays=arrays)
 
 
-def _slices(density: NDArray[np.complexfloating[Any, Any]], support: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
+def _lab_parts(lab: LabImage) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """Fields and arrays of the crystal in the lab frame, with displacement and strain."""
+    values = {"displacement": lab.displacement_angstrom, "strain": lab.strain}
+    spreads = {"displacement": lab.displacement_std_angstrom, "strain": lab.strain_std}
+    surface = isosurface(lab.density, lab.support, lab.voxel_nm * np.eye(3), values=values)
+    fields = {
+        "voxel_nm": [lab.voxel_nm] * 3,
+        "axes": LAB,
+        "surface": _about_surface(surface, axes=LAB, q_invA=lab.q_centre_invA),
+        "ranges": {name: _limit(array) for name, array in values.items()},
+        "uncertainty": {name: _median(array) for name, array in spreads.items() if array is not None},
+    }
+    return fields, _slices(lab.density, lab.support, values) | _surface_arrays(surface)
+
+
+def _about_surface(
+    surface: Isosurface | None, *, axes: Sequence[str], q_invA: Sequence[float] | NDArray[Any] | None = None
+) -> dict[str, Any] | None:
+    if surface is None:
+        return None
+    q = None if q_invA is None else [float(value) for value in q_invA]
+    return {"level": surface.level, "step": surface.step, "axes": list(axes), "q_invA": q}
+
+
+def _surface_arrays(surface: Isosurface | None) -> dict[str, NDArray[Any]]:
+    if surface is None:
+        return {}
+    values = {f"surface_{name}": array for name, array in surface.values.items()}
+    return {"surface_vertices": surface.vertices, "surface_faces": surface.faces, **values}
+
+
+def _limit(values: NDArray[Any]) -> float | None:
+    """Of a range about zero; None where nothing is known."""
+    known = np.abs(values[np.isfinite(values)])
+    return float(np.percentile(known, SHARE)) if known.size else None
+
+
+def _median(values: NDArray[Any]) -> float | None:
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if known.size else None
+
+
+def _slices(
+    density: NDArray[np.complexfloating[Any, Any]],
+    support: NDArray[np.bool_],
+    values: Mapping[str, NDArray[np.float32]] | None = None,
+) -> dict[str, NDArray[Any]]:
     """Slices through the support's centre, cropped to the support and a margin; amplitude to a maximum of 1."""
     box, centre = _box(support)
     density, support = density[box], support[box]
-    amplitude = np.abs(density) / max(float(np.abs(density).max()), 1e-30)
-    mean = (density * np.abs(density))[support].sum()  # the phase has no zero of its own
-    phase = np.where(support, np.angle(density * np.conj(mean)), np.nan)
-    arrays = {}
-    for axis in range(3):
-        arrays[f"amplitude_{axis}"] = amplitude.take(centre[axis], axis).astype(np.float32)
-        arrays[f"phase_{axis}"] = phase.take(centre[axis], axis).astype(np.float32)
-    return arrays
+    quantities = {
+        "amplitude": np.abs(density) / max(float(np.abs(density).max()), 1e-30),
+        "phase": np.where(support, np.angle(about_mean_phase(density, support)), np.nan),
+        **{name: array[box] for name, array in (values or {}).items()},
+    }
+    return {
+        f"{name}_{axis}": array.take(centre[axis], axis).astype(np.float32)
+        for name, array in quantities.items()
+        for axis in range(3)
+    }
 
 
 def _box(support: NDArray[np.bool_], margin: int = 4) -> tuple[tuple[slice, ...], Sequence[int]]:

@@ -5,13 +5,15 @@ slices of |FFT|^2 with Poisson noise. Nothing here is a model of an experiment: 
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..isosurface import isosurface
+from ..strain import displacement_angstrom, strain_along
 from ..stream.updates import Update
 from ..types import ComplexArray, FloatArray
 
@@ -20,6 +22,8 @@ LAB_AXES = ("x", "y", "z")
 LIVE_EDGE = 64
 LAB_EDGE = 96
 LAB_VOXEL_NM = 5.0
+Q_INVA = (0.62, 2.41, 1.02)
+INSIDE = 0.3  # of the maximum
 SERVICES = ("broker", "tiled_server", "archiver", "live", "refine", "page")
 
 
@@ -134,7 +138,9 @@ def live_estimate(scan: FakeScan, frames: int, *, seed: int = 0) -> Update:
         "voxel_nm": list(scan.voxel_nm),
         "axes": list(DETECTOR_AXES),
     }
-    return Update(topic="estimate", run=scan.run, fields=fields, arrays=central_slices(density))
+    surface, triangles = surface_parts(density, scan.voxel_nm)
+    arrays = central_slices(density) | triangles
+    return Update(topic="estimate", run=scan.run, fields={**fields, "surface": surface}, arrays=arrays)
 
 
 def refined_estimate(scan: FakeScan) -> Update:
@@ -148,8 +154,37 @@ def refined_estimate(scan: FakeScan) -> Update:
         "voxel_nm": [LAB_VOXEL_NM] * 3,
         "axes": list(LAB_AXES),
         "resolution_nm": 19.4,
+        "uncertainty": {"displacement": 0.011, "strain": 2.3e-5},
     }
-    return Update(topic="estimate", run=scan.run, fields=fields, arrays=central_slices(density))
+    values = strained(density)
+    surface, triangles = surface_parts(density, (LAB_VOXEL_NM,) * 3, values)
+    ranges = {name: float(np.nanpercentile(np.abs(array), 99)) for name, array in values.items()}
+    arrays = central_slices(density, values) | triangles
+    fields |= {"surface": surface, "ranges": ranges}
+    return Update(topic="estimate", run=scan.run, fields=fields, arrays=arrays)
+
+
+def strained(density: ComplexArray) -> dict[str, NDArray[np.float32]]:
+    """Displacement (angstrom) and strain along `Q_INVA` of an object on the lab's voxels, NaN outside it."""
+    inside = np.abs(density) > INSIDE * np.abs(density).max()
+    q_invA = np.array(Q_INVA)
+    displacement = displacement_angstrom(density, inside, float(np.linalg.norm(q_invA)))
+    return {"displacement": displacement, "strain": strain_along(density, inside, q_invA, LAB_VOXEL_NM)}
+
+
+def surface_parts(
+    density: ComplexArray,
+    voxel_nm: tuple[float, float, float],
+    values: Mapping[str, NDArray[np.float32]] | None = None,
+) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """`surface` and its arrays, as the services send them."""
+    inside = np.abs(density) > INSIDE * np.abs(density).max()
+    surface = isosurface(density, inside, np.diag(voxel_nm), values=values)
+    if surface is None:
+        return {}, {}
+    fields = {"level": surface.level, "step": surface.step, "axes": list(LAB_AXES), "q_invA": list(Q_INVA)}
+    arrays = {f"surface_{name}": array for name, array in surface.values.items()}
+    return fields, {"surface_vertices": surface.vertices, "surface_faces": surface.faces, **arrays}
 
 
 def result(scan: FakeScan) -> Update:
@@ -173,15 +208,21 @@ def queue(*, running: int = 0, waiting: int = 0, later: int = 0, outbox: int = 0
     return Update(topic="queue", fields=fields)
 
 
-def central_slices(density: ComplexArray) -> dict[str, NDArray[Any]]:
-    """amplitude_0..2 and phase_0..2 through n//2, phase NaN where the amplitude is below 0.3 of its maximum."""
+def central_slices(
+    density: ComplexArray, values: Mapping[str, NDArray[np.float32]] | None = None
+) -> dict[str, NDArray[Any]]:
+    """amplitude_0..2, phase_0..2 and those of `values` through n//2; phase NaN where there is no crystal."""
     amplitude = np.abs(density) / np.abs(density).max()
-    phase = np.where(amplitude > 0.3, np.angle(density), np.nan)
-    arrays = {}
-    for axis, edge in enumerate(density.shape):
-        arrays[f"amplitude_{axis}"] = amplitude.take(edge // 2, axis).astype(np.float32)
-        arrays[f"phase_{axis}"] = phase.take(edge // 2, axis).astype(np.float32)
-    return arrays
+    quantities = {
+        "amplitude": amplitude,
+        "phase": np.where(amplitude > INSIDE, np.angle(density), np.nan),
+        **(values or {}),
+    }
+    return {
+        f"{name}_{axis}": array.take(edge // 2, axis).astype(np.float32)
+        for name, array in quantities.items()
+        for axis, edge in enumerate(density.shape)
+    }
 
 
 def heartbeats(*, failed: str | None = None, busy: str | None = None) -> Iterator[Update]:

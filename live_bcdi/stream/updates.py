@@ -8,7 +8,14 @@
 | | peak_counts, saturated, saturation_counts, image_bin, dead, received, lost, | angles_deg, |
 | | duplicates, refilled, missing, waiting, skipped, newest_age_s, window | totals, have |
 | estimate | kind (live, refined), frames, num, chi, seconds, voxel_nm, axes, | amplitude_0..2, |
-| | resolution_nm, lag_s | phase_0..2 |
+| | resolution_nm, lag_s, surface, ranges, uncertainty | phase_0..2, |
+| | | displacement_0..2, |
+| | | strain_0..2, |
+| | | surface_vertices, |
+| | | surface_faces, |
+| | | surface_phase, |
+| | | surface_displacement, |
+| | | surface_strain |
 | queue | running, waiting, later, outbox | |
 | result | name, chi, resolution_nm, seconds, file, tiled, frames, num, error, | |
 | | stop_to_result_s, last_frame_to_result_s | |
@@ -19,7 +26,17 @@ pixel of `image` stands for (1 where it is absent). `health` is a heartbeat: a s
 is shown as silent. The `stopped` update of a run need not repeat what `started` said.
 `amplitude_0` is the central slice normal to axis 0, (axis 1, axis 2), and so on, relative to the maximum of the
 volume; phase is NaN outside the support. Times are seconds since the epoch. `voxel_nm` has one edge an axis, and
-is None without a geometry; `axes` names them.
+is None without a geometry; `axes` names them. Displacement (angstrom, along +h) and strain are there where they
+are known, NaN outside the support; `ranges` has the end of a range about zero that holds 99 % of each in the whole
+crystal, `uncertainty` the median of its standard deviation over the starts, where there were several.
+
+The surface is where the amplitude is half of its median in the support: `surface_vertices` (n, 3) float32 from the
+crystal's centre, `surface_faces` (m, 3) uint16, counter-clockwise as seen from outside, and what is known at each
+vertex, (n,) float32, NaN where it is not. At most 12,000 faces of a live estimate (0.2 MB), 20,000 of a refined one
+(0.4 MB). `surface` is None where there is none, else {level, step, axes, q_invA}: `level` relative to the maximum of
+the amplitude, `step` voxels a cell of the grid that it was drawn on (1 unless the crystal is large), `axes` x, y, z
+of the lab in nm, or those of the detector in voxels where no geometry is known, and the scattering vector `q_invA`,
+or None.
 
 Numbers of frames in `live` are of this run, from its start; each index counts once:
 

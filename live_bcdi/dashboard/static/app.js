@@ -4,9 +4,11 @@ import { Connection } from "./connection.js";
 import { FramePanel } from "./frame.js";
 import { RockingPanel } from "./rocking.js";
 import { SlicesPanel } from "./slices.js";
-import { showConnection, showEstimate, showNotices, showResult, showServices, showStatus } from "./status.js";
+import { has } from "./quantity.js";
+import { showConnection, showEstimate, showNotices, showResult, showServices, showStatus, showSurface } from "./status.js";
 import { Store } from "./store.js";
 import { showStream } from "./stream.js";
+import { SurfacePanel } from "./surface.js";
 
 const CLOCK_MS = 250;
 const DELAYS = 200;
@@ -16,16 +18,26 @@ const panels = {
   frame: new FramePanel("frame-panel"),
   rocking: new RockingPanel("rocking-panel"),
   slices: new SlicesPanel("crystal-panel"),
+  surface: new SurfacePanel("surface-panel"),
 };
 const choices = [...document.querySelectorAll("[data-choice]")];
+const quantities = [...document.querySelectorAll("[data-quantity]")];
 let wanted = null; // the estimate that a person asked for, until the next run
+let coloured = "phase"; // what a person asked for, shown where the estimate has it
 let delays = [];
 
 function showCrystal() {
   if (wanted !== null && !store.estimates.has(wanted)) wanted = null;
   const estimate = store.estimate(wanted);
-  panels.slices.show(estimate);
+  const quantity = has(estimate, coloured) ? coloured : "phase";
+  panels.slices.show(estimate, quantity);
+  panels.surface.show(estimate, quantity);
   showEstimate(store, estimate);
+  showSurface(estimate, quantity);
+  for (const button of quantities) {
+    button.disabled = !has(estimate, button.dataset.quantity);
+    button.setAttribute("aria-pressed", String(button.dataset.quantity === quantity));
+  }
   for (const button of choices) {
     button.disabled = !store.estimates.has(button.dataset.choice);
     button.setAttribute("aria-pressed", String(button.dataset.choice === estimate?.fields.kind));
@@ -86,6 +98,12 @@ panels.frame.onDrawn = () => {
 for (const button of choices) {
   button.addEventListener("click", () => {
     wanted = button.dataset.choice;
+    showCrystal();
+  });
+}
+for (const button of quantities) {
+  button.addEventListener("click", () => {
+    coloured = button.dataset.quantity;
     showCrystal();
   });
 }

@@ -28,11 +28,15 @@ function between(points) {
   };
 }
 
-// A ring in OKLab (B. Ottosson, 2020): blue to amber with the sine of the angle, lightness and green to magenta
+// A ring in OKLab: blue to amber with the sine of the angle, lightness and green to magenta
 // with its cosine. Steps look alike all around, and who cannot tell red from green still sees sine and cosine.
 function ring(t) {
   const angle = 2 * Math.PI * (t - 0.5);
-  const [lightness, a, b] = [0.7 + 0.14 * Math.cos(angle), -0.08 * Math.cos(angle), 0.14 * Math.sin(angle)];
+  return oklab(0.7 + 0.14 * Math.cos(angle), -0.08 * Math.cos(angle), 0.14 * Math.sin(angle));
+}
+
+/** OKLab (B. Ottosson, 2020) to sRGB, 0..255. */
+function oklab(lightness, a, b) {
   const l = (lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3;
   const m = (lightness - 0.1055613458 * a - 0.0638541728 * b) ** 3;
   const s = (lightness - 0.0894841775 * a - 1.291485548 * b) ** 3;
@@ -44,7 +48,17 @@ function ring(t) {
   return linear.map((x) => 255 * (x <= 0.0031308 ? 12.92 * x : 1.055 * Math.max(x, 0) ** (1 / 2.4) - 0.055));
 }
 
+// Orange above zero, blue below, nearly white at it (OKLab): lightness falls the same way to both ends, and the ends
+// differ in blue to yellow, which every common kind of colour vision sees.
+function aboutZero(t) {
+  const away = 2 * t - 1;
+  const [a, b] = away > 0 ? [0.105, 0.105] : [0.03, 0.15];
+  return oklab(0.93 - 0.43 * Math.abs(away), a * away, b * away);
+}
+
 export const viridis = new ColourMap(between(VIRIDIS));
 export const inferno = new ColourMap(between(INFERNO));
 /** -pi at 0, 0 at 0.5, pi at 1. */
 export const cyclic = new ColourMap(ring);
+/** Minus the limit at 0, zero at 0.5, the limit at 1. */
+export const diverging = new ColourMap(aboutZero);

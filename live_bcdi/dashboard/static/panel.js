@@ -15,7 +15,11 @@ export class Panel {
     this._cursor = null;
     this._waiting = false;
     new ResizeObserver(() => this.invalidate()).observe(this.canvas);
-    this._listen();
+    this.listen();
+    this.section.querySelector(".enlarge").addEventListener("click", () => this.toggleLarge());
+    this.section.addEventListener("keydown", (event) => {
+      if (event.key === "Escape" && this.section.classList.contains("large")) this.toggleLarge();
+    });
   }
 
   /** Draw at the next frame of the screen, however often it is asked. */
@@ -77,7 +81,8 @@ export class Panel {
     }
   }
 
-  _listen() {
+  /** What pointer and keys do on the canvas: here, move a cursor. */
+  listen() {
     const canvas = this.canvas;
     const move = (cursor) => {
       this._cursor = cursor;
@@ -95,10 +100,6 @@ export class Panel {
       const [dx, dy] = found?.step ?? [8, 8];
       const reach = event.shiftKey ? 10 : 1;
       move({ x: from.x + arrow[0] * dx * reach, y: from.y + arrow[1] * dy * reach });
-    });
-    this.section.querySelector(".enlarge").addEventListener("click", () => this.toggleLarge());
-    this.section.addEventListener("keydown", (event) => {
-      if (event.key === "Escape" && this.section.classList.contains("large")) this.toggleLarge();
     });
   }
 }

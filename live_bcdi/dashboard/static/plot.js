@@ -162,14 +162,14 @@ export function colourWheel(ctx, x, y, radius, map, colours, size) {
 }
 
 /** A bar of a round length near `share` of `width`; `scale` is pixels a `unit`. Its right end is at (x, y). */
-export function scaleBar(ctx, x, y, { width, scale, unit, colour, size }) {
+export function scaleBar(ctx, x, y, { width, scale, unit, colour, size, shadow = true }) {
   const length = niceStep((0.35 * width) / scale, 1.99);
   const pixels = length * scale;
   font(ctx, size, 600);
   const label = `${significant(length)} ${unit}`;
   ctx.save();
   ctx.shadowColor = "rgb(0 0 0 / 0.8)";
-  ctx.shadowBlur = 3;
+  ctx.shadowBlur = shadow ? 3 : 0;
   ctx.fillStyle = colour;
   ctx.fillRect(x - pixels, y - 4, pixels, 4);
   const middle = x - Math.max(pixels, ctx.measureText(label).width) / 2;

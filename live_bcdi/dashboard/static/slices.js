@@ -1,8 +1,10 @@
-// Three cuts through the middle of the crystal: amplitude above, phase below, one scale in nm for all.
+// Three cuts through the middle of the crystal: amplitude above, below it phase, displacement or strain, one scale in
+// nm for all.
 
-import { cyclic, viridis } from "./colour.js";
+import { viridis } from "./colour.js";
 import { Panel } from "./panel.js";
-import { colourBar, colourWheel, fixed, font, imageCanvas, line, scaleBar, significant, text, textSize, upright } from "./plot.js";
+import { colourBar, fixed, font, imageCanvas, line, scaleBar, significant, text, textSize, upright } from "./plot.js";
+import { UNKNOWN_CSS, drawLegend, inWords, quantityOf, rangeInWords } from "./quantity.js";
 
 // Which axis runs across and which one along the height, by the axis that the cut is normal to. In the lab frame
 // the vertical one points up; on the detector rows run down, as in its frames.
@@ -11,8 +13,8 @@ const DETECTOR = { rocking: ["column", "row"], row: ["column", "rocking"], colum
 
 const LEGEND = 8.7; // what colour bar and wheel take at the right, in heights of the text
 
-/** The three cuts of an estimate's message, each with its own axes, data and edges. */
-export function cutsOf(estimate) {
+/** The three cuts of an estimate's message through amplitude and `name`, each with its own axes, data and edges. */
+export function cutsOf(estimate, name) {
   const { axes } = estimate.fields;
   const voxels = estimate.fields.voxel_nm ?? [1, 1, 1]; // without a geometry, lengths are in voxels
   const lab = axes.join() === "x,y,z";
@@ -21,11 +23,11 @@ export function cutsOf(estimate) {
     const others = [0, 1, 2].filter((axis) => axis !== normal);
     const [across, along] = table[axes[normal]]?.map((name) => axes.indexOf(name)) ?? [others[1], others[0]];
     const { data: amplitude, shape } = estimate.arrays[`amplitude_${normal}`];
-    const { data: phase } = estimate.arrays[`phase_${normal}`];
+    const { data: value } = estimate.arrays[`${name}_${normal}`];
     const counts = { [others[0]]: shape[0], [others[1]]: shape[1] };
     const strides = { [others[0]]: shape[1], [others[1]]: 1 };
     return {
-      normal, across, along, up: lab, amplitude, phase, counts, strides,
+      normal, across, along, up: lab, amplitude, value, counts, strides,
       name: axes[normal],
       names: [axes[across], axes[along]],
       voxel: [voxels[across], voxels[along]],
@@ -37,10 +39,10 @@ export function cutsOf(estimate) {
 /** First and last index of each axis that the support reaches in any cut, or null without a support. */
 function supportBounds(cuts) {
   const bounds = [0, 1, 2].map(() => [Infinity, -Infinity]);
-  for (const { phase, counts, across, along, at } of cuts) {
+  for (const { value, counts, across, along, at } of cuts) {
     for (let i = 0; i < counts[across]; i++) {
       for (let j = 0; j < counts[along]; j++) {
-        if (Number.isNaN(phase[at(i, j)])) continue;
+        if (Number.isNaN(value[at(i, j)])) continue;
         for (const [axis, index] of [[across, i], [along, j]]) {
           if (index < bounds[axis][0]) bounds[axis][0] = index;
           if (index > bounds[axis][1]) bounds[axis][1] = index;
@@ -54,27 +56,28 @@ function supportBounds(cuts) {
 export class SlicesPanel extends Panel {
   constructor(id) {
     super(id);
-    this._estimate = null;
+    this._estimate = this._quantity = null;
     this._cells = [];
     this._window = null;
     this._images = null;
   }
 
-  show(estimate) {
-    if (estimate === this._estimate) return;
+  show(estimate, name) {
+    if (estimate === this._estimate && name === this._quantity?.name) return;
     const before = this._estimate;
     const same = before && estimate && before.run === estimate.run && before.fields.kind === estimate.fields.kind;
     if (!same) this._window = null;
     this._estimate = estimate;
+    this._quantity = estimate && quantityOf(estimate, name);
     this._images = null;
     this.invalidate();
   }
 
   _prepare() {
-    this._cuts = cutsOf(this._estimate);
+    this._cuts = cutsOf(this._estimate, this._quantity.name);
     this._window = this._chooseWindow(this._window);
     this._unit = this._estimate.fields.voxel_nm ? "nm" : "voxels";
-    this._images = this._cuts.map((cut) => ({ amplitude: this._paintAmplitude(cut), phase: this._paintPhase(cut) }));
+    this._images = this._cuts.map((cut) => ({ amplitude: this._paintAmplitude(cut), value: this._paintValue(cut) }));
   }
 
   // Index window of each axis: the support and a margin. It stays while it fits, so that the view does not jump.
@@ -109,13 +112,11 @@ export class SlicesPanel extends Panel {
     return this._paint(cut, (at) => viridis.table[Math.max(0, Math.min(255, (256 * cut.amplitude[at]) | 0))]);
   }
 
-  _paintPhase(cut) {
-    const turn = 2 * Math.PI;
+  _paintValue(cut) {
+    const { map, at: place } = this._quantity;
     return this._paint(cut, (at) => {
-      const phase = cut.phase[at];
-      if (Number.isNaN(phase)) return 0;
-      const t = phase / turn + 0.5;
-      return cyclic.table[Math.min(255, Math.floor(256 * (t - Math.floor(t))))];
+      const value = cut.value[at];
+      return Number.isNaN(value) ? 0 : map.table[Math.min(255, Math.floor(256 * place(value)))];
     });
   }
 
@@ -142,7 +143,7 @@ export class SlicesPanel extends Panel {
     };
     const scale = this._commonScale(cell);
     for (let number = 0; number < 6; number++) {
-      const [cut, quantity] = [number % 3, number < 3 ? "amplitude" : "phase"];
+      const [cut, quantity] = [number % 3, number < 3 ? "amplitude" : "value"];
       const [column, row] = upside ? [number < 3 ? 0 : 1, cut] : [cut, number < 3 ? 0 : 1];
       const box = {
         x: left + column * (cell.w + gap),
@@ -164,7 +165,8 @@ export class SlicesPanel extends Panel {
 
   _title(ctx, box, cut, quantity, upside, colours, size) {
     font(ctx, size, 600);
-    const label = upside ? `${quantity}, \u27c2 ${cut.name}` : `cut \u27c2 ${cut.name}`;
+    const what = quantity === "amplitude" ? quantity : this._quantity.name;
+    const label = upside ? `${what}, \u27c2 ${cut.name}` : `cut \u27c2 ${cut.name}`;
     text(ctx, label, box.x + box.w / 2, box.y - 7, { colour: colours.ink, align: "center" });
   }
 
@@ -177,13 +179,14 @@ export class SlicesPanel extends Panel {
     ctx.beginPath();
     ctx.rect(box.x, box.y, box.w, box.h);
     ctx.clip();
-    ctx.fillStyle = quantity === "amplitude" ? viridis.css(0) : colours.void;
+    const outside = this._quantity.cyclic ? colours.void : UNKNOWN_CSS; // black or white are colours of the map
+    ctx.fillStyle = quantity === "amplitude" ? viridis.css(0) : outside;
     ctx.fillRect(box.x, box.y, box.w, box.h);
     ctx.imageSmoothingEnabled = false;
     const image = this._images[cut.normal][quantity];
     const from = cut.up ? image.height - j1 : j0;
     ctx.drawImage(image, i0, from, i1 - i0, j1 - j0, drawn.x, drawn.y, drawn.w, drawn.h);
-    const ink = quantity === "amplitude" ? "#ffffff" : colours.ink;
+    const ink = quantity === "amplitude" || !this._quantity.cyclic ? "#ffffff" : colours.ink;
     this._arrows(ctx, box, cut, ink, size);
     if (quantity === "amplitude") {
       const bar = { width: box.w, scale, unit: this._unit, colour: ink, size };
@@ -229,9 +232,10 @@ export class SlicesPanel extends Panel {
       text(ctx, "1", left + cell.w - 10, y + 10, { colour: colours.ink, align: "right", baseline: "top" });
       const label = { colour: colours.muted, align: "center", baseline: "top" };
       text(ctx, "amplitude / max", left + cell.w / 2, y + 10, label);
-      const x = left + 1.5 * cell.w + gap;
-      colourWheel(ctx, x - 28, y, 1.5 * size, cyclic, colours, size);
-      text(ctx, "rad", x + 24, y, { colour: colours.muted, baseline: "middle" });
+      const column = { x: left + cell.w + gap, w: cell.w };
+      if (this._quantity.cyclic) {
+        drawLegend(ctx, { ...column, y: y - 1.4 * size, h: 2.8 * size }, this._quantity, colours, size);
+      } else this._flatLegend(ctx, { ...column, y }, colours);
       return;
     }
     const x = w - LEGEND * size + 18;
@@ -240,15 +244,26 @@ export class SlicesPanel extends Panel {
     const label = { colour: colours.muted, align: "center", baseline: "middle" };
     font(ctx, size, 600);
     upright(ctx, "amplitude / maximum", size / 2 + 2, middle(0), label);
-    upright(ctx, "phase (rad)", size / 2 + 2, middle(1), label);
-    colourWheel(ctx, w - (LEGEND * size) / 2 + 6, middle(1), 1.9 * size, cyclic, colours, size);
+    upright(ctx, this._quantity.cyclic ? "phase (rad)" : this._quantity.name, size / 2 + 2, middle(1), label);
+    const box = { x: x - 4, y: top + cell.h + gap, w: LEGEND * size - 18, h: cell.h };
+    drawLegend(ctx, box, this._quantity, colours, size);
+  }
+
+  // On a phone, below its column.
+  _flatLegend(ctx, { x, y, w }, colours) {
+    for (let step = 0; step < 128; step++) {
+      ctx.fillStyle = this._quantity.map.css(step / 127);
+      ctx.fillRect(x + 10 + ((w - 20) * step) / 128, y - 6, (w - 20) / 128 + 1, 12);
+    }
+    const below = { colour: colours.ink, align: "center", baseline: "top" };
+    text(ctx, rangeInWords(this._quantity), x + w / 2, y + 10, below);
   }
 
   describe() {
     if (this._estimate === null) return "Crystal: no estimate yet";
     const { kind, frames, num } = this._estimate.fields;
     const axes = this._estimate.fields.axes.join(", ");
-    return `Crystal, ${kind} estimate from ${frames} of ${num} frames: amplitude and phase on cuts normal to ${axes}`;
+    return `Crystal, ${kind} estimate from ${frames} of ${num} frames: amplitude and ${this._quantity.name} on cuts normal to ${axes}`;
   }
 
   pick(x, y) {
@@ -264,9 +279,9 @@ export class SlicesPanel extends Panel {
     if (i < 0 || j < 0 || i >= columns || j >= rows) return null;
     const nm = [i - Math.floor(columns / 2), j - Math.floor(rows / 2)].map((n, at) => fixed(n * cut.voxel[at], 0));
     const at = cut.at(i, j);
-    const phase = Number.isNaN(cut.phase[at]) ? "outside the support" : `phase ${fixed(cut.phase[at], 2)} rad`;
+    const value = inWords(this._quantity.name, cut.value[at]);
     const amplitude = significant(cut.amplitude[at], 2);
-    const label = `${cut.names[0]} ${nm[0]}, ${cut.names[1]} ${nm[1]} ${this._unit}: amplitude ${amplitude}, ${phase}`;
+    const label = `${cut.names[0]} ${nm[0]}, ${cut.names[1]} ${nm[1]} ${this._unit}: amplitude ${amplitude}, ${value}`;
     return { label, step: [cut.voxel[0] * scale, cut.voxel[1] * scale] };
   }
 }

@@ -1,6 +1,7 @@
 // Everything on the page that is text: the status line, the figures, services, notices.
 
 import { duration, fixed, short, significant } from "./plot.js";
+import { quantityOf, rangeInWords, scientific } from "./quantity.js";
 import { GLYPHS, element, mark, put } from "./text.js";
 
 const LEVELS = { info: "idle", warning: "warn", error: "bad" };
@@ -68,6 +69,32 @@ export function showEstimate(store, estimate) {
   const frame = lab ? "lab frame" : "detector frame, axes not quite orthogonal";
   const took = Number.isFinite(fields.seconds) ? `, computed in ${significant(fields.seconds, 2)} s` : "";
   put("estimate-about", estimate === null ? "" : `${frame}${voxel ? `, voxel ${voxel} nm` : ""}${took}`);
+}
+
+/** What the surface is, what its colours mean, and how sure that is. */
+export function showSurface(estimate, name) {
+  const fields = estimate?.fields ?? {};
+  const { surface } = fields;
+  const refined = fields.kind === "refined";
+  const label = element("estimate-label");
+  mark("surface-label", label.dataset.kind);
+  put("surface-label", estimate === null ? "none yet" : refined ? "refined" : "live estimate");
+  if (!surface) {
+    put("surface-about", "");
+    return;
+  }
+  const voxel = fields.voxel_nm?.map((edge) => significant(edge)).filter((edge, at, all) => at === 0 || new Set(all).size > 1);
+  const cells = surface.step > 1.001 ? `, drawn on every ${significant(surface.step, 2)} voxels` : "";
+  const level = `isosurface at ${fixed(100 * surface.level, 0)} % of the maximum, voxel ${voxel ? `${voxel.join(" \u00d7 ")} nm` : "of unknown size"}${cells}`;
+  const spread = fields.uncertainty?.[name];
+  const sure = refined
+    ? [
+        `\u03c7 ${significant(fields.chi ?? NaN)}`,
+        Number.isFinite(fields.resolution_nm) ? `resolution ${significant(fields.resolution_nm)} nm` : "",
+        spread ? `${name} uncertain by ${scientific(spread)}${name === "displacement" ? " \u00c5" : ""} (median over the starts)` : "",
+      ]
+    : [`\u03c7 ${significant(fields.chi ?? NaN)}`, "one start, not yet refined"];
+  put("surface-about", [rangeInWords(quantityOf(estimate, name)), level, ...sure].filter(Boolean).join("; "));
 }
 
 /** Where the newest result went, or why there is none. */

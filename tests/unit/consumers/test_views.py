@@ -3,8 +3,11 @@
 import numpy as np
 
 from live_bcdi.estimate import LiveEstimate
+from live_bcdi.isosurface import isosurface
 from live_bcdi.stream.fakes import plan_of, small_scan
 from live_bcdi_consumers.views import estimate_update
+
+BASIS_NM = np.diag([15.0, 5.0, 5.0])
 
 
 def estimate(density, support):
@@ -16,6 +19,8 @@ def estimate(density, support):
         seconds=0.2,
         voxel_nm=(15.0, 5.0, 5.0),
         origin=(0.0, 0.0, 0.0),
+        q_centre_invA=(0.0, 2.0, 1.0),
+        surface=isosurface(density, support, BASIS_NM),
     )
 
 
