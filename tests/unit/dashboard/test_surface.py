@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import live_bcdi.dashboard
-from live_bcdi.dashboard import Hub, fake_feed
+from live_bcdi.dashboard import fake_feed
 from live_bcdi.isosurface import isosurface
 from live_bcdi.stream.updates import Update
 
@@ -47,11 +47,6 @@ def browser(driver):
     browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
     yield browser
     browser.close()
-
-
-@pytest.fixture
-def hub() -> Hub:
-    return Hub()
 
 
 @pytest.fixture
