@@ -86,20 +86,31 @@ def crystal(page) -> np.ndarray:
     return shown[: int(0.75 * height), : int(0.75 * width)]
 
 
-def ball(strain_along: int) -> Update:
+def ball(axis: int) -> Update:
     """A ball in the lab frame, half stretched: on the positive side of an axis."""
     place = np.indices((40, 40, 40)) - 20
-    density = np.clip(14.5 - np.linalg.norm(place, axis=0), 0, 1).astype(np.complex64)
-    support = density.real > 0.1
-    values = {"strain": np.where(place[strain_along] > 0, 1e-3, -1e-3).astype(np.float32)}
-    surface = isosurface(density, support, 5 * np.eye(3), values=values)
+    return half_stretched(np.clip(14.5 - np.linalg.norm(place, axis=0), 0, 1), axis)
+
+
+def half_stretched(amplitude: np.ndarray, axis: int) -> Update:
+    """A crystal of these voxels of 5 nm, strained by 1e-3 on the positive side of an axis and by -1e-3 elsewhere."""
+    density, support = amplitude.astype(np.complex64), amplitude > 0.1
+    place = np.indices(amplitude.shape)[axis] - amplitude.shape[axis] // 2
+    strain = np.where(place > 0, 1e-3, -1e-3).astype(np.float32)
+    surface = isosurface(density, support, 5 * np.eye(3), values={"strain": strain})
     fields = fake_feed.refined_estimate(SCAN).fields
     told = {"level": surface.level, "step": surface.step, "axes": ["x", "y", "z"], "q_invA": [0.0, 3.0, 0.0]}
     fields = {**fields, "surface": told, "ranges": {"strain": 1e-3}}
-    arrays = fake_feed.central_slices(density, {"strain": np.where(support, values["strain"], np.nan)})
+    arrays = fake_feed.central_slices(density, {"strain": np.where(support, strain, np.nan)})
     arrays |= {f"surface_{name}": array for name, array in surface.values.items()}
     arrays |= {"surface_vertices": surface.vertices, "surface_faces": surface.faces}
     return Update(topic="estimate", run=SCAN.run, fields=fields, arrays=arrays)
+
+
+def by_colour(shown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where it is orange, stretched; where it is blue, pressed."""
+    difference = np.where(shown[..., 3] > 0, shown[..., 0] - shown[..., 2], 0)
+    return difference > 40, difference < -40
 
 
 @pytest.mark.parametrize(
@@ -116,9 +127,7 @@ def test_the_lab_frame_is_right_handed_on_the_screen(hub, page, axis, view, side
     expect_text(page, "surface-label", "refined")
     page.get_by_role("button", name="strain", exact=True).click()
     page.locator(f"[data-view={view}]").click()
-    shown = crystal(page)
-    stretched = (shown[..., 3] > 0) & (shown[..., 0] > shown[..., 2] + 40)  # orange
-    pressed = (shown[..., 3] > 0) & (shown[..., 2] > shown[..., 0] + 40)  # blue
+    stretched, pressed = by_colour(crystal(page))
     assert stretched.sum() > 5000
     if side == "front":
         assert pressed.sum() < 0.05 * stretched.sum()
@@ -128,6 +137,22 @@ def test_the_lab_frame_is_right_handed_on_the_screen(hub, page, axis, view, side
     along, across = {"right": (right, down), "left": (-right, down), "up": (-down, right), "down": (down, right)}[side]
     assert along > 50
     assert abs(across) < 0.2 * along
+
+
+def test_what_is_in_front_hides_what_is_behind(hub, page):
+    """Two balls on the z axis, the smaller one in front."""
+    place = np.indices((40, 40, 56)) - np.reshape((20, 20, 28), (3, 1, 1, 1))
+    away = [np.linalg.norm(place - np.reshape((0, 0, z), (3, 1, 1, 1)), axis=0) for z in (15, -12)]
+    hub.publish(half_stretched(np.maximum(np.clip(5.5 - away[0], 0, 1), np.clip(10.5 - away[1], 0, 1)), 2))
+    expect_text(page, "surface-label", "refined")
+    page.get_by_role("button", name="strain", exact=True).click()
+    page.locator("[data-view=z]").click()
+    stretched, pressed = by_colour(crystal(page))
+    assert stretched.sum() / (stretched.sum() + pressed.sum()) == pytest.approx((5 / 10) ** 2, rel=0.1)
+    rows, columns = np.nonzero(stretched)
+    others = np.nonzero(pressed)
+    assert np.ptp(rows) < 0.6 * np.ptp(others[0])
+    assert abs(rows.mean() - others[0].mean()) + abs(columns.mean() - others[1].mean()) < 5
 
 
 def test_the_surface_says_what_it_is_and_how_sure(hub, page):
