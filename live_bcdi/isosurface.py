@@ -1,8 +1,8 @@
 """The surface of a crystal as triangles, few enough to be sent while people watch.
 
-Marching cubes (Lewiner et al., J. Graph. Tools 8, 1 (2003), in scikit-image) put a vertex on every edge of the grid
-that crosses the level, and a closed surface has two triangles a vertex. So what a mesh will cost is known before it
-is made, and where it is too much the volume is made coarser, not the mesh.
+Marching cubes (Lewiner et al., J. Graph. Tools 8, 1 (2003), in scikit-image) put a vertex on every edge of the
+grid that crosses the level, and a closed surface has two triangles a vertex. So what a mesh will cost is known
+before it is made, and where it is too much the volume is made coarser, not the mesh.
 """
 
 import math
@@ -19,7 +19,9 @@ from .types import BoolArray, ComplexArray
 
 LEVEL = 0.5  # of the typical amplitude inside: where the crystal ends, if it is uniform
 MARGIN = 3  # voxels around the support that are looked at
-SMOOTHING = 0.7  # voxels; a support cuts the amplitude off, and its stairs would be seen before the crystal's faces
+SMOOTHING = (
+    0.7  # voxels; a support cuts the amplitude off, and its stairs would be seen before the crystal's faces
+)
 MOST_TRIANGLES = 20_000  # with three values a vertex, 0.4 MB
 
 
@@ -52,8 +54,8 @@ def isosurface(
     triangles: int = MOST_TRIANGLES,
     values: Mapping[str, NDArray[np.float32]] | None = None,
 ) -> Isosurface | None:
-    """Where the amplitude falls to half of its median inside `support`, with the phase (rad, about its mean) and
-    each of `values` (real, shaped as `density`) there; None where there is no surface.
+    """Where the amplitude falls to half of its mean (weighted by itself) inside `support`, with the phase (rad,
+    about its own mean) and each of `values` (real, shaped as `density`) there; None where there is no surface.
 
     `basis` (3, 3) has the step of a voxel along each axis in its columns; a left-handed one is allowed for. There
     are at most `triangles`, and never more than 65,535: a vertex is numbered in 16 bits.
@@ -65,7 +67,7 @@ def isosurface(
     density, support = density[box], support[box]
     # Beside the support there is nothing, but what interpolation has left next to it makes the surface smooth.
     amplitude = np.pad(np.abs(density) * ndimage.binary_dilation(support), MARGIN).astype(np.float32)
-    level = LEVEL * float(np.median(np.abs(density)[support]))
+    level = LEVEL * _typical(np.abs(density)[support])
     mesh = _mesh(amplitude, level, min(triangles, np.iinfo(np.uint16).max))
     if mesh is None:
         return None
@@ -98,6 +100,12 @@ def _mesh(
         step *= 1.02 * math.sqrt(expected / most)
         volume = _coarser(amplitude, step)
     return None
+
+
+def _typical(amplitude: NDArray[np.floating[Any]]) -> float:
+    """The mean amplitude, weighted by itself: what is faint in a loose support counts little."""
+    total = float(amplitude.sum(dtype=np.float64))
+    return float((amplitude.astype(np.float64) ** 2).sum()) / total if total > 0 else 0.0
 
 
 def _crossings(inside: BoolArray) -> int:

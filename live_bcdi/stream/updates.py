@@ -30,13 +30,13 @@ is None without a geometry; `axes` names them. Displacement (angstrom, along +h)
 are known, NaN outside the support; `ranges` has the end of a range about zero that holds 99 % of each in the whole
 crystal, `uncertainty` the median of its standard deviation over the starts, where there were several.
 
-The surface is where the amplitude is half of its median in the support: `surface_vertices` (n, 3) float32 from the
-crystal's centre, `surface_faces` (m, 3) uint16, counter-clockwise as seen from outside, and what is known at each
-vertex, (n,) float32, NaN where it is not. At most 12,000 faces of a live estimate (0.2 MB), 20,000 of a refined one
-(0.4 MB). `surface` is None where there is none, else {level, step, axes, q_invA}: `level` relative to the maximum of
-the amplitude, `step` voxels a cell of the grid that it was drawn on (1 unless the crystal is large), `axes` x, y, z
-of the lab in nm, or those of the detector in voxels where no geometry is known, and the scattering vector `q_invA`,
-or None.
+The surface is where the amplitude is half of its mean, weighted by itself, in the support: `surface_vertices`
+(n, 3) float32 from the crystal's centre, `surface_faces` (m, 3) uint16, counter-clockwise as seen from outside,
+and what is known at each vertex, (n,) float32, NaN where it is not. A live estimate has at most 12,000 faces
+(0.2 MB), a refined one 20,000 (0.4 MB). `surface` is None where there is none, else {level, step, axes, q_invA}:
+`level` relative to the maximum of the amplitude, `step` voxels a cell of the grid that it was drawn on (1 unless
+the crystal is large), `axes` x, y, z of the lab in nm, or those of the detector in voxels where no geometry is
+known, and the scattering vector `q_invA`, or None.
 
 Numbers of frames in `live` are of this run, from its start; each index counts once:
 

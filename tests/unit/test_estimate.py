@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 
 from live_bcdi import preprocess
+from live_bcdi.config import Preprocessing
 from live_bcdi.estimate import live_estimate, warm_up
+from live_bcdi.geometry import direct_basis_nm
 from live_bcdi.phasing import Plan
 from live_bcdi.pipeline import reconstruct
+from live_bcdi.preprocess import diffraction_volume
 from live_bcdi.stream.fakes import small_geometry
 from live_bcdi.types import RockingScan, ScanError
 
@@ -48,6 +51,18 @@ def test_the_estimate_grows_with_the_scan():
     # 40 iterations from each other's object find what a refinement's first start does, to a factor of two
     assert estimate.chi < 2 * reconstruct(SCAN, Plan(starts=1)).chi
     assert estimate.support.mean() < 0.1
+
+
+def test_the_surface_is_that_of_the_box_in_the_lab_frame():
+    estimate = settled()
+    assert estimate.surface is not None
+    assert len(estimate.surface.faces) <= 12_000
+    volume = diffraction_volume(SCAN, Preprocessing(shape=(EDGE, EDGE, EDGE)))
+    basis_nm = direct_basis_nm(volume.q_steps_invA, (EDGE, EDGE, EDGE))
+    np.testing.assert_allclose(estimate.q_centre_invA, volume.q_centre_invA)
+    edges = np.ptp(estimate.surface.vertices @ np.linalg.inv(basis_nm).T, axis=0)
+    box = np.array((8, 10, 9)) * EDGE / SCAN.intensity.shape  # of less of the pattern, voxels are larger
+    np.testing.assert_allclose(edges, box, atol=1.5)  # it fades over a voxel or two
 
 
 def test_a_box_cut_elsewhere_has_the_same_origin():

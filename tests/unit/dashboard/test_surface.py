@@ -93,7 +93,7 @@ def ball(axis: int) -> Update:
 
 
 def half_stretched(amplitude: np.ndarray, axis: int) -> Update:
-    """A crystal of these voxels of 5 nm, strained by 1e-3 on the positive side of an axis and by -1e-3 elsewhere."""
+    """A crystal of these voxels of 5 nm, strained by 1e-3 on the positive side of an axis, by -1e-3 elsewhere."""
     density, support = amplitude.astype(np.complex64), amplitude > 0.1
     place = np.indices(amplitude.shape)[axis] - amplitude.shape[axis] // 2
     strain = np.where(place > 0, 1e-3, -1e-3).astype(np.float32)
@@ -134,7 +134,9 @@ def test_the_lab_frame_is_right_handed_on_the_screen(hub, page, axis, view, side
         return
     (rows, columns), (other_rows, other_columns) = np.nonzero(stretched), np.nonzero(pressed)
     right, down = columns.mean() - other_columns.mean(), rows.mean() - other_rows.mean()
-    along, across = {"right": (right, down), "left": (-right, down), "up": (-down, right), "down": (down, right)}[side]
+    along, across = {"right": (right, down), "left": (-right, down), "up": (-down, right), "down": (down, right)}[
+        side
+    ]
     assert along > 50
     assert abs(across) < 0.2 * along
 
@@ -169,8 +171,12 @@ def test_the_surface_says_what_it_is_and_how_sure(hub, page):
     expect_text(page, "surface-label", "refined")
     page.get_by_role("button", name="strain", exact=True).click()
     limit = refined.fields["ranges"]["strain"]
-    assert about.inner_text().startswith(f"strain ±{limit * 1e4:.2g}×10⁻⁴; isosurface at 47 % of the maximum, voxel 5 nm")
-    assert "χ 0.0118; resolution 19.4 nm; strain uncertain by 2.3×10⁻⁵ (median over the starts)" in about.inner_text()
+    assert about.inner_text().startswith(
+        f"strain ±{limit * 1e4:.2g}×10⁻⁴; isosurface at 47 % of the maximum, voxel 5 nm"
+    )
+    assert (
+        "χ 0.0118; resolution 19.4 nm; strain uncertain by 2.3×10⁻⁵ (median over the starts)" in about.inner_text()
+    )
     assert len(np.unique(crystal(page).reshape(-1, 4), axis=0)) > 500
     # the choice stays where an estimate has no strain, and comes back with one that has
     page.get_by_role("button", name="live", exact=True).click()
