@@ -9,6 +9,7 @@ const SATURATED = [0, 229, 255]; // cyan is no colour of inferno, nor near one f
 const SATURATED_CSS = `rgb(${SATURATED.join(" ")})`;
 const SATURATED_PIXEL = new Uint32Array(new Uint8ClampedArray([...SATURATED, 255]).buffer)[0];
 const OUTLINE = "#62c4ff";
+const KEPT = "#e8fff2";
 const CLOSE_SHARE = 4; // the close view shows a quarter of the frame's edge
 
 export class FramePanel extends Panel {
@@ -73,7 +74,8 @@ export class FramePanel extends Panel {
     const last = this._views[beside ? shown.length - 1 : 0].box;
     this._colourBar(ctx, last, colours, size);
     const binned = this._bin > 1 ? `, brightest of ${this._bin}\u00d7${this._bin} pixels` : "";
-    this.setNote(`frame ${this._live.fields.index}, log scale${binned}`);
+    const kept = this._live.fields.window ? ", dashed: kept in memory" : "";
+    this.setNote(`frame ${this._live.fields.index}, log scale${binned}${kept}`);
   }
 
   _peak() {
@@ -102,6 +104,7 @@ export class FramePanel extends Panel {
     const view = { box, part, scale };
     this._views.push(view);
     this._axes(ctx, view, named, colours, size);
+    this._markKept(ctx, view);
     this._markPeak(ctx, view);
   }
 
@@ -137,6 +140,24 @@ export class FramePanel extends Panel {
     ctx.fillStyle = SATURATED_CSS;
     ctx.fillRect(bar.x, y, 16, size);
     text(ctx, "satur.", bar.x + 21, y + size / 2, { colour: colours.ink, baseline: "middle" });
+  }
+
+  // The region that the volume keeps of each frame, where whole ones do not fit into memory.
+  _markKept(ctx, { box, part, scale }) {
+    if (!this._live.fields.window) return;
+    const [top, bottom, left, right] = this._live.fields.window.map((pixel) => pixel / this._bin);
+    ctx.save();
+    ctx.beginPath();
+    ctx.rect(box.x, box.y, box.w, box.h);
+    ctx.clip();
+    ctx.lineWidth = 2;
+    for (const [colour, dashes] of [["#000000", []], [KEPT, [7, 6]]]) {
+      ctx.strokeStyle = colour;
+      ctx.setLineDash(dashes);
+      const [x, y] = [box.x + (left - part.column) * scale, box.y + (top - part.row) * scale];
+      ctx.strokeRect(x, y, (right - left) * scale, (bottom - top) * scale);
+    }
+    ctx.restore();
   }
 
   // Four strokes around the run's brightest pixel, which itself stays in sight.

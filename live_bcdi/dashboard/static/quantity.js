@@ -44,7 +44,7 @@ export function quantityOf(estimate, name) {
 /** "strain ±7.6×10⁻⁴", the range that its colours have. */
 export function rangeInWords({ name, limit }) {
   const unit = UNITS[name] ? ` ${UNITS[name]}` : "";
-  return name === "phase" ? "phase" : `${name} \u00b1${scientific(limit)}${unit}`;
+  return name === "phase" ? "phase \u00b1\u03c0" : `${name} \u00b1${scientific(limit)}${unit}`;
 }
 
 /** The legend in a box whose top is at `y`, `w` wide and `h` high. */

@@ -58,7 +58,10 @@ export function showEstimate(store, estimate) {
   const name = refined ? "refined" : `live estimate (${fields.frames} of ${fields.num} frames)`;
   const whose = estimate === null || current ? "" : `, of ${store.nameOf(estimate.run)}`;
   put("estimate-label", estimate === null ? "none yet" : name + whose);
-  mark("estimate-label", estimate === null ? "idle" : current ? (refined ? "ok" : "busy") : "warn");
+  put("surface-label", estimate === null ? "none yet" : (refined ? "refined" : "live estimate") + whose);
+  for (const id of ["estimate-label", "surface-label"]) {
+    mark(id, estimate === null ? "idle" : current ? (refined ? "ok" : "busy") : "warn");
+  }
   put("chi", significant(fields.chi ?? NaN));
   put("chi-of", estimate === null ? "" : (refined ? "refined" : "live estimate") + whose);
   put("resolution", Number.isFinite(fields.resolution_nm) ? significant(fields.resolution_nm) : "\u2013");
@@ -76,9 +79,6 @@ export function showSurface(estimate, name) {
   const fields = estimate?.fields ?? {};
   const { surface } = fields;
   const refined = fields.kind === "refined";
-  const label = element("estimate-label");
-  mark("surface-label", label.dataset.kind);
-  put("surface-label", estimate === null ? "none yet" : refined ? "refined" : "live estimate");
   if (!surface) {
     put("surface-about", "");
     return;

@@ -177,9 +177,19 @@ export class SurfacePanel extends Panel {
       this._zoom = Math.max(ZOOM.least, Math.min(ZOOM.most, this._zoom * factor));
       this.invalidate();
     };
-    canvas.addEventListener("pointerdown", (event) => canvas.setPointerCapture(event.pointerId));
+    let from = null; // where a drag was seen last
+    canvas.addEventListener("pointerdown", (event) => {
+      if (!event.isPrimary || event.button !== 0) return;
+      canvas.setPointerCapture(event.pointerId);
+      from = [event.clientX, event.clientY];
+    });
     canvas.addEventListener("pointermove", (event) => {
-      if (canvas.hasPointerCapture(event.pointerId) && event.isPrimary) turn(event.movementX * DRAG_RAD, event.movementY * DRAG_RAD);
+      if (from === null || !event.isPrimary) return;
+      turn((event.clientX - from[0]) * DRAG_RAD, (event.clientY - from[1]) * DRAG_RAD);
+      from = [event.clientX, event.clientY];
+    });
+    canvas.addEventListener("lostpointercapture", () => {
+      from = null;
     });
     canvas.addEventListener("wheel", (event) => {
       if (document.activeElement !== canvas) return; // who scrolls past it does not zoom

@@ -396,6 +396,23 @@ def test_saturated_pixels_have_a_colour_of_their_own(hub, page):
     assert abs(cyan.sum() - legend - shown_edge**2) < 0.1 * shown_edge**2
 
 
+def test_the_region_that_is_kept_is_marked(hub, page):
+    image = np.zeros((40, 50), np.float32)
+    fields = {"count": 1, "num": 9, "index": 0, "peak": [0, 16, 70], "image_bin": 2, "rate_hz": 1.0}
+    hub.publish(Update(topic="live", run="x", fields=fields, arrays={"image": image}))
+    expect_text(page, count="1")
+    page.wait_for_timeout(200)
+    before = pixels(page, "frame-panel")
+    window = {"window": [10, 30, 50, 90]}
+    hub.publish(Update(topic="live", run="x", fields={**fields, **window, "count": 2}, arrays={"image": image}))
+    playwright.expect(page.locator("#frame-panel .note")).to_have_text("frame 0, log scale, dashed: kept in memory")
+    page.wait_for_timeout(200)
+    shown = pixels(page, "frame-panel")
+    rows, columns = np.nonzero((shown != before).any(axis=2))
+    scale = np.ptp(columns) / (40 / 2)  # pixels of the screen an image's pixel
+    assert np.ptp(rows) == pytest.approx(scale * 20 / 2, abs=3)
+
+
 @pytest.mark.parametrize(
     ("axes", "cut", "right", "down"),
     [

@@ -86,6 +86,11 @@ def crystal(page) -> np.ndarray:
     return shown[: int(0.75 * height), : int(0.75 * width)]
 
 
+def changed(shown: np.ndarray, before: np.ndarray) -> float:
+    """The share of pixels that differ."""
+    return float((shown != before).any(axis=2).mean())
+
+
 def ball(axis: int) -> Update:
     """A ball in the lab frame, half stretched: on the positive side of an axis."""
     place = np.indices((40, 40, 40)) - 20
@@ -180,7 +185,7 @@ def test_the_surface_says_what_it_is_and_how_sure(hub, page):
     assert len(np.unique(crystal(page).reshape(-1, 4), axis=0)) > 500
     # the choice stays where an estimate has no strain, and comes back with one that has
     page.get_by_role("button", name="live", exact=True).click()
-    assert about.inner_text().startswith("phase; ")
+    assert about.inner_text().startswith("phase ±π; ")
     page.get_by_role("button", name="refined", exact=True).click()
     assert about.inner_text().startswith("strain ")
 
@@ -210,7 +215,7 @@ def test_keys_and_pointer_turn_it_and_the_view_outlives_an_update(hub, page):
     for key in ("ArrowRight", "ArrowUp", "+"):
         before = crystal(page)
         page.keyboard.press(key)
-        assert (crystal(page) != before).any(axis=2).mean() > 0.02, key
+        assert changed(crystal(page), before) > 0.02, key
     view = crystal(page)
     hub.publish(fake_feed.refined_estimate(SCAN))
     hub.publish(fake_feed.live(SCAN, 3))
@@ -224,7 +229,7 @@ def test_keys_and_pointer_turn_it_and_the_view_outlives_an_update(hub, page):
     page.mouse.move(box["x"] + 280, box["y"] + 230, steps=4)
     page.mouse.up()
     dragged = crystal(page)
-    assert (dragged != first).any(axis=2).mean() > 0.02
+    assert changed(dragged, first) > 0.02
     page.mouse.move(box["x"] + 100, box["y"] + 100)  # without a button nothing turns
     np.testing.assert_array_equal(crystal(page), dragged)
 
@@ -275,6 +280,14 @@ def test_without_webgl_the_page_says_so_and_all_else_works(hub, address, driver)
                 assert len(np.unique(pixels(page, panel).reshape(-1, 4), axis=0)) > 50
     finally:
         browser.close()
+
+
+def test_a_surface_of_an_earlier_run_says_so(hub, page):
+    hub.publish(fake_feed.run_started(SCAN))
+    hub.publish(fake_feed.refined_estimate(SCAN))
+    hub.publish(Update(topic="run", run="next", fields={"state": "started", "name": "S0055", "num": 9}))
+    expect_text(page, "surface-label", "refined, of S0054")
+    assert page.locator("#surface-label").get_attribute("data-kind") == "warn"
 
 
 def test_an_estimate_without_a_surface_says_so(hub, page):
