@@ -50,6 +50,20 @@ def new_file(path: Path) -> Iterator[h5py.File]:
         partial.unlink(missing_ok=True)
 
 
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A name beside `path`, with its suffix, to write to: what is there when the block ends is put at `path`; a
+    failure leaves nothing behind. Raises StorageError where it cannot be written."""
+    partial = path.with_name(f".{path.stem}.{os.getpid()}-{secrets.token_hex(4)}{path.suffix}")
+    try:
+        yield partial
+        partial.replace(path)
+    except OSError as error:
+        raise StorageError(f"{path} could not be written: {reason(error)}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def check_output(path: Path, *, overwrite: bool = False, source: Path | None = None) -> None:
     """Say before the work, and not after it, that its result cannot be put at `path`.
 
