@@ -82,7 +82,8 @@ def phase_pattern(
     pattern: Pattern, plan: Plan, progress: Progress | None = None
 ) -> tuple[Reconstruction, list[Object]]:
     """Run the starts, generation by generation; the best of the last by `plan.select`, canonical, and all
-    finite ones aligned to it, the best first. Where the recipe was chosen, `provenance["chosen"]` says why."""
+    finite ones aligned to it, the best first. `provenance` says how many began and what chose among them,
+    and as "chosen", where the recipe was chosen, why."""
     tell = progress or (lambda share, text: None)
     run = _Run(pattern, plan, tell)
     traits = traits_of(run.seen)
@@ -101,7 +102,7 @@ def phase_pattern(
         ends = run.generation(_guided(results, guide))
         results = [_kept(old, new, plan.select) for old, new in zip(results, ends)]
     finite = _best_first(results, plan.select)
-    said = {"chosen": "\n".join(why)} if why else {}
+    said = {"starts": str(starts), "selected_by": plan.select} | ({"chosen": "\n".join(why)} if why else {})
     if not finite:
         return replace(_reconstruction(run, results, results[0].retrieval), provenance=said), []
     best = finite[0]
