@@ -151,10 +151,10 @@ def words(result: Reconstruction, lab: LabImage) -> Iterator[tuple[str, str]]:
     if lab.strain_std is not None and lab.displacement_std_angstrom is not None:
         typical = float(np.nanmedian(lab.displacement_std_angstrom))
         middle = power(float(np.nanmedian(lab.strain_std)))
+        guided = " The starts guide each other: a lower limit." if "Guide" in result.recipe else ""
         yield (
             "Uncertainty",
-            f"std over the starts, median {middle} of strain, {typical:.2g} Å of"
-            " displacement. The starts guide each other: a lower limit.",
+            f"std over the starts, median {middle} of strain, {typical:.2g} Å of displacement.{guided}",
         )
     yield "Resolution", resolution(result)
     weight = "" if result.agreement is None else f"; first mode {100 * result.agreement.weights[0]:.1f} %"

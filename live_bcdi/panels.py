@@ -178,7 +178,7 @@ def draw_column(panels: list[Axes], column: Column, lab: LabImage, *, marked: bo
 def _darkest(cmap: str | Colormap) -> Any:
     from matplotlib import colormaps
 
-    return colormaps[cmap](0.0)
+    return colormaps[cmap](0.0) if isinstance(cmap, str) else cmap(0.0)
 
 
 def _outlined(ink: str) -> Any:
@@ -194,7 +194,7 @@ def _draw_scale(panel: Axes, width_nm: float, ink: str) -> None:
     share = length / width_nm
     where: Any = {"transform": panel.transAxes, "color": ink}
     panel.plot([0.95 - share, 0.95], [0.06, 0.06], lw=2, solid_capstyle="butt", **where)
-    name = panel.text(0.95 - share / 2, 0.085, f"{length} nm", ha="center", **where)
+    name = panel.text(0.95, 0.085, f"{length} nm", ha="right", **where)
     name.set_path_effects(_outlined(ink))
 
 
@@ -224,9 +224,9 @@ def draw_h(panels: list[Axes], lab: LabImage) -> None:
         along, upwards = 0.11 * float(h[right]), 0.11 * float(h[up])
         tip, tail = (0.14 + along, 0.86 + upwards), (0.14 - along, 0.86 - upwards)
         panel.annotate("", tip, tail, xycoords="axes fraction", arrowprops=arrow)
-        panel.text(
-            0.3, 0.9, "h", transform=panel.transAxes, weight="bold", style="italic", ha="center", va="center"
-        )
+        where: Any = {"transform": panel.transAxes, "ha": "center", "va": "center"}
+        name = panel.text(0.3, 0.9, "h", weight="bold", style="italic", **where)
+        name.set_path_effects(_outlined("k"))
 
 
 def draw_colours(place: Axes, panel: Axes, column: Column) -> None:
@@ -261,9 +261,9 @@ def draw_curves(panel: Axes, result: Reconstruction) -> None:
         panel.text(
             0.995, level + 0.01, name, transform=panel.get_yaxis_transform(), ha="right", color="0.35", size=5.5
         )
-    panel.set(xlim=(0, q[-1]), ylim=(0, 1.2), ylabel="agreement of the starts")
+    panel.set(xlim=(0, q[-1]), ylim=(0, 1.4), ylabel="agreement of the starts")
     panel.set_xlabel(r"$|\mathbf{q} - \mathbf{h}|$ ($10^{-2}$ Å$^{-1}$)", labelpad=1)
-    panel.legend(loc="best", frameon=False, fontsize=6, handlelength=1.6)
+    panel.legend(loc="upper left", ncols=3, edgecolor="none", fontsize=5.5, handlelength=1.2, columnspacing=1)
     _draw_periods(panel)
 
 

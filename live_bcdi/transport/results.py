@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,16 @@ _SIGN = "A(q) = sum S(r) exp(-i q.r), S = s exp(i phi), phi = -h.u: a displaceme
 _INSIDE = "NaN outside"
 _GUIDED = "over the starts of the retrieval, which guide each other: a lower limit of the uncertainty"
 _FULL_PERIOD = "full period 2 pi / q"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Origin:
+    """Where a result came from: the scan's `name`, the `run`'s uid (empty offline, several with spaces between),
+    the file of its `frames`, looked for from the result's own folder."""
+
+    name: str
+    run: str
+    frames: Path | None
 
 
 def write_result(
@@ -93,6 +104,22 @@ def read_result(path: Path) -> Reconstruction:
             agreement=_read_agreement(file) if _AGREEMENT in file else None,
             provenance={name: text(value) for name, value in process["provenance"].attrs.items()},
         )
+
+
+def read_origin(path: Path) -> Origin:
+    """What `write_result` was told of the raw data. Raises ScanError as `read_result`."""
+    with open_file(path) as file, clear_errors(path, "reconstruction"):
+        raw = file["entry_1/raw"]
+        link = raw.get("data", getlink=True)
+        return Origin(
+            name=text(file["entry_1/title"]),
+            run=text(raw["run"]),
+            frames=_beside(path, link.filename) if isinstance(link, h5py.ExternalLink) else None,
+        )
+
+
+def _beside(path: Path, name: str) -> Path:
+    return Path(os.path.normpath(path.absolute().parent / name))
 
 
 def is_result(path: Path) -> bool:

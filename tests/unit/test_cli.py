@@ -310,7 +310,7 @@ def test_import_of_a_scan_that_is_not_in_the_file(run, s0054):
     assert "54" in one_line(run("import", s0054, "--scan", 55, "-o", "scan.h5"))
 
 
-def test_a_figure_of_a_result_and_its_numbers(run, tmp_path):
+def test_a_figure_and_a_report_of_a_result_and_their_numbers(run, tmp_path):
     scan, _ = simulate_scan(config=load_config(cli.config_path("34idc")), shape=(24, 24, 24), seed=1)
     write_scan(tmp_path / "scan.h5", scan)
     status, _, err = run("phase", "scan.h5", "--recipe", "5*ER", "--starts", 2, "--json")
@@ -324,3 +324,11 @@ def test_a_figure_of_a_result_and_its_numbers(run, tmp_path):
     assert table["strain_uncertainty_median"] > 0
     assert "scan_result.png exists" in one_line(run("figure", "scan_result.cxi"))
     assert "is not a result" in one_line(run("figure", "scan.h5"))
+    status, out, err = run("report", "scan_result.cxi", "--pdf", "scan.pdf", "--json")
+    assert status == 0, err
+    table = told(out)
+    assert table["file"] == "scan_result_report.html" and table["pdf"] == "scan.pdf"
+    assert table["chi"] == read_result(tmp_path / "scan_result.cxi").chi
+    assert f"{table['chi']:.4g}" in (tmp_path / "scan_result_report.html").read_text(encoding="utf-8")
+    assert "scan_result_report.html exists" in one_line(run("report", "scan_result.cxi"))
+    assert "is not a result" in one_line(run("report", "scan.h5"))

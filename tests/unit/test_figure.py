@@ -42,7 +42,7 @@ def result() -> Reconstruction:
         chi=0.0123,
         chi_starts=(0.0123, 0.0130),
         metrics={},
-        recipe="20*ER",
+        recipe="20*ER + Guide + 20*ER",
         seed=7,
         outcome=Outcome.DONE,
         lab=lab,
