@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 
+from ..cleaning import unreadable
 from ..geometry import (
     q_lab_invA,
     q_steps_invA,
@@ -16,7 +17,7 @@ from ..geometry import (
     with_rocking_angle,
 )
 from ..preprocess import rocking_grid_deg
-from ..types import BoolArray, DiffractionVolume, RockingScan
+from ..types import BoolArray, DiffractionVolume, FrameArray, RockingScan
 from .charts import COUNTS_IN, CURVE_IN, Counts, draw_counts, draw_rocking
 from .content import Chart, Rows, Section, counted, minus, times
 from .material import Material
@@ -27,30 +28,48 @@ _THIN = "\u202f"  # a thin space that does not break
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Overview:
-    """What the frames of a scan show, `at` the peak's frame, row and column; `box` is what of them was phased:
-    first and last index of each axis."""
+    """What the frames of a scan show, `at` the peak's frame, row and column.
+
+    `counts` are the frames with zero where a pixel is `unused` (bad, or without a reading in any frame); `have` is
+    False for frames that never came; `box` is what was phased, the first and last index of each axis.
+    """
 
     scan: RockingScan
+    counts: FrameArray
+    unused: BoolArray
+    have: BoolArray
+    step_deg: float
     at: tuple[float, float, float]
     box: tuple[tuple[int, int], ...]
 
     @property
-    def have(self) -> BoolArray:
-        """Frames that there are."""
-        whole = np.ones(len(self.scan.intensity), bool)
-        return whole if self.scan.have is None else np.asarray(self.scan.have, bool)
-
-    @property
-    def step_deg(self) -> float:
-        """Mean rocking step."""
-        return rocking_grid_deg(self.scan.angles_deg, self.have)[1]
+    def saturated(self) -> BoolArray:
+        """Of each voxel."""
+        limit = self.scan.saturation_counts
+        return np.asarray(self.counts >= (np.inf if limit is None else limit))
 
 
 def overview(scan: RockingScan, volume: DiffractionVolume) -> Overview:
     """Of a scan and the volume that was made of it. Raises ScanError where the scan has no even rocking angles."""
-    frame, row, column = volume.centre
     have = np.ones(len(scan.intensity), bool) if scan.have is None else np.asarray(scan.have, bool)
     first, step = rocking_grid_deg(scan.angles_deg, have)
+    unused = unreadable(scan.intensity).any(axis=0)
+    if scan.bad_pixels is not None:
+        unused = unused | scan.bad_pixels
+    return Overview(
+        scan=scan,
+        counts=np.where(unused, 0, scan.intensity) if unused.any() else scan.intensity,
+        unused=unused,
+        have=have,
+        step_deg=step,
+        at=volume.centre,
+        box=_box(scan, volume, first, step),
+    )
+
+
+def _box(scan: RockingScan, volume: DiffractionVolume, first: float, step: float) -> tuple[tuple[int, int], ...]:
+    """How many voxels were binned follows from the steps of q; the rest as `preprocess` lays the volume."""
+    frame, row, column = volume.centre
     there = with_rocking_angle(scan.geometry, first + step * frame)
     raw = np.linalg.norm(q_steps_invA(there, step, row, column), axis=0)
     factors = np.rint(np.linalg.norm(volume.q_steps_invA, axis=0) / raw).astype(int)
@@ -58,7 +77,7 @@ def overview(scan: RockingScan, volume: DiffractionVolume) -> Overview:
     for centre, factor, length, limit in zip(volume.centre, factors, volume.intensity.shape, scan.intensity.shape):
         start = round(centre - (factor - 1) / 2) - length * factor // 2
         box.append((int(max(start, 0)), int(min(start + length * factor, limit)) - 1))
-    return Overview(scan=scan, at=volume.centre, box=tuple(box))
+    return tuple(box)
 
 
 def data_section(material: Material, seen: Overview | None) -> Section | None:
@@ -80,12 +99,12 @@ def _scan_rows(seen: Overview) -> Iterator[tuple[str, str]]:
         yield "Angular blur", f"{scan.angular_blur_deg:.3g}° turned during a frame"
     yield "Detector", detector(scan)
     circles = [*geometry.sample, *geometry.arm]
-    yield "Circles", minus(", ".join(f"{each.motor} {each.angle_deg:.4f}°" for each in circles))
+    yield "Circles", ", ".join(f"{each.motor} {_degrees(each.angle_deg)}" for each in circles)
     yield "Scattering vector", scattering(seen)
     yield "Counts", counts(seen)
     if scan.saturation_counts is not None:
-        saturated = int((scan.intensity >= scan.saturation_counts).sum())
-        yield "Saturation", f"from {scan.saturation_counts:g} counts; {counted(saturated, 'voxel')} there"
+        saturated = counted(int(seen.saturated.sum()), "voxel")
+        yield "Saturation", f"from {scan.saturation_counts:g} counts; {saturated} there"
     if scan.timestamps_s is not None and np.isfinite(scan.timestamps_s).any():
         first = datetime.fromtimestamp(float(np.nanmin(scan.timestamps_s)), UTC)
         yield "Measured", f"{first:%Y-%m-%d %H:%M} UTC"
@@ -106,9 +125,13 @@ def rocking(seen: Overview) -> str:
     """How many frames at which angles of which circle."""
     angles = np.asarray(seen.scan.angles_deg)[seen.have]
     missing = len(seen.have) - len(angles)
-    ends = minus(f"from {angles[0]:.4f}° to {angles[-1]:.4f}°, {abs(seen.step_deg):.3g}° apart")
+    ends = f"from {_degrees(angles[0])} to {_degrees(angles[-1])}, {abs(seen.step_deg):.3g}° apart"
     lost = f"; {counted(missing, 'frame')} missing" if missing else ""
     return f"{len(angles)} frames, {rocking_circle(seen.scan.geometry).motor} {ends}{lost}"
+
+
+def _degrees(angle: float) -> str:
+    return minus(f"{angle:.4f}°")
 
 
 def detector(scan: RockingScan) -> str:
@@ -126,42 +149,40 @@ def scattering(seen: Overview) -> str:
 
 
 def counts(seen: Overview) -> str:
-    """In all, and in the brightest voxel."""
-    intensity = seen.scan.intensity
-    total = f"{int(intensity.sum(dtype=np.float64)):,}".replace(",", _THIN)
-    return f"{total} counts, at most {float(intensity.max()):.6g} in a voxel"
+    """In all, and in the brightest voxel, of the pixels that are used."""
+    total = f"{int(seen.counts.sum(dtype=np.float64)):,}".replace(",", _THIN)
+    where = " outside bad pixels" if seen.unused.any() else ""
+    return f"{total} counts{where}, at most {float(seen.counts.max()):.6g} in a voxel"
 
 
 def _scan_charts(seen: Overview) -> Iterator[Chart]:
-    scan = seen.scan
-    saturated = scan.intensity >= (np.inf if scan.saturation_counts is None else scan.saturation_counts)
-    unused = np.zeros(scan.intensity.shape[1:], bool) if scan.bad_pixels is None else scan.bad_pixels
-    totals = scan.intensity.sum(axis=(1, 2), dtype=np.float64)
+    saturated = seen.saturated
+    totals = seen.counts.sum(axis=(1, 2), dtype=np.float64)
     brightest = int(np.argmax(totals))
     for title, image, hot in (
-        ("Sum of all frames", scan.intensity.sum(axis=0, dtype=np.float64), saturated.any(axis=0)),
-        (f"Brightest frame, no. {brightest}", scan.intensity[brightest], saturated[brightest]),
+        ("Sum of all frames", seen.counts.sum(axis=0, dtype=np.float64), saturated.any(axis=0)),
+        (f"Brightest frame, no. {brightest}", seen.counts[brightest], saturated[brightest]),
     ):
-        shown = Counts(image=image, saturated=np.asarray(hot), unused=unused, box=(seen.box[1], seen.box[2]))
+        shown = Counts(image=image, saturated=np.asarray(hot), unused=seen.unused, box=(seen.box[1], seen.box[2]))
         caption = "Counts on a logarithmic scale; in the dashed frame what was phased." + _marks(shown)
         yield Chart(title=title, caption=caption, height_in=COUNTS_IN, draw=partial(draw_counts, shown))
     missing = int((~seen.have).sum())
     lost = f" Crosses: {counted(missing, 'frame')} missing." if missing else ""
     yield Chart(
         title="Rocking curve",
-        caption=f"Counts of each frame as measured; shaded, the frames that were phased.{lost}",
+        caption=f"Counts of each frame outside bad pixels; shaded, the frames that were phased.{lost}",
         height_in=CURVE_IN,
-        draw=partial(draw_rocking, np.asarray(scan.angles_deg), totals, seen.have, seen.box[0]),
+        draw=partial(draw_rocking, np.asarray(seen.scan.angles_deg), totals, seen.have, seen.box[0]),
     )
 
 
 def _marks(shown: Counts) -> str:
+    """What the colours mean that are there."""
+    colours = (("Cyan", shown.saturated, "saturated"), ("Green", shown.unused, "bad or without a reading"))
     said = [
-        f"{name}: {counted(int(found.sum()), 'pixel')} {what}"
-        for name, found, what in (("Cyan", shown.saturated, "saturated"), ("Green", shown.unused, "marked as bad"))
-        if found.any()
+        f" {name}: {counted(int(found.sum()), 'pixel')} {what}." for name, found, what in colours if found.any()
     ]
-    return "".join(f" {each}." for each in said)
+    return "".join(said)
 
 
 def _volume_chart(volume: DiffractionVolume) -> Chart:

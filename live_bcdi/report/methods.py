@@ -76,6 +76,9 @@ def _phased(result: Reconstruction) -> Iterator[str]:
     made = f"live_bcdi {said['live_bcdi']}" if "live_bcdi" in said else "live_bcdi"
     begun = f"{counted(int(said['starts']), 'random start')}" if "starts" in said else "random starts"
     yield f"Phases were retrieved with {made} from {begun} (seed {result.seed}) by {_iterations(result.recipe)}."
+    if not np.isfinite(result.chi):
+        yield f"Outcome: {result.outcome.value}."
+        return
     if len(result.chi_starts) > 1:
         yield f"{len(result.chi_starts)} starts went to the end; {_chosen_by(result)} was kept."
     yield f"Its modulus error Σ(|F| − √I)²/ΣI is {result.chi:.4g}{_of_all(result)}."

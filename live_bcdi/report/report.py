@@ -14,7 +14,7 @@ from ..panels import power
 from ..strain import extent_nm
 from ..transport.files import replacing
 from ..types import Reconstruction, ScanError
-from .content import Report, Section, minus, times
+from .content import Report, Section, times
 from .crystal import crystal_section, uncertainty_section
 from .data import Overview, data_section, overview, preparation_section
 from .material import Material, gather
@@ -137,4 +137,4 @@ def _provenance(material: Material) -> Iterator[tuple[str, str]]:
 
 def _settings(table: dict[str, Any]) -> str:
     """As a beamline's file has them."""
-    return minus(", ".join(f"{key} = {json.dumps(value)}" for key, value in table.items() if value is not None))
+    return ", ".join(f"{key} = {json.dumps(value)}" for key, value in table.items() if value is not None)

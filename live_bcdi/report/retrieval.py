@@ -52,15 +52,15 @@ def _measure(name: str, value: float) -> tuple[str, str]:
     return head, f"{value:.5g}" + (f"  ({meaning})" if meaning else "")
 
 
-def kept_start(result: Reconstruction) -> int:
-    """The index in `chi_starts` of the start that was kept."""
+def _kept(result: Reconstruction) -> int | None:
+    """The index in `chi_starts` of the start that was kept; None where none ended well."""
     away = np.abs(np.asarray(result.chi_starts) - result.chi)
-    return int(np.nanargmin(away)) if np.isfinite(away).any() else 0
+    return int(np.nanargmin(away)) if np.isfinite(away).any() else None
 
 
 def _starts(result: Reconstruction) -> Table:
     free = [result.metrics.get(f"free_llk_{place}") for place in range(len(result.chi_starts))]
-    kept = kept_start(result)
+    kept = _kept(result)
     lines = tuple(
         (
             str(place + 1),

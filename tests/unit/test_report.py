@@ -22,7 +22,7 @@ from live_bcdi.report.pdf import _broken
 from live_bcdi.sim.scattering import simulate_scan
 from live_bcdi.strain import extent_nm
 from live_bcdi.transport.hdf5 import read_result, write_result, write_scan
-from live_bcdi.types import ScanError
+from live_bcdi.types import Outcome, ScanError
 
 CONFIG = load_config(Path(__file__).parents[2] / "config" / "34idc.toml")
 NAME = '<b>S & "1"</b> $x'
@@ -85,6 +85,7 @@ def heads(path) -> set[str]:
 def test_the_numbers_are_those_of_the_result(folder, page, scan):
     result = read_result(folder / "scan.cxi")
     text = Seen(page).text
+    used = scan.intensity[:, ~scan.bad_pixels]
     lab = result.lab
     size = " × ".join(f"{edge:.0f}" for edge in extent_nm(lab.support, lab.voxel_nm))
     free = [result.metrics[f"free_llk_{place}"] for place in range(len(result.chi_starts))]
@@ -101,13 +102,13 @@ def test_the_numbers_are_those_of_the_result(folder, page, scan):
         result.provenance["input_sha256"],
         "3 begun, 3 to the end; seed 0",
         "from 3 random starts (seed 0) by iterations (25 of error reduction (ER))",
-        f"{scan.intensity.sum():,}".replace(",", " ") + f" counts, at most {scan.intensity.max()} in a voxel",
+        f"{used.sum():,}".replace(",", " ") + f" counts outside bad pixels, at most {used.max()} in a voxel",
         "9 keV, wavelength 1.3776 Å",
         "(1 1 1)",
         "0.25 s a frame",
         "3 bad, 0 dead",
         "Masked were 3 bad pixels.",
-        "Green: 3 pixels marked as bad.",
+        "Green: 3 pixels bad or without a reading.",
     ):
         assert needed in text, needed
 
@@ -242,6 +243,34 @@ def test_the_marked_region_is_what_was_phased(scan, binning):
         found.reshape(blocks).sum(axis=(1, 3, 5))[~volume.mask], volume.intensity[~volume.mask]
     )
     assert not volume.mask.any()
+
+
+def test_codes_for_no_reading_are_no_counts(scan):
+    coded = scan.intensity.astype(np.uint32)
+    coded[:, 10, :] = 2**32 - 1
+    volume = diffraction_volume(scan, Preprocessing())
+    seen = overview(replace(scan, intensity=coded, bad_pixels=None, saturation_counts=1e6), volume)
+    assert seen.counts.max() == np.delete(scan.intensity, 10, axis=1).max()
+    assert not seen.saturated.any()
+    np.testing.assert_array_equal(np.flatnonzero(seen.unused.all(axis=1)), [10])
+
+
+def test_a_retrieval_that_diverged_is_reported_as_that(tmp_path, folder):
+    nan = float("nan")
+    result = replace(
+        read_result(folder / "scan.cxi"),
+        chi=nan,
+        chi_starts=(nan, nan),
+        metrics={},
+        outcome=Outcome.DIVERGED,
+        lab=None,
+        agreement=None,
+        resolution=None,
+    )
+    write_result(tmp_path / "r.cxi", result, scan_name="S", run="", links={})
+    told = write_report(str(tmp_path / "r.cxi"), None, configured(tmp_path))
+    assert told["methods"].endswith("Outcome: no start gave a finite object; check the mask and the counts.")
+    assert "<td>kept</td>" not in (tmp_path / "r_report.html").read_text(encoding="utf-8")
 
 
 def test_the_histogram_counts_the_crystal(folder):
