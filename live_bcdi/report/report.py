@@ -104,7 +104,7 @@ def _key(result: Reconstruction) -> Iterator[tuple[str, str]]:
     """What is looked for first."""
     if result.lab is not None:
         lab = result.lab
-        yield "crystal", f"{times(list(extent_nm(lab.support, lab.voxel_nm)), '.0f')} nm"
+        yield "crystal", f"{times(list(extent_nm(lab.support, lab.voxel_nm)), '.0f')}\u00a0nm"
         yield "strain, std", power(float(lab.strain[lab.support].std()))
         if lab.strain_std is not None:
             yield "its uncertainty, median", power(float(np.nanmedian(lab.strain_std)))

@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from live_bcdi.figure import resolution
 from live_bcdi.offline import phase_to_file
 from live_bcdi.panels import STYLE, new_sheet, power
 from live_bcdi.preprocess import diffraction_volume
-from live_bcdi.report import write_report
+from live_bcdi.report import material, write_report
 from live_bcdi.report.charts import draw_histogram
 from live_bcdi.report.data import overview
 from live_bcdi.report.methods import masked_only
@@ -188,6 +189,26 @@ def test_the_newest_result_of_a_run(tmp_path, folder):
     write_result(results / f"S_{RUN[:8]}_9.cxi", result, scan_name="S", run=RUN[:9] + "9", links=links)
     told = write_report(RUN[:12], tmp_path / "r.html", configured(tmp_path))
     assert told["chi"] == 0.25 and told["remark"] is None
+
+
+def test_a_run_that_only_tiled_knows(tmp_path, folder, scan, monkeypatch):
+    """Its result lies where Tiled says; its frames come from Tiled where no file is linked."""
+    result = read_result(folder / "scan.cxi")
+    write_result(tmp_path / "far.cxi", result, scan_name="S", run=RUN, links={})
+    listed = [SimpleNamespace(metadata={"file": str(tmp_path / name)}) for name in ("older.cxi", "far.cxi")]
+    asked = []
+    monkeypatch.setattr(material, "connect", lambda config: "root")
+    monkeypatch.setattr(material, "results_in_tiled", lambda root, run: [("refined", node) for node in listed])
+    monkeypatch.setattr(material, "read_raw_scan", lambda root, run: asked.append(run) or scan)
+    told = write_report(RUN[:8], tmp_path / "r.html", configured(tmp_path))
+    assert asked == [RUN] and told["remark"] is None
+    assert "A rocking scan" in told["methods"]
+    (tmp_path / "far.cxi").unlink()
+    with pytest.raises(ScanError, match="which is not there"):
+        write_report(RUN[:8], tmp_path / "again.html", configured(tmp_path))
+    listed.clear()
+    with pytest.raises(ScanError, match="no result of a run"):
+        write_report(RUN[:8], tmp_path / "again.html", configured(tmp_path))
 
 
 def test_what_is_refused(tmp_path, folder):
