@@ -214,14 +214,19 @@ def preparation_section(material: Material) -> Section | None:
 
 def _choices(material: Material) -> Iterator[tuple[str, str]]:
     settings = material.settings("preprocessing")
-    if not settings:
-        return
-    scan = material.scan
-    used = [name for name, there in (("flat field", "flatfield"), ("monitor", "monitor")) if settings.get(there)]
-    if scan is not None:
-        has = {"flat field": scan.flatfield is not None, "monitor": scan.monitor is not None}
-        used = [name for name in used if has[name]]
-    if settings.get("dark"):
-        used.append("dark frame")
-    yield "Corrected by", ", ".join(used) or "nothing"
-    yield "Centred by", str(settings.get("centring", _NOT_SAID))
+    if used := corrections(material):
+        yield "Corrected by", used
+    if settings:
+        yield "Centred by", str(settings["centring"])
+
+
+def corrections(material: Material) -> str:
+    """What the counts were corrected by, as far as it is known: the scan says what it has, the settings what of it
+    was used."""
+    settings, scan = material.settings("preprocessing"), material.scan
+    has = {
+        "dark frame": settings.get("dark") is not None,
+        "flat field": scan is not None and scan.flatfield is not None and settings.get("flatfield", False),
+        "monitor": scan is not None and scan.monitor is not None and settings.get("monitor", False),
+    }
+    return ", ".join(name for name, used in has.items() if used)

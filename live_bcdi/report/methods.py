@@ -12,7 +12,7 @@ from ..phasing.recipe import parse
 from ..strain import extent_nm
 from ..types import LabImage, Reconstruction, ScanError
 from .content import counted, times
-from .data import Overview, counts, detector, energy, reflection, rocking, scattering
+from .data import Overview, corrections, counts, detector, energy, reflection, rocking, scattering
 from .material import Material
 
 # As papers call them; an operator that is not here goes by its name in the recipe.
@@ -32,7 +32,7 @@ _NAMES = {
 def methods(material: Material, seen: Overview | None) -> str:
     """What was measured and done, in sentences, as far as the result and its scan say."""
     result = material.result
-    sentences = [*(_measured(seen) if seen is not None else ()), *_prepared(result), *_phased(result)]
+    sentences = [*(_measured(seen) if seen is not None else ()), *_prepared(material), *_phased(result)]
     if result.lab is not None:
         sentences += _imaged(material, result.lab)
     return " ".join(sentences)
@@ -48,8 +48,10 @@ def _measured(seen: Overview) -> Iterator[str]:
     yield f"The frames hold {counts(seen)}."
 
 
-def _prepared(result: Reconstruction) -> Iterator[str]:
-    said = result.provenance
+def _prepared(material: Material) -> Iterator[str]:
+    said = material.result.provenance
+    if used := corrections(material):
+        yield f"Counts were corrected by {' and '.join(used.rsplit(', ', 1))}."
     if "summed" in said:
         yield f"{said['scan'].count(' + ') + 1} scans were aligned, and those of one state summed."
     elif "volume" in said:

@@ -109,6 +109,7 @@ def test_the_numbers_are_those_of_the_result(folder, page, scan):
         "0.25 s a frame",
         "3 bad, 0 dead",
         "Masked were 3 bad pixels.",
+        "Counts were corrected by monitor.",
         "Green: 3 pixels bad or without a reading.",
     ):
         assert needed in text, needed
