@@ -53,7 +53,7 @@ def overview(scan: RockingScan, volume: DiffractionVolume) -> Overview:
     """Of a scan and the volume that was made of it. Raises ScanError where the scan has no even rocking angles."""
     have = np.ones(len(scan.intensity), bool) if scan.have is None else np.asarray(scan.have, bool)
     first, step = rocking_grid_deg(scan.angles_deg, have)
-    unused = unreadable(scan.intensity).any(axis=0)
+    unused = np.asarray(unreadable(scan.intensity).any(axis=0))
     if scan.bad_pixels is not None:
         unused = unused | scan.bad_pixels
     return Overview(
