@@ -27,6 +27,7 @@ logger = logging.getLogger("supervisor")
 START_S = 90.0  # imports of torch-sized libraries on a cold disk with two cores
 END_S = 10.0
 SILENT_S = 90.0  # a service beats every second; Tiled's client may keep one waiting for half a minute
+_STDERR = 2
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 
 
@@ -100,6 +101,7 @@ class Supervisor:
         child.process = subprocess.Popen(
             [*command, child.name, "--supervised", "--config", str(self._config_path)],
             stdin=subprocess.PIPE,
+            stdout=self._stderr or _STDERR,  # ours is for what the command prints: one JSON value, with --json
             stderr=self._stderr,
             start_new_session=True,
         )

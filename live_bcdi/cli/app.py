@@ -2,8 +2,10 @@
 
 import json
 import sys
+from collections.abc import Callable
+from glob import escape, glob
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -23,9 +25,47 @@ app.add_typer(bench_app, name="bench")
 screen = Console()
 errors = Console(stderr=True)
 
+# typer has no public name for it: click's own once, and now a copy of it
+_UsageError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "UsageError")
+
 DEFAULT_CONFIG = "34idc"
+SCANS, RESULTS = (".h5", ".cxi", ".nxs", ".npy", ".npz"), (".cxi", ".h5")
+
+
+def _shipped() -> dict[str, Path]:
+    """The beamlines that ship with the package, in a wheel or in a checkout."""
+    here = Path(__file__).parents[1]
+    folders = (here.parent / "config", here / "beamlines")
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.toml"))}
+
+
+def _files(incomplete: str, *suffixes: str) -> list[str]:
+    found = sorted(glob(f"{escape(incomplete)}*"))  # noqa: PTH207  it keeps what was typed, as ./
+    return [name for name in found if not suffixes or Path(name).suffix in suffixes]
+
+
+def files_of(*suffixes: str) -> Callable[[str], list[str]]:
+    """Completes the names of files with such a suffix; nothing where a folder begins so, which the shell knows."""
+
+    def complete(incomplete: str) -> list[str]:
+        folders = any(Path(name).is_dir() for name in _files(incomplete))
+        return [] if folders else _files(incomplete, *suffixes)
+
+    return complete
+
+
+def _configurations(incomplete: str) -> list[str]:
+    return [name for name in _shipped() if name.startswith(incomplete)] + _files(incomplete, ".toml")
+
+
 ConfigOption = Annotated[
-    str, typer.Option("--config", "-c", help="A beamline's TOML file, or the name of one that ships: 34idc.")
+    str,
+    typer.Option(
+        "--config",
+        "-c",
+        help="A beamline's TOML file, or the name of one that ships: 34idc.",
+        autocompletion=_configurations,
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of words.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the output where it exists.")]
@@ -39,21 +79,37 @@ def config_path(name: str) -> Path:
     """The file that `--config` means: a path, or the name of a beamline that ships with the package."""
     if name.endswith(".toml") or "/" in name:
         return Path(name)
-    here = Path(__file__).parents[1]
-    shipped = [here / "beamlines" / f"{name}.toml", here.parent / "config" / f"{name}.toml"]
-    found = [path for path in shipped if path.exists()]
-    if not found:
-        raise ScanError(f"no beamline {name!r} ships with live_bcdi; give the path of a TOML file")
-    return found[0]
+    shipped = _shipped()
+    if name not in shipped:
+        names = ", ".join(shipped)
+        raise ScanError(f"no beamline {name!r} ships with live_bcdi ({names} do); give the path of a TOML file")
+    return shipped[name]
 
 
 def main() -> None:
-    """Entry point: a `ScanError` is one line on stderr and exit status 2, anything else is our fault."""
+    """Entry point: what is wrong with input or options is one line on stderr and exit status 2, and nothing on
+    standard output, also with `--json`. Anything else is our fault."""
     try:
-        app(standalone_mode=True)
+        status = app(standalone_mode=False)
     except ScanError as error:
-        errors.print(f"live-bcdi: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(2)
+        _refuse(str(error), 2)
+    except _UsageError as error:
+        _refuse(_in_a_line(error), error.exit_code)
+    except typer.Abort:
+        status = 130
+    sys.exit(status or 0)
+
+
+def _in_a_line(error: Any) -> str:
+    """What typer says of wrong options, in a box, without the box; empty where it has printed its help already."""
+    said = " ".join(error.format_message().split())
+    return f"{said} (`{error.ctx.command_path} --help` says what there is)" if said and error.ctx else said
+
+
+def _refuse(why: str, status: int) -> NoReturn:
+    if why:
+        errors.print(f"live-bcdi: {why}", style="red", markup=False, highlight=False, soft_wrap=True)
+    sys.exit(status)
 
 
 def print_json(value: Any) -> None:

@@ -19,12 +19,14 @@ from ..config import load_config
 from ..types import ScanError
 from .app import (
     DEFAULT_CONFIG,
+    SCANS,
     ConfigOption,
     HoldOption,
     JsonOption,
     app,
     config_path,
     errors,
+    files_of,
     print_json,
     print_table,
     screen,
@@ -32,7 +34,7 @@ from .app import (
 
 
 @app.command()
-def up(config: ConfigOption = DEFAULT_CONFIG) -> None:
+def up(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
     """Start every service and keep it running until Ctrl-C."""
     from ..dashboard import page_address
     from ..supervisor import Supervisor
@@ -42,7 +44,11 @@ def up(config: ConfigOption = DEFAULT_CONFIG) -> None:
     log.configure("supervisor", settings.storage.directory, settings.log_level)
     with stop_on_sigterm() as leaving, Supervisor(path) as supervisor:
         leaving.status = 0
-        screen.print(f"live_bcdi is up for {settings.beamline}: {page_address(settings)}   (Ctrl-C ends it)")
+        if as_json:
+            told = {"beamline": settings.beamline, "page": page_address(settings), "pids": supervisor.pids()}
+            print_json(told)
+        else:
+            screen.print(f"live_bcdi is up for {settings.beamline}: {page_address(settings)}   (Ctrl-C ends it)")
         while True:
             for _ in supervisor.watch():
                 pass
@@ -78,7 +84,10 @@ def stop_on_sigterm() -> Iterator[_Leaving]:
 def replay(
     scan: Annotated[
         Path,
-        typer.Argument(help="A recorded scan, as `live-bcdi import` writes it, or a journal of documents."),
+        typer.Argument(
+            help="A recorded scan, as `live-bcdi import` writes it, or a journal of documents.",
+            autocompletion=files_of(*SCANS, ".jsonl"),
+        ),
     ],
     rate: Annotated[float, typer.Option(min=0.0, help="Frames a second; 0 is as fast as it goes.")] = 0.0,
     fly: Annotated[bool, typer.Option("--fly", help="Sweep the axis instead of stepping it.")] = False,

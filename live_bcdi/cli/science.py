@@ -12,12 +12,15 @@ from ..config import load_config
 from ..types import ScanError
 from .app import (
     DEFAULT_CONFIG,
+    RESULTS,
+    SCANS,
     ConfigOption,
     JsonOption,
     OverwriteOption,
     app,
     config_path,
     errors,
+    files_of,
     print_table,
 )
 
@@ -58,7 +61,8 @@ def phase(
     sources: Annotated[
         list[str],
         typer.Argument(
-            help="A scan (NeXus/CXI), a centred pattern (.npy, .npz), or a run's uid. Several scans are summed."
+            help="A scan (NeXus/CXI), a centred pattern (.npy, .npz), or a run's uid. Several scans are summed.",
+            autocompletion=files_of(*SCANS),
         ),
     ],
     output: Annotated[
@@ -101,7 +105,10 @@ def phase(
 
 @app.command()
 def figure(
-    result: Annotated[Path, typer.Argument(help="A result, as `live-bcdi phase` writes it.")],
+    result: Annotated[
+        Path,
+        typer.Argument(help="A result, as `live-bcdi phase` writes it.", autocompletion=files_of(*RESULTS)),
+    ],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="A .png, .pdf or .svg; by default RESULT.png.")
     ] = None,
