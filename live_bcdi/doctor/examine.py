@@ -68,6 +68,7 @@ def _system(config: Config, look: _Look) -> None:
 
     look("services", listen)
     look("ports", lambda: network.ports(config, heard), LONG_S)
+    look("others", lambda: network.others(config))
     look("Tiled", lambda: network.tiled(config, heard))
     directory = config.storage.directory
     room = look("disk", lambda: disk.room(directory))

@@ -15,7 +15,7 @@ from ..config import Config
 from ..dashboard.access import is_loopback as is_loopback_host
 from ..transport.keys import access_of, is_loopback
 from ..types import ScanError
-from .finding import Finding, Findings, ok, problem, told, warning
+from .finding import AGAIN, Finding, Findings, ok, problem, told, warning
 
 Fields: TypeAlias = Mapping[str, Any]
 Heard: TypeAlias = Mapping[str, Fields]
@@ -122,16 +122,36 @@ def try_to_open(address: str) -> int:
 
 def _elsewhere(key: str, address: str) -> Finding | None:
     """An address of another computer: whether something answers there."""
-    host, _, port = address.removeprefix("tcp://").rpartition(":")
+    if not (why := _refuses(address)):
+        return None
+    what = f"{key} {address} is not of this computer, and nothing answers there ({why})."
+    return warning("ports", what, "Start live-bcdi there, open the port in its firewall, or correct the address.")
+
+
+def _refuses(address: str) -> str:
+    """Why nobody can be reached at scheme://host:port; empty where somebody can."""
+    host, _, port = address.partition("://")[2].rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        what = f"{key} {address} is not of this computer, and nothing answers there ({reason})."
-        return warning(
-            "ports", what, "Start live-bcdi there, open the port in its firewall, or correct the address."
-        )
-    return None
+        return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return ""
+
+
+def others(config: Config) -> Findings:
+    """Computers that frames come from, and that jobs go to."""
+    found, stream = [], config.stream
+    if stream.source == "stream2":  # by its name alone: who connects may take frames of a run away
+        host = urlsplit(stream.frames).hostname or ""
+        try:
+            socket.getaddrinfo(host, None)
+        except OSError:
+            what = f"No computer of the name {host!r} is known, from which [stream] frames {stream.frames} come."
+            found.append(problem("others", what, "Correct it, or have the name known (DNS, /etc/hosts)."))
+    if config.jobs.scheduler is not None and (why := _refuses(config.jobs.scheduler)):
+        what = f"The dask scheduler at {config.jobs.scheduler} does not answer ({why})."
+        found.append(problem("others", what, "Start it, or correct [jobs] scheduler; runs wait until it answers."))
+    return found or [ok("others", "No other computer is needed, or those that are can be reached.")]
 
 
 def listening(config: Config) -> Findings:
@@ -167,16 +187,19 @@ def tiled(
     from ..transport.tiled import api_key, server_uri
 
     get = get or httpx.get
-    uri = server_uri(config).rstrip("/")
+    uri = server_uri(config)
     shown = _without_secrets(uri)
     began_s = now()
     try:
-        answer = get(f"{uri}/", timeout=ANSWER_S, follow_redirects=True)
+        answer = get(_below(uri, "/"), timeout=ANSWER_S, follow_redirects=True)
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         return [_no_tiled(config, heard, shown, type(error).__name__)]
     found = [*_clock(answer.headers.get("date"), began_s, now()), *_version(answer, shown)]
-    key = api_key(config)
-    accepted = get(f"{uri}/metadata/", headers={"Authorization": f"Apikey {key}"}, timeout=ANSWER_S)
+    try:
+        key = api_key(config)
+    except ScanError as error:
+        return [*found, problem("Tiled", f"{str(error).replace(uri, shown)}.", AGAIN)]
+    accepted = get(_below(uri, "/metadata/"), headers={"Authorization": f"Apikey {key}"}, timeout=ANSWER_S)
     if accepted.status_code in (401, 403):
         what = f"Tiled at {shown} refuses our key ({accepted.status_code})."
         do = f"Set the right one in ${config.tiled.api_key_env}, for the services as well."
@@ -191,6 +214,12 @@ def _without_secrets(uri: str) -> str:
     """Scheme, host and path: an address may have a password or a key in it."""
     parts = urlsplit(uri)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _below(uri: str, path: str) -> str:
+    """`path` under the server's address, which may end in a query."""
+    parts = urlsplit(uri)
+    return parts._replace(path=parts.path.rstrip("/") + path).geturl()
 
 
 def _no_tiled(config: Config, heard: Heard, shown: str, why: str) -> Finding:

@@ -156,5 +156,25 @@ def test_a_tiled_that_is_away(config, free_port):
     one(found, "problem", "cannot be reached", "wait on disk")
     assert "secret" not in str(found)
     assert "hidden" not in str(found)
+
+
+def test_a_tiled_that_we_have_no_key_for(tiled, monkeypatch):
+    monkeypatch.delenv(KEY)
+    uri = tiled[1].tiled.uri.replace("http://", "http://me:secret@") + "?api_key=hidden"
+    found = network.tiled(tiled[1].changed(tiled={"uri": uri}), {})
+    one(found, "problem", "no key for Tiled", f"${KEY}")
+    assert "secret" not in str(found)
+    assert "hidden" not in str(found)
+
+
+def test_computers_that_are_not_there(config, free_port):
+    one(network.others(config), "ok")
+    dectris = config.changed(stream={"source": "stream2", "frames": "tcp://dcu.invalid:31001"})
+    one(network.others(dectris), "problem", "'dcu.invalid'")
+    dask = config.changed(jobs={"scheduler": f"tcp://127.0.0.1:{free_port()}"})
+    one(network.others(dask), "problem", "does not answer")
+
+
+def test_an_embedded_tiled_that_is_down(config):
     one(network.tiled(config, {}), "ok", "live-bcdi up")
     one(network.tiled(config, {"page": {}}), "problem", "tiled_server.jsonl")
