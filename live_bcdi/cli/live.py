@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.progress import Progress
 from rich.table import Table
 
 from .. import log
 from ..config import load_config
+from ..stream.updates import Update
 from ..types import ScanError
 from .app import (
     DEFAULT_CONFIG,
@@ -107,11 +109,13 @@ def replay(
             raise ScanError(f"{scan} is a journal: its documents are sent as they are, without --rate and --fly")
         journal.read_run(scan)
         with _session(config, hold) as system:
-            print_table(_send_again(system, scan, config), as_json, f"Sent again {scan}")
+            told = _send_again(system, scan, config, quiet=as_json)
+            print_table(told, as_json, f"Sent again {scan}")
         return
     read_scan(scan)  # say now, and not from a service, what is wrong with the file
     with _session(config, hold) as system:
-        print_table(_play(system, scan, config, rate, fly), as_json, f"Replayed {scan}")
+        told = _play(system, scan, config, rate, fly=fly, quiet=as_json)
+        print_table(told, as_json, f"Replayed {scan}")
 
 
 @app.command()
@@ -133,7 +137,7 @@ def demo(
     path.parent.mkdir(parents=True, exist_ok=True)
     write_scan(path, scan)
     with _session(config, hold) as system:
-        table = _play(system, path, config, rate, fly)
+        table = _play(system, path, config, rate, fly=fly, quiet=as_json)
         truth_table = compare_with_truth(read_result(Path(table["file"])), truth)
         print_table({**table, **truth_table}, as_json, "A simulated crystal, measured live, against the truth")
 
@@ -159,19 +163,50 @@ def _session(config: str, hold: bool | None) -> Iterator[Any]:
                     pass
 
 
-def _send_again(system: Any, file: Path, config: str) -> dict[str, Any]:
+class _Shown:
+    """A `session.Watcher` that shows what passes on a bar."""
+
+    def __init__(self, system: Any, bar: Progress) -> None:
+        self._system, self._bar = system, bar
+        self._task = bar.add_task("waiting for the scan", total=None)
+
+    def watch(self, timeout_s: float = 0.5) -> Iterator[Update]:
+        for update in self._system.watch(timeout_s):
+            if update.topic == "live":
+                count, num = update.fields.get("count"), update.fields.get("num")
+                self._bar.update(self._task, completed=count, total=num, description="frames")
+            elif update.topic == "run" and update.fields.get("state") == "stopped":
+                self._bar.update(self._task, total=None, description="refining")
+            yield update
+
+
+@contextmanager
+def _shown(system: Any, *, quiet: bool) -> Iterator[Any]:
+    """A bar on stderr, where that is a terminal and the services, whose log is there too, are not our own."""
+    from ..supervisor import Supervisor
+
+    if quiet or isinstance(system, Supervisor) or not errors.is_terminal:
+        yield system
+        return
+    with Progress(console=errors, transient=True) as bar:
+        yield _Shown(system, bar)
+
+
+def _send_again(system: Any, file: Path, config: str, *, quiet: bool) -> dict[str, Any]:
     from ..session import send_again
 
-    told = send_again(system, file, config_path(config))
+    with _shown(system, quiet=quiet) as watched:
+        told = send_again(watched, file, config_path(config))
     result = told.pop("result")
     frames = {"frames": f"{result['frames']}/{result['num']}"} if "frames" in result else {}
     return {**told, **frames, **{key: result.get(key) for key in ("missing", "chi", "seconds", "file", "tiled")}}
 
 
-def _play(system: Any, scan: Path, config: str, rate: float, fly: bool) -> dict[str, Any]:
+def _play(system: Any, scan: Path, config: str, rate: float, *, fly: bool, quiet: bool) -> dict[str, Any]:
     from ..session import play
 
-    told = play(system, scan, config_path(config), rate_hz=rate, fly=fly)
+    with _shown(system, quiet=quiet) as watched:
+        told = play(watched, scan, config_path(config), rate_hz=rate, fly=fly)
     live, result = told["live"], told["result"]
     return {
         "run": told["run"],

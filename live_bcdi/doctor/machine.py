@@ -52,7 +52,7 @@ def libraries(wanted: list[str], installed: Callable[[str], str | None], tested:
 
 
 def _told_of_libraries(count: int, missing: list[str], wrong: list[str], other: list[str]) -> Findings:
-    do = "Install what was tested together: pip install -c constraints.txt . (docs/reliability.md, doctor)."
+    do = "Install what was tested together: `pip install -c constraints.txt .` in the checkout."
     found = []
     if missing:
         found.append(problem("libraries", f"These are not installed: {_some(missing)}.", do))

@@ -1,6 +1,8 @@
 """`live-bcdi doctor` whole, and what every verb does with wrong options and for a shell that completes."""
 
 import json
+import os
+import subprocess
 import sys
 
 import pytest
@@ -111,8 +113,38 @@ def test_a_shell_completes(run, tmp_path, words, wanted):
     assert (status, sorted(out.split())) == (0, wanted)
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_a_shell_is_told_how(run, shell):
-    status, out, _ = run("--show-completion", shell)
-    assert status == 0
-    assert "_LIVE_BCDI_COMPLETE" in out
+@pytest.mark.parametrize(
+    ("shell", "script", "answer"),
+    [
+        ("bash", "complete -o default -F _live_bcdi_completion live-bcdi", "id01"),
+        ("zsh", "#compdef live-bcdi", '"id01"'),
+        ("fish", "complete --command live-bcdi", "id01"),
+    ],
+)
+def test_each_shell_has_its_script_and_its_answers(run, shell, script, answer):
+    """What `--install-completion` writes, and what that asks."""
+    status, out, _ = run(_LIVE_BCDI_COMPLETE=f"source_{shell}")
+    assert (status, script in out) == (0, True), out
+    words = {"COMP_WORDS": "live-bcdi up -c id", "COMP_CWORD": "3", "_TYPER_COMPLETE_ARGS": "live-bcdi up -c id"}
+    _, out, _ = run(_LIVE_BCDI_COMPLETE=f"complete_{shell}", _TYPER_COMPLETE_FISH_ACTION="get-args", **words)
+    assert answer in out
+    assert "p10" not in out
+
+
+def test_in_a_real_bash(run, tmp_path):
+    _, script, _ = run(_LIVE_BCDI_COMPLETE="source_bash")
+    (tmp_path / "script").write_text(script)
+    command = tmp_path / "live-bcdi"
+    command.write_text(
+        f"#!{sys.executable}\nimport sys\nsys.argv[0] = 'live-bcdi'\nfrom live_bcdi.cli import main\nmain()\n"
+    )
+    command.chmod(0o755)
+    asked = (
+        "source ./script; COMP_WORDS=(live-bcdi up --config p); COMP_CWORD=3;"
+        " _live_bcdi_completion ./live-bcdi; echo ${COMPREPLY[@]}"
+    )
+    environment = {name: value for name, value in os.environ.items() if "COMPLETE" not in name}
+    bash = subprocess.run(
+        ["bash", "-c", asked], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert bash.stdout.split() == ["p10"], bash.stderr
