@@ -25,8 +25,8 @@ def up(tmp_path, make_config):
 
 
 def test_it_knows_the_system_that_runs(up):
-    """Ports held by it are no problem, its Tiled takes its key, each service has an age; and of the command one JSON
-    value is on standard output, whatever the services say."""
+    """Ports held by it are no problem, its Tiled takes its key, each service has an age; and on standard output of
+    the command is one JSON value, whatever the services say."""
     process, path = up
     lines = []
     while not lines or lines[-1] != "}\n":
