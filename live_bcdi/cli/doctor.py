@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .app import DEFAULT_CONFIG, ConfigOption, JsonOption, app, config_path, errors, print_json, screen
+from .live import stop_on_sigterm
 
 if TYPE_CHECKING:
     from ..doctor import Finding
@@ -25,14 +26,14 @@ def doctor(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -
     """
     from ..doctor import examine
 
-    with errors.status("", spinner="line") as shown:
+    with stop_on_sigterm(), errors.status("", spinner="line") as shown:
         found = examine(config_path(config), lambda check: shown.update(f"looking at: {check}"))
     counts = {status: sum(finding.status == status for finding in found) for status in _STYLES}
     if as_json:
         print_json({**counts, "findings": found})
     else:
         _show(found)
-        screen.print(", ".join(f"{number} {status}" for status, number in counts.items()))
+        screen.print(", ".join(f"{status}: {number}" for status, number in counts.items()))
     _leave(1 if counts["problem"] else 0)
 
 

@@ -174,9 +174,8 @@ class _Shown:
         for update in self._system.watch(timeout_s):
             if update.topic == "live":
                 count, num = update.fields.get("count"), update.fields.get("num")
-                self._bar.update(self._task, completed=count, total=num, description="frames")
-            elif update.topic == "run" and update.fields.get("state") == "stopped":
-                self._bar.update(self._task, total=None, description="refining")
+                doing = "frames" if count != num else "refining"
+                self._bar.update(self._task, completed=count, total=num, description=doing)
             yield update
 
 

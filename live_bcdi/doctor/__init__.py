@@ -3,7 +3,7 @@
 Checks are functions from what they look at to findings. They leave nothing behind, and no sentence has a secret.
 """
 
-from .examine import examine
+from .examination import examine
 from .finding import Finding
 
 __all__ = ["Finding", "examine"]

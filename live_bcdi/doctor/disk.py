@@ -113,7 +113,10 @@ def write_speed(folder: Path) -> float:
 def growing_files(directory: Path) -> Findings:
     """Whether one process can read a file that another writes, and locks hold between processes."""
     found = []
-    with tempfile.TemporaryDirectory(prefix=".live-bcdi-doctor-", dir=existing(directory)) as folder:
+    beside = existing(directory)
+    with tempfile.TemporaryDirectory(
+        prefix=".live-bcdi-doctor-", dir=beside, ignore_cleanup_errors=True
+    ) as folder:
         status, said = probe(["swmr", folder], PROBE_S)
         if status:
             what = f"A file that grows cannot be read beside its writer: {_why(said)}."

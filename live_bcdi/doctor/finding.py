@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -11,6 +12,7 @@ from ..types import ScanError
 
 Status: TypeAlias = Literal["ok", "warning", "problem"]
 THREAD = "doctor"
+_KILLED_S = 2.0
 AGAIN = "Correct that, and ask again."
 
 
@@ -64,7 +66,7 @@ def bounded(check: str, work: Callable[[], Findings], limit_s: float) -> Finding
     thread.start()
     thread.join(limit_s)
     if not thread.is_alive():
-        return found
+        return found or [problem(check, "This ended without a word.", AGAIN)]
     do = "Something does not answer: a file system, a server, or a driver. Look at it first."
     return [problem(check, f"This did not end in {limit_s:.0f} s.", do)]
 
@@ -83,5 +85,7 @@ def probe(arguments: list[str], limit_s: float) -> tuple[int, str]:
         said, _ = process.communicate(timeout=limit_s)
     except subprocess.TimeoutExpired:
         process.kill()
+        with suppress(subprocess.TimeoutExpired):  # where even that takes long, it is the file system's
+            process.communicate(timeout=_KILLED_S)
         return -1, ""
     return process.returncode, said.strip()

@@ -17,6 +17,7 @@ from ..config import PhasingConfig
 from .finding import Findings, ok, probe, problem, warning
 
 TESTED_PYTHON = "3.11"  # of constraints.txt
+INSTALL = "Install what was tested together: `pip install -c constraints.txt .` in the checkout."
 GPU_S = 120.0  # the first kernels of a device are compiled
 _CONSTRAINTS = ("live_bcdi/constraints.txt", "constraints.txt")  # in a wheel, in a checkout
 _NAMED = 6  # libraries in one sentence
@@ -52,14 +53,13 @@ def libraries(wanted: list[str], installed: Callable[[str], str | None], tested:
 
 
 def _told_of_libraries(count: int, missing: list[str], wrong: list[str], other: list[str]) -> Findings:
-    do = "Install what was tested together: `pip install -c constraints.txt .` in the checkout."
     found = []
     if missing:
-        found.append(problem("libraries", f"These are not installed: {_some(missing)}.", do))
+        found.append(problem("libraries", f"These are not installed: {_some(missing)}.", INSTALL))
     if wrong:
-        found.append(problem("libraries", f"These are of a version that does not do: {_some(wrong)}.", do))
+        found.append(problem("libraries", f"These are of a version that does not do: {_some(wrong)}.", INSTALL))
     if other:
-        found.append(warning("libraries", f"These are not what was tested (in brackets): {_some(other)}.", do))
+        found.append(warning("libraries", f"These are not what was tested (in brackets): {_some(other)}.", INSTALL))
     return found or [ok("libraries", f"All {count} libraries are there, in versions that were tested together.")]
 
 

@@ -4,7 +4,8 @@ import errno
 import re
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
@@ -22,9 +23,11 @@ Heard: TypeAlias = Mapping[str, Fields]
 """What each service said of itself just now: fields of the update `health`, by its name."""
 
 LISTEN_S = 2.5  # two heartbeats
+LATE_S = 6.0  # the page calls one silent after 5 s
 CONNECT_S = 2.0
 ANSWER_S = 5.0
 SKEW_S = 2.0
+DETECTOR = "a detector"
 _STREAMS = {
     "documents_in": "broker",
     "documents_out": "broker",
@@ -34,8 +37,11 @@ _STREAMS = {
 }
 
 
-def hear(config: Config) -> Heard:
-    """Heartbeats of a system that runs. Raises ScanError where our keys are refused, or cannot be used."""
+def hear(config: Config, wanted: Sequence[str]) -> Heard:
+    """Heartbeats of a system that runs; for those of `wanted` that are late it listens longer, where others beat.
+
+    Raises ScanError where our keys are refused, or cannot be used.
+    """
     from ..transport.zmq import UpdateSubscriber
 
     stream, heard = config.stream, dict[str, Fields]()
@@ -43,8 +49,11 @@ def hear(config: Config) -> Heard:
     access.check_answer(stream.updates_out)
     updates = UpdateSubscriber(stream.updates_out, ("health",), access)
     try:
-        until_s = time.monotonic() + LISTEN_S
-        while time.monotonic() < until_s:
+        began_s = time.monotonic()
+        while (listened_s := time.monotonic() - began_s) < LATE_S:
+            late = set(wanted) - set(heard)
+            if not late or (not heard and listened_s > LISTEN_S):
+                break
             heard |= {str(update.fields.get("service")): update.fields for update in updates.receive(0.2)}
     finally:
         updates.close()
@@ -61,11 +70,17 @@ def opened_here(config: Config) -> dict[str, tuple[str, str]]:
     }
     if config.tiled.uri is None:
         places["[tiled] port"] = (f"tcp://127.0.0.1:{config.tiled.port}", "tiled_server")
-    host = f"[{config.page.host}]" if ":" in config.page.host else config.page.host
-    places["[page] port"] = (f"tcp://{host}:{config.page.port}", "page")
+    places["[page] port"] = (f"tcp://{_number(config.page.host)}:{config.page.port}", "page")
     if not stream.recorded:
-        places["[stream] frames"] = (stream.frames, "a detector")
+        places["[stream] frames"] = (stream.frames, DETECTOR)
     return places
+
+
+def _number(host: str) -> str:
+    """A host as 0MQ wants it, which opens no names as the page's server does; as it is where nobody knows it."""
+    with suppress(OSError):
+        host = str(socket.getaddrinfo(host or "0.0.0.0", None, type=socket.SOCK_STREAM)[0][4][0])
+    return f"[{host}]" if ":" in host else host
 
 
 def ports(config: Config, heard: Heard) -> Findings:
@@ -88,7 +103,7 @@ def _port(key: str, address: str, service: str, heard: Heard) -> Finding | None:
         return None  # to try an ipc address would take it from who has it
     number = try_to_open(address)
     port = address.rpartition(":")[2]
-    if number == 0 or (number == errno.EADDRINUSE and (service in heard or (heard and service == "a detector"))):
+    if number == 0 or (number == errno.EADDRINUSE and (service in heard or (heard and service == DETECTOR))):
         return None
     if number == errno.EADDRINUSE:
         what = f"{key} {address} is held by another program" + (
@@ -98,8 +113,8 @@ def _port(key: str, address: str, service: str, heard: Heard) -> Finding | None:
         )
         do = f"`ss -ltnp 'sport = :{port}'` says which: stop it, or set another {key}."
         return problem("ports", what, do)
-    if number in (errno.EADDRNOTAVAIL, errno.ENODEV):
-        return _elsewhere(key, address)
+    if number in (errno.EADDRNOTAVAIL, errno.ENODEV):  # a detector opens its own for a scan
+        return None if service == DETECTOR else _elsewhere(key, address)
     reason = zmq.ZMQError(number).strerror
     do = (
         "Ports below 1024 are root's; choose another."
@@ -156,7 +171,8 @@ def others(config: Config) -> Findings:
 
 def listening(config: Config) -> Findings:
     """What others can reach, and with which key."""
-    stream, found, access = config.stream, [], access_of(config.stream)
+    stream, access = config.stream, access_of(config.stream)
+    found: Findings = []
     for key, (address, _) in opened_here(config).items():
         if not key.startswith("[stream]") or (
             address.startswith("tcp://") and try_to_open(address) in (errno.EADDRNOTAVAIL, errno.ENODEV)
@@ -165,7 +181,8 @@ def listening(config: Config) -> Findings:
         try:
             access.check(address)
         except ScanError as error:
-            found.append(told("access", error))
+            if told("access", error) not in found:  # of keys it is the same for each address
+                found.append(told("access", error))
             continue
         if stream.open and stream.keys is None and not is_loopback(address):
             what = f"{key} {address} lets in everybody who reaches it: [stream] open is true."

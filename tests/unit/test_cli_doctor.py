@@ -56,7 +56,7 @@ def test_what_is_wrong_and_what_to_do(run, tmp_path, free_port):
     assert status == 1
     assert "problem disk Nothing can be written to /proc" in said
     assert "or choose another [storage] directory." in said
-    assert "1 problem" in said
+    assert "problem: 1" in said
 
 
 def test_a_configuration_that_is_wrong_is_a_finding(run, tmp_path):

@@ -2,10 +2,11 @@
 
 import pytest
 
+from live_bcdi.cli import config_path
+from live_bcdi.config import load_config
 from live_bcdi.doctor import beamline
 from live_bcdi.transport.keys import make_keys
 
-CLEAN = {"saturation_counts": 1e4}
 
 
 def one(found, status, *words):
@@ -17,6 +18,13 @@ def one(found, status, *words):
 
 def test_a_geometry_that_can_be(config):
     one(beamline.geometry(config), "ok", "theta y+, chi z-, phi y+", "theta rocks")
+
+
+@pytest.mark.parametrize("name", ["34idc", "id01", "p10"])
+def test_what_ships_has_no_problem(name):
+    shipped = load_config(config_path(name))
+    for check in (beamline.geometry, beamline.named_files, beamline.packages):
+        assert "problem" not in [finding.status for finding in check(shipped)]
 
 
 @pytest.mark.parametrize(

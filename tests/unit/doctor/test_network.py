@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import metadata
 
 import pytest
+import zmq
 
 from live_bcdi.doctor import network
 from live_bcdi.stream.updates import Update
@@ -37,6 +38,7 @@ def taken(config):
 def test_ports_that_are_free(config):
     one(network.ports(config, {}), "ok", "All 7 addresses are free")
     one(network.ports(config, {}), "ok")  # and still are
+    one(network.ports(config.changed(page={"host": "localhost"}), {}), "ok")
 
 
 def test_a_port_that_another_program_has(config, taken):
@@ -66,12 +68,14 @@ def test_what_is_open_beyond_loopback(config, tmp_path, free_port):
     one(network.listening(config.changed(stream={**everywhere, "keys": tmp_path / "keys"})), "ok", "Keys guard")
     one(network.listening(config.changed(page={"host": "0.0.0.0"})), "warning", "TLS")
     assert not (tmp_path / "page").exists(), "no key is made"
+    (tmp_path / "keys" / "clients").chmod(0o777)
+    one(network.listening(config.changed(stream={"keys": tmp_path / "keys"})), "problem", "let themselves in")
 
 
 def test_heartbeats_are_heard(config):
-    """What beats at the broker's address; one that says it failed does not."""
-    beats = [{"service": "page", "state": "ready", "pid": 5}, {"service": "live", "state": "failed", "pid": None}]
-    socket = new_socket(1, largest_bytes=1000, waiting=100)  # zmq.PUB
+    """What beats at the broker's address, also late; one of which its supervisor says that it failed is not."""
+    beats = [{"service": "live", "state": "failed", "pid": None}, {"service": "page", "state": "ready", "pid": 5}]
+    socket = new_socket(zmq.PUB, largest_bytes=1000, waiting=100)
     socket.bind(config.stream.updates_out)
     ended = threading.Event()
 
@@ -83,7 +87,7 @@ def test_heartbeats_are_heard(config):
     thread = threading.Thread(target=beat)
     thread.start()
     try:
-        heard = network.hear(config)
+        heard = network.hear(config, ["page", "live"])
     finally:
         ended.set()
         thread.join()
@@ -95,7 +99,7 @@ def test_heartbeats_are_heard(config):
 
 def test_nobody_is_heard(config, monkeypatch):
     monkeypatch.setattr(network, "LISTEN_S", 0.1)
-    assert network.hear(config) == {}
+    assert network.hear(config, ["page"]) == {}
     one(network.services(config, {}, ["page"]), "ok", "live-bcdi up")
 
 

@@ -7,7 +7,7 @@ from typing import Protocol
 from ..config import Config, load_config
 from ..types import ScanError
 from . import machine  # and the others later: they need libraries that may be what is missing
-from .finding import Finding, Findings, bounded, told
+from .finding import Finding, Findings, bounded, problem, told
 
 LIMIT_S = 30.0  # more than any check takes that gets answers, imports on a cold disk included
 LONG_S = 150.0  # of those that start processes or ask several computers, each of which has a limit of its own
@@ -30,9 +30,7 @@ def examine(config_path: Path, say: Callable[[str], None] = lambda check: None) 
         return these
 
     look("Python", machine.own_python)
-    libraries = look("libraries", machine.own_libraries)
-    if any(finding.status == "problem" for finding in libraries):
-        return found
+    look("libraries", machine.own_libraries)
     look("FFT", machine.transforms)
     look("HDF5", machine.hdf5)
     try:
@@ -41,8 +39,11 @@ def examine(config_path: Path, say: Callable[[str], None] = lambda check: None) 
         return [*found, told("configuration", error, "Correct that; what depends on it was not looked at.")]
     look("threads", lambda: machine.own_threads(config.phasing, config.jobs.workers))
     look("GPU", lambda: machine.own_gpu(config.phasing), LONG_S)
-    _configuration(config, look)
-    _system(config, look)
+    try:
+        _configuration(config, look)
+        _system(config, look)
+    except ImportError as error:
+        found.append(problem("libraries", f"The rest was not looked at ({error}).", machine.INSTALL))
     return found
 
 
@@ -60,11 +61,12 @@ def _system(config: Config, look: _Look) -> None:
     from ..supervisor import services_of
     from . import disk, network, owed
 
+    wanted = services_of(config)
     heard: dict[str, network.Fields] = {}
 
     def listen() -> Findings:
-        heard.update(network.hear(config))
-        return network.services(config, heard, services_of(config))
+        heard.update(network.hear(config, wanted))
+        return network.services(config, heard, wanted)
 
     look("services", listen)
     look("ports", lambda: network.ports(config, heard), LONG_S)
