@@ -59,7 +59,9 @@ def _told_of_libraries(count: int, missing: list[str], wrong: list[str], other: 
     if wrong:
         found.append(problem("libraries", f"These are of a version that does not do: {_some(wrong)}.", INSTALL))
     if other:
-        found.append(warning("libraries", f"These are not what was tested (in brackets): {_some(other)}.", INSTALL))
+        found.append(
+            warning("libraries", f"These are not what was tested (in brackets): {_some(other)}.", INSTALL)
+        )
     return found or [ok("libraries", f"All {count} libraries are there, in versions that were tested together.")]
 
 

@@ -8,7 +8,6 @@ from live_bcdi.doctor import beamline
 from live_bcdi.transport.keys import make_keys
 
 
-
 def one(found, status, *words):
     assert [finding.status for finding in found] == [status], found
     for word in words:

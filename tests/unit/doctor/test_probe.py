@@ -1,4 +1,4 @@
-"""The probes themselves, where they are not run by a check: the GPU's on the CPU, files and locks that do not hold."""
+"""The probes themselves: that of the GPU on the CPU, files that do not grow for others, locks that do not hold."""
 
 import fcntl
 from dataclasses import replace
