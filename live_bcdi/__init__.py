@@ -3,9 +3,10 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .catalogue import open_run as open_run
     from .phasing import phase as phase
 
-__all__ = ["phase"]
+__all__ = ["open_run", "phase"]
 
 
 def __getattr__(name: str) -> Any:
@@ -14,4 +15,8 @@ def __getattr__(name: str) -> Any:
         from .phasing import phase
 
         return phase
+    if name == "open_run":
+        from .catalogue import open_run
+
+        return open_run
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

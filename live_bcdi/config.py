@@ -336,6 +336,24 @@ def _problem(error: dict[str, Any]) -> str:
     return f"{key}: {error['msg'].removeprefix('Value error, ')}"
 
 
+def shipped_configs() -> dict[str, Path]:
+    """The beamlines that ship with the package by their names, in a wheel or in a checkout."""
+    here = Path(__file__).parent
+    folders = (here.parent / "config", here / "beamlines")
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.toml"))}
+
+
+def find_config(name: str) -> Path:
+    """The file that a name means: a path, or a beamline that ships with the package. Raises ScanError."""
+    if name.endswith(".toml") or "/" in name:
+        return Path(name)
+    shipped = shipped_configs()
+    if name not in shipped:
+        names = ", ".join(shipped)
+        raise ScanError(f"no beamline {name!r} ships with live_bcdi ({names} do); give the path of a TOML file")
+    return shipped[name]
+
+
 def load_config(path: Path) -> Config:
     """Read a beamline's TOML file. Raises ScanError where it is absent, not TOML, or not a configuration."""
     try:

@@ -78,7 +78,8 @@ class Delivery:
             self._put_aside(name, summary)
             return
         try:
-            tiled = store_result(root, summary["run"], result, _metadata(summary, result))
+            about = {**summary, "raw": f"raw/{summary['run']}", "finished": time.time()}
+            tiled = store_result(root, summary["run"], result, about)
         except AWAY:
             raise
         except Exception as error:  # noqa: BLE001  whatever a server that answers finds wrong, the file is on disk
@@ -107,21 +108,3 @@ class Delivery:
         if message != self._said:
             self._service.notice("warning", message)
         self._said = message
-
-
-def _metadata(summary: Mapping[str, Any], result: Reconstruction) -> dict[str, Any]:
-    lab = result.lab
-    return {
-        **summary,
-        "raw": f"raw/{summary['run']}",
-        "finished": time.time(),
-        "recipe": result.recipe,
-        "seed": result.seed,
-        "outcome": result.outcome.value,
-        "chi_starts": list(result.chi_starts),
-        "metrics": dict(result.metrics),
-        "provenance": dict(result.provenance),
-        "voxel_nm": None if lab is None else lab.voxel_nm,
-        "q_invA": None if lab is None else [float(value) for value in lab.q_centre_invA],
-        "convention": "S = s exp(-i h.u); displacement in angstrom along +h; strain = d u_h / d x_h",
-    }

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from ..config import find_config, shipped_configs
 from ..metadata import plain
 from ..types import ScanError
 
@@ -29,14 +30,8 @@ errors = Console(stderr=True)
 _UsageError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "UsageError")
 
 DEFAULT_CONFIG = "34idc"
+config_path = find_config  # the file that --config means
 SCANS, RESULTS = (".h5", ".cxi", ".nxs", ".npy", ".npz"), (".cxi", ".h5")
-
-
-def _shipped() -> dict[str, Path]:
-    """The beamlines that ship with the package, in a wheel or in a checkout."""
-    here = Path(__file__).parents[1]
-    folders = (here.parent / "config", here / "beamlines")
-    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.toml"))}
 
 
 def _files(incomplete: str, *suffixes: str) -> list[str]:
@@ -55,7 +50,7 @@ def files_of(*suffixes: str) -> Callable[[str], list[str]]:
 
 
 def _configurations(incomplete: str) -> list[str]:
-    return [name for name in _shipped() if name.startswith(incomplete)] + _files(incomplete, ".toml")
+    return [name for name in shipped_configs() if name.startswith(incomplete)] + _files(incomplete, ".toml")
 
 
 ConfigOption = Annotated[
@@ -73,17 +68,6 @@ HoldOption = Annotated[
     bool | None,
     typer.Option(help="Keep the page up until Ctrl-C. By default only where standard output is a terminal."),
 ]
-
-
-def config_path(name: str) -> Path:
-    """The file that `--config` means: a path, or the name of a beamline that ships with the package."""
-    if name.endswith(".toml") or "/" in name:
-        return Path(name)
-    shipped = _shipped()
-    if name not in shipped:
-        names = ", ".join(shipped)
-        raise ScanError(f"no beamline {name!r} ships with live_bcdi ({names} do); give the path of a TOML file")
-    return shipped[name]
 
 
 def main() -> None:

@@ -64,12 +64,14 @@ def _scan(result: Reconstruction, origin: Origin, config: Config) -> RockingScan
 
     Of several scans that were summed, the first. Raises ScanError where they cannot be had, or are others now.
     """
-    if origin.frames is not None and origin.frames.exists():
+    if origin.frames is not None:
         scan = read_scan(origin.frames)
     elif origin.run:
         scan = read_raw_scan(connect(config), origin.run.split()[0])
-    elif origin.frames is not None:
-        raise ScanError(f"The frames are not at {origin.frames} any more: what only they show is left out.")
+    elif "frames" in origin.links:
+        raise ScanError(
+            f"The frames are not at {origin.links['frames']} any more: what only they show is left out."
+        )
     else:
         return None
     _check_same(scan, result)

@@ -7,7 +7,7 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,24 +37,22 @@ def new_file(path: Path) -> Iterator[h5py.File]:
         yield file
         file.flush()
         image = file.id.get_file_image()
-    partial = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
-    try:
-        with partial.open("xb") as written:
-            written.write(image)
-            written.flush()
-            os.fsync(written.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise StorageError(f"{path} could not be written: {reason(error)}") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    put_whole(path, [image])
+
+
+def put_whole(path: Path, parts: Iterable[bytes]) -> None:
+    """A file at `path` with these bytes, whole and on the disk, as `replacing` does."""
+    with replacing(path) as partial, partial.open("xb") as written:
+        written.writelines(parts)
+        written.flush()
+        os.fsync(written.fileno())
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A name beside `path`, with its suffix, to write to: what is there when the block ends is put at `path`; a
     failure leaves nothing behind. Raises StorageError where it cannot be written."""
-    partial = path.with_name(f".{path.stem}.{os.getpid()}-{secrets.token_hex(4)}{path.suffix}")
+    partial = path.with_name(f".{path.stem}.{os.getpid()}-{secrets.token_hex(4)}.partial{path.suffix}")
     try:
         yield partial
         partial.replace(path)
@@ -64,11 +62,17 @@ def replacing(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def check_output(path: Path, *, overwrite: bool = False, source: Path | None = None) -> None:
+def check_output(
+    path: Path,
+    *,
+    overwrite: bool = False,
+    source: Path | None = None,
+    replaced: Callable[[Path], object] = h5py.is_hdf5,
+) -> None:
     """Say before the work, and not after it, that its result cannot be put at `path`.
 
-    Raises ScanError where `path` is `source` by whatever name, is a folder, exists without `overwrite` or is no
-    HDF5 file (TIFF and SPEC files are inputs too), and StorageError where its folder takes no file.
+    Raises ScanError where `path` is `source` by whatever name, is a folder, exists without `overwrite` or is not
+    `replaced` by its kind (TIFF and SPEC files are inputs too), and StorageError where its folder takes no file.
     """
     if path.is_dir():
         raise ScanError(f"{path} is a folder; give the name of a file with --output")
@@ -77,8 +81,9 @@ def check_output(path: Path, *, overwrite: bool = False, source: Path | None = N
             raise ScanError(f"{path} is the input itself; give another --output")
         if not overwrite:
             raise ScanError(f"{path} exists; give another --output, or --overwrite to replace it")
-        if not h5py.is_hdf5(path):
-            raise ScanError(f"{path} is not an HDF5 file and is not replaced; give another --output")
+        if not replaced(path):
+            kind = "an HDF5 file" if replaced is h5py.is_hdf5 else "a file of this kind"
+            raise ScanError(f"{path} is not {kind} and is not replaced; give another --output")
     try:
         with tempfile.TemporaryFile(dir=path.parent):
             pass

@@ -2,13 +2,17 @@
 layout."""
 
 import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import h5py
+import numpy as np
 
 from ..metadata import scan_from_metadata, scan_metadata
-from ..types import RockingScan
-from .files import FRAME_FILTER, clear_errors, new_file, open_file, put, text
+from ..types import Reconstruction, RockingScan
+from .files import FRAME_FILTER, clear_errors, new_file, nexus_group, open_file, put, text
 from .foreign import foreign_scan
 from .frames import FrameFile, FrameWriter, RunLabel
 from .nexus import (
@@ -16,13 +20,14 @@ from .nexus import (
     COMPLETE_PATH,
     DATA_PATH,
     HAVE_PATH,
+    JOULE_A_KEV,
     MONITOR_PATH,
     SCAN_PATH,
     TIMESTAMP_PATH,
     describe,
     start_entry,
 )
-from .results import read_result, write_result
+from .results import put_result, read_result, write_result
 
 __all__ = [
     "ANGLE_PATH",
@@ -34,6 +39,7 @@ __all__ = [
     "RunLabel",
     "read_result",
     "read_scan",
+    "write_nxcxi",
     "write_result",
     "write_scan",
 ]
@@ -47,18 +53,46 @@ def write_scan(path: Path, scan: RockingScan) -> None:
     """
     table = scan_metadata(scan)
     with new_file(Path(path)) as file:
-        start_entry(file)
-        shape = scan.intensity.shape
-        file.create_dataset(DATA_PATH, data=scan.intensity, chunks=(1, *shape[1:]), compression=FRAME_FILTER)
-        file[DATA_PATH].attrs["units"] = "counts"
-        put(file, ANGLE_PATH, scan.angles_deg, units="degree")
-        if scan.monitor is not None:
-            put(file, MONITOR_PATH, scan.monitor, units="counts")
-        if scan.timestamps_s is not None:
-            put(file, TIMESTAMP_PATH, scan.timestamps_s, units="s")
-        if scan.have is not None:
-            put(file, HAVE_PATH, scan.have)
-        describe(file, table, scan)
+        _put_scan(file, scan, table)
+
+
+def write_nxcxi(path: Path, scan: RockingScan, reconstruction: Reconstruction, *, run: str) -> None:
+    """Write a scan and its result into one file that `read_scan` and `read_result` both read; `run` is the uid.
+
+    Frames are `detector_1` and `data_1` as in a scan's file, what was phased is `detector_2` and `data_2`, and the
+    rest has the names of a result's file. Errors as `write_scan`.
+    """
+    table = scan_metadata(scan)
+    with new_file(Path(path)) as file:
+        _put_scan(file, scan, table)
+        entry = file["entry"]
+        put_result(entry, reconstruction, detector=2)
+        put(nexus_group(entry, "raw", "NXcollection"), "run", run)
+        beam = entry["instrument/beam"]
+        put(beam, "energy", scan.geometry.energy_kev * JOULE_A_KEV, units="J")  # as CXI has it, in SI units
+        entry["instrument/beam_1"] = h5py.SoftLink(beam.name)
+        if scan.timestamps_s is not None and np.isfinite(scan.timestamps_s).any():
+            put(entry, "start_time", _iso(float(np.nanmin(scan.timestamps_s))))
+            put(entry, "end_time", _iso(float(np.nanmax(scan.timestamps_s))))
+
+
+def _iso(time_s: float) -> str:
+    return datetime.fromtimestamp(time_s, UTC).isoformat()
+
+
+def _put_scan(file: h5py.File, scan: RockingScan, table: Mapping[str, Any]) -> None:
+    start_entry(file)
+    shape = scan.intensity.shape
+    file.create_dataset(DATA_PATH, data=scan.intensity, chunks=(1, *shape[1:]), compression=FRAME_FILTER)
+    file[DATA_PATH].attrs["units"] = "counts"
+    put(file, ANGLE_PATH, scan.angles_deg, units="degree")
+    if scan.monitor is not None:
+        put(file, MONITOR_PATH, scan.monitor, units="counts")
+    if scan.timestamps_s is not None:
+        put(file, TIMESTAMP_PATH, scan.timestamps_s, units="s")
+    if scan.have is not None:
+        put(file, HAVE_PATH, scan.have)
+    describe(file, table, scan)
 
 
 def read_scan(path: Path) -> RockingScan:

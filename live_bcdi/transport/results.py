@@ -24,12 +24,12 @@ from ..types import (
     ShellCorrelation,
 )
 from .files import clear_errors, new_file, nexus_group, open_file, put, text
-from .nexus import DATA_PATH
+from .nexus import DATA_PATH, SCAN_PATH
 
 _IMAGE = "entry_1/image_1"
 _LAB = "entry_1/image_2"
 _PROCESS = "entry_1/process_1"
-_VOLUME = "entry_1/instrument_1/detector_1"
+_VOLUME = "entry_1/instrument_1/detector_{}"
 _RESOLUTION = "entry_1/resolution_1"
 _AGREEMENT = "entry_1/agreement_1"
 _CORRELATION = "entry_1/correlation_1"
@@ -39,16 +39,6 @@ _SIGN = "A(q) = sum S(r) exp(-i q.r), S = s exp(i phi), phi = -h.u: a displaceme
 _INSIDE = "NaN outside"
 _GUIDED = "over the starts of the retrieval, which guide each other: a lower limit of the uncertainty"
 _FULL_PERIOD = "full period 2 pi / q"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Origin:
-    """Where a result came from: the scan's `name`, the `run`'s uid (empty offline, several with spaces between),
-    the file of its `frames`, looked for from the result's own folder."""
-
-    name: str
-    run: str
-    frames: Path | None
 
 
 def write_result(
@@ -65,21 +55,26 @@ def write_result(
         file.attrs["default"] = "entry_1"
         file.attrs["creator"] = "live_bcdi"
         file["cxi_version"] = 160
-        default = "image_1" if reconstruction.lab is None else "image_2"
-        entry = nexus_group(file, "entry_1", "NXentry", default=default)
+        entry = nexus_group(file, "entry_1", "NXentry")
         put(entry, "title", scan_name)
-        put(entry, "program_name", "live_bcdi")
-        _write_process(entry, reconstruction)
-        _write_image(entry, reconstruction)
-        if reconstruction.volume is not None:
-            _write_volume(entry, reconstruction.volume)
-        if reconstruction.lab is not None:
-            _write_lab(entry, reconstruction.lab)
-        if reconstruction.resolution is not None:
-            _write_resolution(entry, reconstruction.resolution)
-        if reconstruction.agreement is not None:
-            _write_agreement(entry, reconstruction.agreement)
+        put_result(entry, reconstruction)
         _write_origin(entry, run, links, path)
+
+
+def put_result(entry: h5py.Group, reconstruction: Reconstruction, *, detector: int = 1) -> None:
+    """Everything of a reconstruction into an entry, its intensities as those of `detector_<detector>`."""
+    entry.attrs["default"] = "image_1" if reconstruction.lab is None else "image_2"
+    put(entry, "program_name", "live_bcdi")
+    _write_process(entry, reconstruction)
+    _write_image(entry, reconstruction)
+    if reconstruction.volume is not None:
+        _write_volume(entry, reconstruction.volume, detector)
+    if reconstruction.lab is not None:
+        _write_lab(entry, reconstruction.lab)
+    if reconstruction.resolution is not None:
+        _write_resolution(entry, reconstruction.resolution)
+    if reconstruction.agreement is not None:
+        _write_agreement(entry, reconstruction.agreement)
 
 
 def read_result(path: Path) -> Reconstruction:
@@ -88,7 +83,7 @@ def read_result(path: Path) -> Reconstruction:
     with open_file(path) as file, clear_errors(path, "reconstruction"):
         if _PROCESS not in file or "recipe" not in file[_PROCESS]:
             raise ScanError(f"{path} is not a result of live_bcdi: it has no {_PROCESS}/recipe")
-        process = file[_PROCESS]
+        process, volume = file[_PROCESS], _volume_group(file)
         return Reconstruction(
             density=file[_IMAGE]["data"][()],
             support=file[_IMAGE]["support"][()],
@@ -98,7 +93,7 @@ def read_result(path: Path) -> Reconstruction:
             recipe=text(process["recipe"]),
             seed=int(process["seed"][()]),
             outcome=Outcome[text(process["outcome"])],
-            volume=_read_volume(file[_VOLUME]) if _VOLUME in file else None,
+            volume=None if volume is None else _read_volume(volume),
             lab=_read_lab(file[_LAB]) if _LAB in file else None,
             resolution=_read_resolution(file[_RESOLUTION]) if _RESOLUTION in file else None,
             agreement=_read_agreement(file) if _AGREEMENT in file else None,
@@ -106,20 +101,33 @@ def read_result(path: Path) -> Reconstruction:
         )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Origin:
+    """Where a result is from: the scan's name, the raw run's uid (empty offline, several with
+    spaces between), what `write_result` was told of the places, and the file with the frames, if it is there now."""
+
+    name: str
+    run: str
+    links: Mapping[str, str]
+    frames: Path | None
+
+
 def read_origin(path: Path) -> Origin:
-    """What `write_result` was told of the raw data. Raises ScanError as `read_result`."""
-    with open_file(path) as file, clear_errors(path, "reconstruction"):
-        raw = file["entry_1/raw"]
-        link = raw.get("data", getlink=True)
-        return Origin(
-            name=text(file["entry_1/title"]),
-            run=text(raw["run"]),
-            frames=_beside(path, link.filename) if isinstance(link, h5py.ExternalLink) else None,
-        )
-
-
-def _beside(path: Path, name: str) -> Path:
-    return Path(os.path.normpath(path.absolute().parent / name))
+    """Of a file of `write_result`, or one with the frames in it. Raises ScanError as `read_result` does."""
+    path = Path(path)
+    with open_file(path) as file, clear_errors(path, "origin"):
+        entry = file["entry_1"]
+        name = text(entry["title"])
+        if SCAN_PATH in file:
+            return Origin(name=name, run=text(entry["raw/run"]), links={}, frames=path)
+        raw = entry["raw"]
+        links = {key: text(place) for key, place in raw.attrs.items() if key != "NX_class"}
+        linked = raw.get("data", getlink=True)
+        places = [Path(links["frames"])] if "frames" in links else []
+        if isinstance(linked, h5py.ExternalLink):
+            places.insert(0, path.absolute().parent / linked.filename)
+        frames = next((place for place in places if place.is_file()), None)
+        return Origin(name=name, run=text(raw["run"]), links=links, frames=frames)
 
 
 def is_result(path: Path) -> bool:
@@ -256,16 +264,23 @@ def _or_none(group: h5py.Group, name: str) -> NDArray[Any] | None:
     return group[name][()] if name in group else None
 
 
-def _write_volume(entry: h5py.Group, volume: DiffractionVolume) -> None:
-    instrument = nexus_group(entry, "instrument_1", "NXinstrument")
-    detector = nexus_group(instrument, "detector_1", "NXdetector")
+def _write_volume(entry: h5py.Group, volume: DiffractionVolume, number: int) -> None:
+    instrument = entry.require_group("instrument_1")
+    instrument.attrs["NX_class"] = "NXinstrument"
+    detector = nexus_group(instrument, f"detector_{number}", "NXdetector")
     put(detector, "data", volume.intensity, units="counts")
     put(detector, "mask", volume.mask, meaning="True where a voxel was not used")
     put(detector, "centre", np.asarray(volume.centre, np.float64), units="frame, row, column")
     put(detector, "q_centre", volume.q_centre_invA, units="1/angstrom", frame="lab (x, y, z), with 2 pi")
     put(detector, "q_steps", volume.q_steps_invA, units="1/angstrom", frame="lab; one column an array axis")
-    data = nexus_group(entry, "data_1", "NXdata", signal="data")
+    data = nexus_group(entry, f"data_{number}", "NXdata", signal="data")
     data["data"] = h5py.SoftLink(f"{detector.name}/data")
+
+
+def _volume_group(file: h5py.File) -> h5py.Group | None:
+    """Of a file with the frames too, the second detector; a detector without steps of q holds frames."""
+    names = (_VOLUME.format(number) for number in (2, 1))
+    return next((file[name] for name in names if f"{name}/q_steps" in file), None)
 
 
 def _read_volume(detector: h5py.Group) -> DiffractionVolume:

@@ -1,15 +1,14 @@
 """Tiled: `raw/<run>` as bluesky writes it, `refined/<run>/<version>` as we do. Nothing is overwritten.
 
-A result is a container with the arrays in the laboratory frame (x, y, z), the detector-frame density
-(rocking, row, column), what the starts agree on, and metadata with units, recipe, seed, chi and provenance.
+A result is a container with the arrays and the table of `stored.py`. docs/tiled.md shows the whole tree.
 """
 
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import httpx
 import numpy as np
@@ -18,13 +17,14 @@ from tiled.client.container import Container
 from tiled.queries import Key
 
 from ..config import Config
-from ..lattice import d_spacing_angstrom, mean_spacing_angstrom, shear_gradients
 from ..metadata import scan_from_metadata
 from ..private import require_private, write_private
 from ..stream.run import run_plan
-from ..types import Agreement, LabImage, Reconstruction, RockingScan, ScanError
+from ..types import Reconstruction, RockingScan, ScanError
+from .stored import result_arrays, result_metadata
 
 KEY_FILE = "tiled/api_key"
+_SHOWN = 5  # uids in a message
 
 
 def api_key(config: Config) -> str:
@@ -69,21 +69,24 @@ def connect(config: Config) -> Container:
     for it, or it refuses the key."""
     require_answer(config)
     key = api_key(config)
-    with _clear_errors(config):
+    with tiled_errors(config):
         return from_uri(server_uri(config), api_key=key)
 
 
 def require_answer(config: Config) -> None:
     """Raises ScanError where the server cannot be reached, soon: Tiled's own client tries for half a minute."""
-    with _clear_errors(config):
+    with tiled_errors(config):
         httpx.get(server_uri(config), timeout=5.0)
 
 
 @contextmanager
-def _clear_errors(config: Config) -> Iterator[None]:
+def tiled_errors(config: Config) -> Iterator[None]:
+    """What Tiled's client raises where the server is away or refuses, as one ScanError that says what to do."""
     uri, variable = server_uri(config), f"${config.tiled.api_key_env}"
     try:
         yield
+    except ScanError:
+        raise
     except httpx.HTTPStatusError as error:
         if error.response.status_code in (401, 403):
             raise ScanError(
@@ -105,7 +108,8 @@ def container(root: Container, *path: str) -> Container:
 
 
 def store_result(root: Container, run: str, reconstruction: Reconstruction, metadata: Mapping[str, Any]) -> str:
-    """Write a result beside those that are there; its path, `refined/<run>/<version>`.
+    """Write a result beside those that are there; its path, `refined/<run>/<version>`. `metadata` is what there is
+    to say of it besides `result_metadata`.
 
     The metadata key `complete` is set last: a result without it was cut off and is not listed. Who was cut off
     and comes again with the same `metadata["file"]` does not store it twice; what is there of it goes in the end,
@@ -117,8 +121,9 @@ def store_result(root: Container, run: str, reconstruction: Reconstruction, meta
         if node.metadata.get("complete"):
             return f"refined/{run}/{version}"
     version = str(1 + max((int(name) for name in runs), default=0))
-    node = runs.create_container(version, metadata={**metadata, "complete": False})
-    for name, (array, about) in _arrays(reconstruction).items():
+    table = {**metadata, **result_metadata(reconstruction), "complete": False}
+    node = runs.create_container(version, metadata=table)
+    for name, (array, about) in result_arrays(reconstruction).items():
         node.write_array(array, key=name, metadata=about)
     node.update_metadata({"complete": True})
     if mine:
@@ -129,69 +134,6 @@ def store_result(root: Container, run: str, reconstruction: Reconstruction, meta
 
 def _file(node: Container) -> object:
     return node.metadata.get("file")
-
-
-_Arrays: TypeAlias = dict[str, tuple[np.ndarray[Any, Any], dict[str, str]]]
-
-
-def _arrays(result: Reconstruction) -> _Arrays:
-    detector = {"axes": "rocking, row, column", "frame": "conjugate to the detector"}
-    arrays: _Arrays = {
-        "density": (result.density, {**detector, "units": "arbitrary"}),
-        "detector_support": (result.support, detector),
-    }
-    if result.lab is not None:
-        arrays |= _lab_arrays(result.lab)
-    if result.resolution is not None:
-        arrays |= {
-            "prtf_q": (result.resolution.q_invA, {"units": "1/angstrom"}),
-            "prtf": (result.resolution.prtf, {"units": "1"}),
-        }
-    if result.agreement is not None:
-        arrays |= _agreement_arrays(result.agreement, detector)
-    return arrays
-
-
-def _lab_arrays(image: LabImage) -> _Arrays:
-    lab = {"axes": "x, y, z", "frame": "laboratory", "voxel_nm": f"{image.voxel_nm:.6g}"}
-    zero = {"reference": "zero mean inside the support, NaN outside"}
-    spacing = {"reference": f"d_0 = {mean_spacing_angstrom(image):.6g} angstrom where the strain is zero"}
-    first, second = shear_gradients(image)
-    arrays: _Arrays = {
-        "amplitude": (np.abs(image.density), {**lab, "units": "arbitrary"}),
-        "phase": (np.angle(image.density), {**lab, "units": "radian", "convention": "phase = -h.u"}),
-        "support": (image.support, lab),
-        "displacement": (image.displacement_angstrom, {**lab, **zero, "units": "angstrom, along +h"}),
-        "strain": (image.strain, {**lab, **zero, "units": "1, d u_h / d x_h"}),
-        "d_spacing": (d_spacing_angstrom(image).astype(np.float32), {**lab, **spacing, "units": "angstrom"}),
-        "shear_1": (first, {**lab, **zero, "units": "1, d u_h / d x_1, x_1 the part of z across h"}),
-        "shear_2": (second, {**lab, **zero, "units": "1, d u_h / d x_2, x_2 = h x x_1"}),
-    }
-    spread = {"meaning": "standard deviation over the starts, which guide each other"}
-    if image.displacement_std_angstrom is not None:
-        arrays["displacement_std"] = (image.displacement_std_angstrom, {**lab, **spread, "units": "angstrom"})
-    if image.strain_std is not None:
-        arrays["strain_std"] = (image.strain_std, {**lab, **spread, "units": "1"})
-    return arrays
-
-
-def _agreement_arrays(agreement: Agreement, detector: Mapping[str, str]) -> _Arrays:
-    """The first mode as amplitude and phase: Tiled gives no picture of complex numbers."""
-    spread = {**detector, "meaning": "standard deviation over the starts, which guide each other"}
-    arrays: _Arrays = {
-        "mode_weights": (agreement.weights, {"units": "1", "meaning": "of all modes of the starts"}),
-        "mode_amplitude": (np.abs(agreement.mode), {**detector, "units": "arbitrary"}),
-        "mode_phase": (np.angle(agreement.mode), {**detector, "units": "radian"}),
-        "amplitude_std": (agreement.amplitude_std, {**spread, "units": "1, of the maximum"}),
-        "phase_std": (agreement.phase_std_rad, {**spread, "units": "radian"}),
-    }
-    if agreement.correlation is not None:
-        about = {f"resolution_nm {name}": f"{nm:.6g}" for name, nm in agreement.correlation.resolution_nm.items()}
-        arrays |= {
-            "fsc_q": (agreement.correlation.q_invA, {"units": "1/angstrom"}),
-            "fsc": (agreement.correlation.correlation, {**about, "units": "1"}),
-        }
-    return arrays
 
 
 def results(root: Container, run: str | None = None) -> list[tuple[str, Container]]:
@@ -206,23 +148,49 @@ def results(root: Container, run: str | None = None) -> list[tuple[str, Containe
     return sorted(found, key=lambda item: str(item[1].metadata.get("finished", "")))
 
 
+def find_run(root: Container, run: str) -> str:
+    """The uid of the run that begins with `run`, among those with frames or a result.
+
+    Raises ScanError where there is no such run, or several.
+    """
+    return _one(run, [root[name] for name in ("raw", "refined") if name in root])
+
+
+def newest_run(root: Container) -> str:
+    """The uid of the run that was refined last for the first time. Raises ScanError where none has been."""
+    if "refined" not in root or not len(root["refined"]):
+        raise ScanError("no run in Tiled has been refined yet; `live-bcdi demo` measures a simulated crystal")
+    return str(root["refined"].keys().last())
+
+
+def _one(run: str, folders: Sequence[Container]) -> str:
+    if not run:
+        raise ScanError("give the uid of a run, or the beginning of it")
+    if any(run in folder for folder in folders):  # all of them take long to list
+        return run
+    found = sorted({uid for folder in folders for uid in folder if uid.startswith(run)})
+    if not found:
+        raise ScanError(f"0 runs in Tiled begin with {run!r}; `live-bcdi results` lists those with a result")
+    if len(found) > 1:
+        shown = ", ".join(found[:_SHOWN]) + (", ..." if len(found) > _SHOWN else "")
+        raise ScanError(f"{len(found)} runs in Tiled begin with {run!r}: {shown}; give the uid of one")
+    return str(found[0])
+
+
 def read_raw_scan(root: Container, run: str) -> RockingScan:
     """The frames and angles of a run under `raw/`, by its uid or the beginning of it.
 
     Raises ScanError where there is no such run, several, or one that was not measured by our plans.
     """
-    raw = root.get("raw", {})
-    uids = [run] if run in raw else [uid for uid in raw if uid.startswith(run)]  # all of them take long to list
-    if len(uids) != 1:
-        raise ScanError(f"{len(uids)} runs in Tiled begin with {run!r}; give the uid of one")
-    node = root["raw"][uids[0]]
+    uid = _one(run, [root["raw"]] if "raw" in root else [])
+    node = root["raw"][uid]
     plan = run_plan(node.metadata["start"])
-    stream = node["primary"]
+    stream = node.get("primary", {})
     frames = [key for key in stream if f"{key}-angle" in stream]
     if len(frames) != 1:
         raise ScanError(
-            f"run {uids[0][:8]} has no frames with angles in Tiled; give the recorder's file, "
-            f"frames/*_{uids[0][:8]}.h5 in the storage folder"
+            f"run {uid[:8]} has no frames with angles in Tiled; give the recorder's file, "
+            f"frames/*_{uid[:8]}.h5 in the storage folder"
         )
     intensity = np.asarray(stream[frames[0]].read())
     intensity = intensity.reshape(-1, *intensity.shape[-2:])

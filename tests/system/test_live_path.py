@@ -144,18 +144,23 @@ def eventually(look, seconds=20):
     pytest.fail(f"{look} found nothing in {seconds} s")
 
 
-def test_the_notebook_runs_against_this_tiled(played, system, monkeypatch):
+def test_the_notebook_runs_against_this_tiled(played, system, scan_file, monkeypatch):
     matplotlib = pytest.importorskip("matplotlib")
     matplotlib.use("Agg")
     config = load_config(system[1])
     monkeypatch.setenv("LIVE_BCDI_TILED_URI", server_uri(config))
     monkeypatch.setenv("LIVE_BCDI_TILED_API_KEY", api_key(config))
+    root = connect(config)
+    eventually(lambda: finished_raw(root, played["run"]))
     notebook = json.loads((ROOT / "docs" / "read_results.ipynb").read_text())
     names: dict = {}
     for cell in notebook["cells"]:
         if cell["cell_type"] == "code":
             exec("".join(cell["source"]), names)
-    assert names["newest"].metadata["complete"]
+    assert names["result"].metadata["complete"]
+    assert names["run"].uid == played["run"]
+    np.testing.assert_array_equal(names["whole"]["strain"], read_result(played["result"]["file"]).lab.strain)
+    np.testing.assert_array_equal(names["frames"], read_scan(scan_file[0]).intensity)
 
 
 def test_the_page_serves_and_knows_its_services(played, system):

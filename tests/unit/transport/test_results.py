@@ -8,16 +8,7 @@ import pytest
 
 from live_bcdi.lattice import d_spacing_angstrom, shear_axes, shear_gradients
 from live_bcdi.transport.hdf5 import read_result, write_result, write_scan
-from live_bcdi.types import (
-    Agreement,
-    DiffractionVolume,
-    LabImage,
-    Outcome,
-    Reconstruction,
-    Resolution,
-    ScanError,
-    ShellCorrelation,
-)
+from live_bcdi.types import Outcome, ScanError
 
 
 def assert_same(left, right):
@@ -33,60 +24,6 @@ def assert_same(left, right):
             assert np.float64(a).tobytes() == np.float64(b).tobytes(), each.name
         else:
             assert a == b, each.name
-
-
-@pytest.fixture
-def result() -> Reconstruction:
-    random = np.random.default_rng(0)
-
-    def density(shape):
-        return (random.normal(size=shape) + 1j * random.normal(size=shape)).astype(np.complex64)
-
-    support = random.random((7, 7, 7)) < 0.5
-    return Reconstruction(
-        density=density((4, 5, 6)),
-        support=random.random((4, 5, 6)) < 0.5,
-        chi=0.1 + 0.2,
-        chi_starts=(0.30000000000000004, 1 / 3),
-        metrics={"free log-likelihood": -1.5, "sharpness/4": 2.0, "not there": float("nan")},
-        recipe="3*(20*ER + 180*HIO(beta=0.9)) + 20*ER",
-        seed=2**40,
-        outcome=Outcome.BUDGET,
-        volume=DiffractionVolume(
-            intensity=random.random((4, 5, 6)).astype(np.float32),
-            mask=random.random((4, 5, 6)) < 0.1,
-            centre=(1 / 3, 2.5, 3.0),
-            q_centre_invA=random.normal(size=3),
-            q_steps_invA=random.normal(size=(3, 3)) * 1e-3,
-        ),
-        lab=LabImage(
-            density=density((7, 7, 7)),
-            support=support,
-            displacement_angstrom=np.where(support, 0.5, np.nan).astype(np.float32),
-            strain=np.where(support, 1e-4, np.nan).astype(np.float32),
-            voxel_nm=5.1,
-            q_centre_invA=random.normal(size=3),
-            origin_nm=(0.1, -2 / 3, 1e3),
-            displacement_std_angstrom=np.where(support, 0.1, np.nan).astype(np.float32),
-            strain_std=np.where(support, 1e-5, np.nan).astype(np.float32),
-        ),
-        resolution=Resolution(
-            q_invA=np.arange(4.0), prtf=random.random(4), resolution_nm=float("nan"), half_nm=7.1
-        ),
-        agreement=Agreement(
-            mode=density((4, 5, 6)),
-            weights=np.array([0.9, 0.1]),
-            amplitude_std=random.random((4, 5, 6)).astype(np.float32),
-            phase_std_rad=np.where(random.random((4, 5, 6)) < 0.5, np.nan, 0.1).astype(np.float32),
-            correlation=ShellCorrelation(
-                q_invA=np.arange(3.0),
-                correlation=random.random(3),
-                voxels=np.array([1, 8, 27]),
-                resolution_nm={"0.5": 12.5, "1/7": 1 / 3, "half-bit": float("inf")},
-            ),
-        ),
-        provenance={"command": "live-bcdi phase s.h5", "numpy": "2.4", "input sha256": "ab12", "note": "°C"},
-    )
 
 
 def write(path, result, **where):
