@@ -45,7 +45,7 @@ class _Held:
     metadata: Mapping[str, Any]
 
     def read(self) -> NDArray[Any]:
-        return self.values
+        return self.values.copy()  # what someone does to it is not in what is read next
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False, repr=False)
@@ -144,7 +144,7 @@ def open_run(source: str | Path | None = None, *, config: Config | str | Path | 
     $LIVE_BCDI_TILED_URI, or the server of `live-bcdi up` on this machine. Raises ScanError where there is no such
     run or file, several runs begin so, or Tiled is away.
     """
-    if isinstance(source, Path) or (source and (Path(source).suffix or Path(source).is_file())):
+    if isinstance(source, Path) or (source is not None and _means_file(source)):
         return _of_file(Path(source))
     settings = _settings(config)
     root = connect(settings)
@@ -154,6 +154,10 @@ def open_run(source: str | Path | None = None, *, config: Config | str | Path | 
 
     with errors():
         return _of_tiled(root, newest_run(root) if source is None else find_run(root, source), errors)
+
+
+def _means_file(source: str) -> bool:
+    return "/" in source or Path(source).suffix != "" or Path(source).is_file()
 
 
 def _settings(config: Config | str | Path | None) -> Config:

@@ -1,13 +1,31 @@
 """A result as arrays and a table, and back: nothing is lost but the rounding of complex numbers."""
 
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from live_bcdi.transport.stored import result_arrays, result_from, result_metadata
 from live_bcdi.types import ScanError
+
+
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "tiled.md"
+
+
+def documented(kind):
+    """The names in a listing of the page: before the two spaces, between commas."""
+    block = re.search(rf"```{kind}\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    return {name for line in block[1].splitlines() for name in line.split("  ")[0].split(", ")}
+
+
+def test_the_page_lists_what_is_stored(result):
+    arrays, table = stored(result)
+    assert documented("arrays") == set(arrays)
+    of_the_run = {"run", "name", "raw", "file", "finished", "complete"}
+    assert documented("metadata") >= set(table) | of_the_run
 
 
 def stored(result):
