@@ -11,7 +11,6 @@ import pytest
 from live_bcdi.transport.stored import result_arrays, result_from, result_metadata
 from live_bcdi.types import ScanError
 
-
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "tiled.md"
 
 
