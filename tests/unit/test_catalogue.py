@@ -1,8 +1,10 @@
 """`open_run` against a Tiled in this process, with runs laid out as bluesky and refinement write them."""
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from types import MappingProxyType
 
 import httpx
@@ -23,6 +25,7 @@ from live_bcdi.transport.stored import result_metadata
 from live_bcdi.transport.tiled import store_result, tiled_errors
 from live_bcdi.types import ScanError
 
+ROOT = Path(__file__).resolve().parents[2]
 MEASURED, TWICE, WAITING, OTHER = "aa11-measured", "aa22-twice", "bb33-waiting", "cc44-other"
 
 
@@ -52,12 +55,12 @@ def root(server, scan, result):
         primary.write_array(whole.angles_deg, key="detector-angle")
         primary.write_array(whole.monitor, key="detector-monitor")
     raw.create_container(OTHER, metadata={"start": {"uid": OTHER, "time": 2.0}})
-    store_result(server, MEASURED, result, {"name": "crystal 3", "file": "a"})
     versions = refined.create_container(TWICE)
     for seed in (2, 9, 10):
         table = {**result_metadata(replace(result, seed=seed)), "name": "crystal 3", "complete": True}
         versions.create_container(str(seed), metadata=table)
     versions.create_container("11", metadata={"complete": False, "name": "cut off"})
+    store_result(server, MEASURED, result, {"name": "crystal 3", "file": "a"})
     return server
 
 
@@ -83,7 +86,19 @@ def test_a_run_by_the_beginning_of_its_uid(look):
 
 
 def test_without_a_uid_the_run_that_was_refined_last(look):
-    assert look().uid == TWICE
+    assert look().uid == MEASURED
+
+
+def test_the_notebook(look, monkeypatch, result, scan):
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    notebook = json.loads((ROOT / "docs" / "read_results.ipynb").read_text(encoding="utf-8"))
+    names: dict = {}
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            exec("".join(cell["source"]), names)
+    assert names["run"].uid == MEASURED
+    np.testing.assert_array_equal(names["middle"]["strain"], result.lab.strain[3])
+    np.testing.assert_array_equal(names["frames"], scan.intensity)
 
 
 def test_every_array_is_that_of_the_result(look, result):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from live_bcdi.metadata import scan_metadata
-from live_bcdi.transport.hdf5 import FrameWriter, RunLabel, write_result, write_scan
+from live_bcdi.transport.hdf5 import FrameWriter, RunLabel, write_nxcxi, write_result, write_scan
 from live_bcdi.types import (
     Agreement,
     DiffractionVolume,
@@ -119,3 +119,17 @@ def test_a_result(tmp_path, scan, result):
     write_result(tmp_path / "r.cxi", result, scan_name="s", run="", links={"frames": str(tmp_path / "s.h5")})
     links = {f"/entry_1/image_{number}/process_1" for number in (1, 2)}
     assert leaves(tmp_path / "r.cxi") - links == documented("result")
+
+
+def test_both_in_one(tmp_path, scan, result):
+    """The names of both listings, those of what was phased with a 2, and the three that docs/tiled.md adds."""
+    write_nxcxi(tmp_path / "o.cxi", scan, result, run="uid")
+    growing = {f"/entry/live_bcdi/{name}" for name in ("complete", "index", "finished", "run")}
+    moved = {path.replace("/entry_1/", "/entry/") for path in documented("result") - {"/entry_1/raw/data"}}
+    second = {
+        path.replace("instrument_1/detector_1", "instrument/detector_2").replace("data_1/", "data_2/")
+        for path in moved
+    }
+    added = {f"/entry/{name}" for name in ("instrument/beam/energy", "start_time", "end_time")}
+    links = {f"/entry/image_{number}/process_1" for number in (1, 2)}
+    assert leaves(tmp_path / "o.cxi") - links == (documented("scan") - growing) | second | added
