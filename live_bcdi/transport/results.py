@@ -104,7 +104,7 @@ def read_result(path: Path) -> Reconstruction:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Origin:
     """Where a result is from: the scan's name, the raw run's uid (empty offline, several with
-    spaces between), what `write_result` was told of the places, and the file with the frames, if it is there now."""
+    spaces between), what `write_result` was told of the places, and the file with the frames where it is now."""
 
     name: str
     run: str
