@@ -1,6 +1,6 @@
 """Crystals whose answer is known, and what a beamline would measure of them."""
 
-from .compare import compare_with_truth
+from .compare import compare_with_truth, phase_error_rad
 from .crystals import STRAINS, Truth, truth_of
 from .kinds import KINDS
 from .parts import Dislocation, Facet, Void, Wall, Wave
@@ -17,6 +17,7 @@ __all__ = [
     "Wave",
     "compare_with_truth",
     "measure",
+    "phase_error_rad",
     "simulate_scan",
     "truth_of",
 ]

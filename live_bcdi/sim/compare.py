@@ -56,18 +56,36 @@ def compare_with_truth(reconstruction: Reconstruction, truth: Truth) -> dict[str
 
     Raises ScanError where the reconstruction has no lab image.
     """
-    if reconstruction.lab is None:
-        raise ScanError("the reconstruction has no lab image to compare: its geometry is not known")
-    image, support, points_nm = _cropped(reconstruction.lab, truth)
-    matches = [_match(image, points_nm, reconstruction.lab.voxel_nm, truth, sign) for sign in (1, -1)]
-    twin = matches[1].score > matches[0].score
-    best, edge_nm = matches[int(twin)], _voxel_edge_nm(reconstruction)
+    best, box = _best_match(reconstruction, truth)
+    assert reconstruction.lab is not None
+    edge_nm = _voxel_edge_nm(reconstruction)
     lines = [_line_found(best, line, 2 * edge_nm) for line in truth.dislocations]
     return {
-        **_figures(best, support, edge_nm),
-        "twin": bool(twin),
+        **_figures(best, reconstruction.lab.support[box], edge_nm),
+        "twin": best.sign == -1,
         **({"line_found": float(np.mean(lines))} if lines else {}),
     }
+
+
+def phase_error_rad(reconstruction: Reconstruction, truth: Truth) -> Floats:
+    """Phase of `reconstruction.lab` less the truth's, wrapped, on its voxels (x, y, z), aligned as by
+    `compare_with_truth`; NaN outside the support and where that compares no phase. Raises ScanError as it does.
+    """
+    best, box = _best_match(reconstruction, truth)
+    assert reconstruction.lab is not None
+    support = reconstruction.lab.support
+    error = np.full(support.shape, np.nan)
+    error[box] = np.where(_core(best, _voxel_edge_nm(reconstruction)), _difference(best), np.nan)
+    return np.where(support, error, np.nan)
+
+
+def _best_match(reconstruction: Reconstruction, truth: Truth) -> tuple[_Match, tuple[slice, ...]]:
+    """The truth or its twin, whichever fits better, and the part of the lab image that was compared."""
+    if reconstruction.lab is None:
+        raise ScanError("the reconstruction has no lab image to compare: its geometry is not known")
+    image, box, points_nm = _cropped(reconstruction.lab, truth)
+    matches = [_match(image, points_nm, reconstruction.lab.voxel_nm, truth, sign) for sign in (1, -1)]
+    return max(matches, key=lambda match: match.score), box
 
 
 def _voxel_edge_nm(reconstruction: Reconstruction) -> float:
@@ -81,8 +99,9 @@ def _voxel_edge_nm(reconstruction: Reconstruction) -> float:
     return float(np.linalg.norm(basis_nm, axis=0).max())
 
 
-def _cropped(lab: LabImage, truth: Truth) -> tuple[NDArray[np.complex128], NDArray[np.bool_], Floats]:
-    """The image about its support, with room for the truth where it overlaps, and positions (..., 3) in nm."""
+def _cropped(lab: LabImage, truth: Truth) -> tuple[NDArray[np.complex128], tuple[slice, ...], Floats]:
+    """The image about its support, with room for the truth where it overlaps; which part of the whole that is,
+    and positions (..., 3) in nm."""
     where = np.argwhere(lab.support)
     if not len(where):
         raise ScanError("the reconstruction has an empty support")
@@ -95,7 +114,7 @@ def _cropped(lab: LabImage, truth: Truth) -> tuple[NDArray[np.complex128], NDArr
         for start, stop, count in zip(low, high, lab.support.shape)
     ]
     points_nm = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
-    return lab.density[box].astype(np.complex128), lab.support[box], points_nm
+    return lab.density[box].astype(np.complex128), box, points_nm
 
 
 def _match(image: NDArray[np.complex128], points_nm: Floats, voxel_nm: float, truth: Truth, sign: int) -> _Match:
@@ -188,9 +207,8 @@ def _figures(match: _Match, support: NDArray[np.bool_], edge_nm: float) -> dict[
     union = support | (there > 0.5)
     found = np.where(union, np.abs(match.rest), 0.0)
     there = np.where(union, there, 0.0)
-    core = (np.abs(match.truth) > 0.5) & (match.from_defect_nm > edge_nm)
-    difference = np.angle(match.rest[core] * np.exp(-1j * match.phase[core]))
-    expected = match.phase[core]
+    core = _core(match, edge_nm)
+    difference, expected = _difference(match)[core], match.phase[core]
     strained = np.ptp(expected) > 1e-9
     correlation = np.corrcoef(expected, expected + difference)[0, 1] if strained else np.nan
     return {
@@ -198,3 +216,11 @@ def _figures(match: _Match, support: NDArray[np.bool_], edge_nm: float) -> dict[
         "phase_correlation": float(correlation),
         "phase_rms_rad": float(np.sqrt(np.mean(difference**2))),
     }
+
+
+def _core(match: _Match, edge_nm: float) -> NDArray[np.bool_]:
+    return np.asarray((np.abs(match.truth) > 0.5) & (match.from_defect_nm > edge_nm))
+
+
+def _difference(match: _Match) -> Floats:
+    return np.asarray(np.angle(match.rest * np.exp(-1j * match.phase)))
