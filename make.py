@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Set up and run: `python3 make.py demo` or `python3 make.py test`. Needs Python 3.11 and nothing else.
+"""Set up and run: `python3 make.py demo`, `test` or `docs`. Needs Python 3.11 and nothing else.
 
 It makes `.venv` beside this file, installs the set in constraints.txt, and does the task in there. Anything after
-`demo` goes to `live-bcdi demo`, anything after `test` to pytest.
+`demo` goes to `live-bcdi demo`, anything after `test` to pytest; `docs` are then in build/docs.
 """
 
 import hashlib
@@ -18,11 +18,14 @@ BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 INSTALLED = VENV / "installed"
 ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS", "NUMBA")}
 
+# Everything anew: a warning of a page that did not change would be told once and then forgotten.
+DOCS = ("sphinx-build", "--fail-on-warning", "--fresh-env", "--quiet", "docs", "build/docs")
 CHECKS = (
     ("ruff", "check", "."),
     ("ruff", "format", "--check", "."),
     ("mypy",),
     ("lint-imports",),
+    DOCS,
 )
 
 
@@ -57,8 +60,11 @@ def main() -> None:
         for check in CHECKS if not rest else ():
             run(*check)
         run("pytest", *rest)
+    elif task == "docs":
+        set_up()
+        run(*DOCS)
     else:
-        sys.exit(f"usage: python3 {Path(__file__).name} demo | test")
+        sys.exit(f"usage: python3 {Path(__file__).name} demo | test | docs")
 
 
 if __name__ == "__main__":
