@@ -1,7 +1,7 @@
 """Heavy work on executors of `concurrent.futures`: processes of this machine, or a dask cluster's workers.
 
 A worker that dies (out of memory, kill -9) costs its own job, as `BrokenExecutor`, and no other; the next job in
-its place gets a new process. docs/reliability.md says who uses this how.
+its place gets a new process. docs/jobs.md says who uses this how.
 """
 
 import multiprocessing
