@@ -121,7 +121,8 @@ def test_tiled_holds_the_arrays_and_the_raw_run(played, system, scan_file):
     node, result = root[played["result"]["tiled"]], read_result(played["result"]["file"])
     np.testing.assert_array_equal(node["density"].read(), result.density)
     np.testing.assert_array_equal(node["strain"].read(), result.lab.strain)
-    listed = (ROOT / "docs" / "tiled.md").read_text(encoding="utf-8").split("```metadata")[1].split("```")[0]
+    page = (ROOT / "docs" / "tiled.md").read_text(encoding="utf-8")
+    listed = page.split("Of a result, metadata:\n\n```text")[1].split("```")[0]
     assert not {key for key in node.metadata if key not in listed}
     assert node["displacement"].metadata["units"].startswith("angstrom")
     raw = eventually(lambda: finished_raw(root, played["run"]))
