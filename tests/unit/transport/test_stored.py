@@ -16,7 +16,7 @@ PAGE = Path(__file__).resolve().parents[3] / "docs" / "tiled.md"
 
 def documented(kind):
     """The names in a listing of the page: before the two spaces, between commas."""
-    block = re.search(rf"```{kind}\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    block = re.search(rf"{kind}[^\n]*:\n\n```text\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     return {name for line in block[1].splitlines() for name in line.split("  ")[0].split(", ")}
 
 
