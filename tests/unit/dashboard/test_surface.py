@@ -50,7 +50,9 @@ def browser(driver):
 
 
 @pytest.fixture
-def page(browser, address):
+def page(browser, hub, address):
+    """The page, of a run that was announced: what belongs to no known run says whose it is."""
+    hub.publish(fake_feed.run_started(SCAN))
     yield from opened(browser, address)
 
 
