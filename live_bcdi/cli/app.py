@@ -74,7 +74,7 @@ def main() -> None:
     """Entry point: what is wrong with input or options is one line on stderr and exit status 2, and nothing on
     standard output, also with `--json`. Anything else is our fault."""
     try:
-        status = app(standalone_mode=False)
+        status = app(prog_name="live-bcdi", standalone_mode=False)
     except ScanError as error:
         _refuse(str(error), 2)
     except _UsageError as error:
