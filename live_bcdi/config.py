@@ -128,6 +128,26 @@ class SpecConfig(_Table):
     acquisitions_per_frame: int = 1
 
 
+class FilesConfig(_Table):
+    """Where `live-bcdi import` looks, in files without a SPEC file; its options go before, key by key.
+
+    `frames` is a dataset of the HDF5 file, or a pattern of the TIFF files' names; `angles` (of the rocking
+    circle) "FIRST:LAST" in degrees, a text file with one a line, or a dataset; `monitor` one of the latter two.
+    Of energy, distance and each motor a number or a dataset, which may say its own unit. `bad_pixels` is an image
+    (TIFF or .npy) or a dataset, other than 0 where a pixel is bad. A frame
+    that sums n acquisitions may hold n times `[detector] saturation_counts`.
+    """
+
+    frames: str | None = None
+    angles: str | None = None
+    energy_kev: float | str | None = None
+    distance_m: float | str | None = None
+    motors: Mapping[str, float | str] = Field(default_factory=dict)
+    monitor: str | None = None
+    bad_pixels: str | None = None
+    acquisitions_per_frame: int = Field(default=1, ge=1)
+
+
 class StreamConfig(_Table):
     """0MQ addresses. Documents and updates go through the broker; frames come straight from the detector.
 
@@ -265,6 +285,7 @@ class Config(_Table):
     detector: DetectorConfig
     sample: SampleConfig = SampleConfig()
     spec: SpecConfig | None = None
+    files: FilesConfig = FilesConfig()
     stream: StreamConfig = StreamConfig()
     tiled: TiledConfig = TiledConfig()
     page: PageConfig = PageConfig()

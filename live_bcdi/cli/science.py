@@ -9,7 +9,7 @@ import typer
 from rich.progress import Progress
 
 from ..config import load_config
-from ..types import ScanError
+from ..types import RockingScan, ScanError
 from .app import (
     DEFAULT_CONFIG,
     RESULTS,
@@ -27,33 +27,80 @@ from .app import (
 
 @app.command("import")
 def import_scan(
-    folder: Annotated[Path, typer.Argument(help="Folder with the SPEC file and the TIFF frames.")],
-    scan: Annotated[int, typer.Option(help="Scan number in the SPEC file.")],
+    source: Annotated[
+        Path, typer.Argument(help="Folder of TIFF frames, with a SPEC file or without; or an HDF5 or TIFF file.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="NeXus file to write.")],
+    scan: Annotated[
+        int | None, typer.Option(help="Scan number in the SPEC file, which has all that follows up to --hkl.")
+    ] = None,
+    frames: Annotated[
+        str | None, typer.Option(help="Dataset with the frames, or a pattern of the TIFF files' names.")
+    ] = None,
+    angles: Annotated[
+        str | None, typer.Option(help="FIRST:LAST in degrees, a text file with one a line, or a dataset.")
+    ] = None,
+    energy_kev: Annotated[str | None, typer.Option(help="Photon energy, or a dataset.")] = None,
+    distance_m: Annotated[
+        str | None, typer.Option(help="To the detector, or a dataset; by default the configuration's.")
+    ] = None,
+    motor: Annotated[
+        list[str] | None, typer.Option(help="NAME=DEGREES, or NAME=DATASET; once for each that does not rock.")
+    ] = None,
+    monitor: Annotated[str | None, typer.Option(help="A text file with a number a frame, or a dataset.")] = None,
+    bad_pixels: Annotated[
+        str | None, typer.Option(help="An image (TIFF or .npy) or a dataset, not 0 where a pixel is bad.")
+    ] = None,
+    acquisitions_per_frame: Annotated[
+        int | None,
+        typer.Option(min=1, help="Summed in one frame; it may hold as many times [detector] saturation_counts."),
+    ] = None,
     hkl: Annotated[tuple[float, float, float] | None, typer.Option(help="Reflection, e.g. --hkl 1 1 1.")] = None,
     sample: Annotated[str | None, typer.Option(help="What the crystal is.")] = None,
     overwrite: OverwriteOption = False,
     config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
 ) -> None:
-    """Gather a SPEC scan and its TIFF frames into one NeXus/CXI file."""
-    from ..transport.files import check_output
-    from ..transport.hdf5 import write_scan
-    from ..transport.spec import read_spec_scan
+    """Gather a scan into one NeXus/CXI file: frames, angles, energy, positions of the motors.
 
-    check_output(output, overwrite=overwrite)
-    found = read_spec_scan(folder, scan, load_config(config_path(config)), hkl=hkl, sample=sample)
+    They are in a SPEC file (--scan), in a NeXus file, or where the options or [files] of the configuration say.
+    """
+    from ..transport.files import check_output
+    from ..transport.gather import gather
+    from ..transport.hdf5 import write_scan
+
+    told: dict[str, Any] = {"frames": frames, "angles": angles, "energy_kev": energy_kev, "distance_m": distance_m}
+    told |= {"monitor": monitor, "bad_pixels": bad_pixels, "acquisitions_per_frame": acquisitions_per_frame}
+    check_output(output, overwrite=overwrite, source=source)
+    files = {**_given(told), **({"motors": _motors(motor)} if motor else {})}
+    found = gather(source, load_config(config_path(config)), scan=scan, files=files, hkl=hkl, sample=sample)
     write_scan(output, found)
     table = {
         "name": found.name,
         "frames": len(found.intensity),
         "shape": list(found.intensity.shape),
+        "angles_deg": [float(found.angles_deg[0]), float(found.angles_deg[-1])],
         "total_counts": int(found.intensity.sum(dtype="int64")),
         "max_counts": int(found.intensity.max()),
+        "saturated": _saturated(found),
         "bad_pixels": 0 if found.bad_pixels is None else int(found.bad_pixels.sum()),
         "file": str(output),
     }
-    print_table(table, as_json, f"Imported scan {scan}")
+    print_table(table, as_json, f"Imported {found.name}")
+
+
+def _saturated(scan: RockingScan) -> int | None:
+    """Counts above what a pixel can hold; None where that is not known."""
+    limit = scan.saturation_counts
+    return None if limit is None else int((scan.intensity >= limit).sum())
+
+
+def _motors(told: list[str]) -> dict[str, str]:
+    """{'delta': '33.1'} of ['delta=33.1']."""
+    pairs = [each.partition("=") for each in told]
+    if wrong := [each for each, (name, _, value) in zip(told, pairs) if not (name.strip() and value.strip())]:
+        raise ScanError(f"--motor {wrong[0]} says no position; write it like --motor delta=33.1")
+    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 @app.command()

@@ -11,9 +11,9 @@ from ..types import BoolArray, FloatArray, Geometry, RockingScan, Rotation, Scan
 from .files import text
 from .nexus import JOULE_A_KEV
 
-_IN_M = {"m": 1.0, "mm": 1e-3, "um": 1e-6, "micron": 1e-6, "µm": 1e-6}
-_IN_KEV = {"keV": 1.0, "eV": 1e-3, "J": 1 / JOULE_A_KEV, "joule": 1 / JOULE_A_KEV}
-_IN_DEG = {"deg": 1.0, "degree": 1.0, "degrees": 1.0, "rad": 180 / np.pi, "radian": 180 / np.pi}
+IN_M = {"m": 1.0, "mm": 1e-3, "um": 1e-6, "micron": 1e-6, "µm": 1e-6}
+IN_KEV = {"keV": 1.0, "eV": 1e-3, "J": 1 / JOULE_A_KEV, "joule": 1 / JOULE_A_KEV}
+IN_DEG = {"deg": 1.0, "degree": 1.0, "degrees": 1.0, "rad": 180 / np.pi, "radian": 180 / np.pi}
 
 _ENTRIES = ("entry_1", "entry")
 _DETECTORS = ("instrument_1/detector_1", "instrument/detector", "data_1", "data")
@@ -85,12 +85,12 @@ class _Fields:
 
     def geometry(self, sample: tuple[Rotation, ...]) -> Geometry | None:
         def on_detector(what: str, field: str) -> float:
-            return self.number(what, (f"{place}/{field}" for place in _DETECTORS), _IN_M, "m")
+            return self.number(what, (f"{place}/{field}" for place in _DETECTORS), IN_M, "m")
 
         distance_m = on_detector("detector distance", "distance")
         pixel_m = (on_detector("row pitch", "y_pixel_size"), on_detector("column pitch", "x_pixel_size"))
         beam = ("instrument/beam/incident_energy", "beam/incident_energy", "sample/beam/incident_energy")
-        energy_kev = self.number("photon energy", ("instrument_1/source_1/energy", *beam), _IN_KEV, "J")
+        energy_kev = self.number("photon energy", ("instrument_1/source_1/energy", *beam), IN_KEV, "J")
         arm_pixel = (self._pixel("beam_center_y"), self._pixel("beam_center_x"))
         rows, columns = self._direction("slow"), self._direction("fast")
         arm = tuple(circle for circle, _ in self._chain(_DETECTORS[:2]))
@@ -159,9 +159,9 @@ class _Fields:
 
     def _rotation(self, step: h5py.Dataset, motor: str) -> tuple[Rotation, NDArray[np.float64]]:
         unit = text(step.attrs.get("units", "degree"))
-        if unit not in _IN_DEG:
-            self.problems.append(f"{step.name} is in {unit!r}; known are {', '.join(_IN_DEG)}")
-        values = np.asarray(step[()], np.float64).ravel() * _IN_DEG.get(unit, 1.0)
+        if unit not in IN_DEG:
+            self.problems.append(f"{step.name} is in {unit!r}; known are {', '.join(IN_DEG)}")
+        values = np.asarray(step[()], np.float64).ravel() * IN_DEG.get(unit, 1.0)
         middle = float(values[len(values) // 2])
         return Rotation(motor=motor, axis=_unit_vector(step.attrs["vector"]), angle_deg=middle), values
 

@@ -1,31 +1,19 @@
 """A SPEC scan and its TIFF frames into a `RockingScan`. silx parses SPEC, tifffile the frames."""
 
 import logging
-import re
-import struct
-import zlib
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 from silx.io.specfile import Scan, SfErrColNotFound, SfErrFileOpen, SfErrMotorNotFound, SpecFile
 
 from ..config import Config, SpecConfig
-from ..types import BoolArray, FloatArray, FrameArray, RockingScan, ScanError, Vector
+from ..types import FrameArray, RockingScan, ScanError, Vector
+from .images import bad_pixels, by_number, flatfield, ranges, read_frames
 
 log = logging.getLogger(__name__)
 
 Floats = NDArray[np.float64]
-
-# What tifffile and its codecs raise on a file that was cut or overwritten.
-_BAD_TIFF = (ValueError, struct.error, zlib.error, OSError, RuntimeError)
-
-# A pixel that counts less than this part of the median pixel in the white field does not count. In the 34-ID-C
-# field every pixel below it off the chip's edge is silent in the scan, and those above it are not.
-_DEAD_BELOW = 0.25
 
 
 def read_spec_scan(
@@ -44,7 +32,7 @@ def read_spec_scan(
     spec_path, table = _open_scan(folder, scan)
     points = _Points(table, names, f"{spec_path.name} scan {scan}")
     angles_deg = points.angles_deg(config.diffractometer.rocking)
-    frames = _read_frames(_frame_paths(folder, scan, len(angles_deg)))
+    frames = read_frames(_frame_paths(folder, scan, len(angles_deg)))
     totals = points.counter("frame_total")
     count_time_s = points.count_time_s()
     name = f"{spec_path.stem}_S{scan:04d}"
@@ -60,8 +48,8 @@ def read_spec_scan(
         ),
         monitor=points.counter("monitor"),
         timestamps_s=points.timestamps_s(),
-        bad_pixels=_bad_pixels(folder, frames.shape[1:]),
-        flatfield=_flatfield(folder, frames.shape[1:]),
+        bad_pixels=bad_pixels(folder, frames.shape[1:]),
+        flatfield=flatfield(folder, frames.shape[1:]),
         saturation_counts=None if limit is None else limit * names.acquisitions_per_frame,
         exposure_s=None if count_time_s is None else count_time_s * names.acquisitions_per_frame,
         hkl=hkl or config.sample.hkl,
@@ -84,7 +72,7 @@ def _open_scan(folder: Path, number: int) -> tuple[Path, Scan]:
         raise ScanError(f"{paths[0]} is a SPEC file without scans")
     times = numbers.count(number)
     if not times:
-        raise ScanError(f"{paths[0]} has no scan {number}; it has {_ranges(sorted(set(numbers)))}")
+        raise ScanError(f"{paths[0]} has no scan {number}; it has {ranges(sorted(set(numbers)))}")
     if times > 1:
         log.warning("%s has scan %d %d times; the last is read", paths[0].name, number, times)
     _check_numbers(paths[0], number, times)
@@ -179,75 +167,15 @@ class _Points:
 
 def _frame_paths(folder: Path, scan: int, points: int) -> list[Path]:
     """The scan's TIFF files in the order of the number that ends their names."""
-    numbered: dict[int, Path] = {}
-    for path in sorted(folder.rglob(f"*_S{scan:04d}_*.tif*")):
-        ending = re.fullmatch(r".*_(\d+)", path.stem)
-        if ending is None:
-            continue
-        number = int(ending[1])
-        if number in numbered:
-            raise ScanError(f"frame {number} of scan {scan} is there twice: {numbered[number]} and {path}")
-        numbered[number] = path
+    numbered = by_number(folder.rglob(f"*_S{scan:04d}_*.tif*"))
     if not numbered:
         raise ScanError(f"{folder} has no frames of scan {scan}: no file *_S{scan:04d}_*.tif in it or below")
     if len(numbered) != points:
         first = min(numbered)
         gone = sorted(set(range(first, first + points)) - set(numbered))
-        hint = f"; there is no frame {_ranges(gone)}" if gone else "; a SPEC line with too few numbers is no point"
+        hint = f"; there is no frame {ranges(gone)}" if gone else "; a SPEC line with too few numbers is no point"
         raise ScanError(f"scan {scan} has {points} SPEC points but {len(numbered)} frames{hint}")
-    return [numbered[number] for number in sorted(numbered)]
-
-
-def _read_frames(paths: Sequence[Path]) -> FrameArray:
-    first = _read_tiff(paths[0])
-    frames: NDArray[Any] = np.empty((len(paths), *first.shape), first.dtype)
-    for index, path in enumerate(paths):
-        image = _read_tiff(path)
-        if image.shape != first.shape or image.dtype != first.dtype:
-            raise ScanError(
-                f"{path} is {image.shape} {image.dtype}, but {paths[0].name} is {first.shape} {first.dtype}"
-            )
-        frames[index] = image
-    return frames
-
-
-def _read_tiff(path: Path) -> NDArray[Any]:
-    try:
-        image = np.asarray(tifffile.imread(path))
-    except _BAD_TIFF as error:
-        raise ScanError(f"{path} is truncated or not a TIFF file: {error}; copy it again") from None
-    if not image.size:
-        raise ScanError(f"{path} is truncated: it has no image; copy it again")
-    if image.ndim != 2:
-        raise ScanError(f"{path} is {image.shape}; a frame must be (row, column)")
-    return image
-
-
-def _bad_pixels(folder: Path, shape: tuple[int, ...]) -> BoolArray | None:
-    """What the detector's own files say; None where there are none."""
-    masks = []
-    if (path := folder / "dark.tif").exists():
-        masks.append(_corner(path, shape) != 0)
-    if (path := folder / "whitefield.tif").exists():
-        white = _corner(path, shape)
-        masks.append(~(white >= _DEAD_BELOW * np.median(white)))
-    return np.logical_or.reduce(masks) if masks else None
-
-
-def _flatfield(folder: Path, shape: tuple[int, ...]) -> FloatArray | None:
-    """Response relative to the median pixel, in steps of 1e-4 (as it travels; the field's own noise is 1e-2)."""
-    if not (path := folder / "whitefield.tif").exists():
-        return None
-    white = np.asarray(_corner(path, shape), np.float64)
-    return np.asarray(np.round(np.clip(white / np.median(white), 0, 6.5), 4), np.float32)
-
-
-def _corner(path: Path, shape: tuple[int, ...]) -> NDArray[Any]:
-    """The first rows and columns of a whole-detector image, which the frames were read from."""
-    whole = _read_tiff(path)
-    if whole.shape[0] < shape[0] or whole.shape[1] < shape[1]:
-        raise ScanError(f"{path} is {whole.shape}, smaller than the frames, which are {shape}")
-    return whole[: shape[0], : shape[1]]
+    return list(numbered.values())
 
 
 def _compared(frames: FrameArray, totals: Floats | None, name: str) -> dict[str, object]:
@@ -257,16 +185,5 @@ def _compared(frames: FrameArray, totals: Floats | None, name: str) -> dict[str,
     sums = frames.sum(axis=(1, 2), dtype=np.float64)
     wrong = [int(index) for index in np.flatnonzero(sums != totals)]
     if wrong:
-        log.warning("%s: the sum of frame %s is not the one SPEC recorded", name, _ranges(wrong))
+        log.warning("%s: the sum of frame %s is not the one SPEC recorded", name, ranges(wrong))
     return {"frame_totals": totals.tolist(), "frame_total_mismatches": len(wrong)}
-
-
-def _ranges(numbers: Sequence[int]) -> str:
-    """[1, 2, 3, 7] as '1-3, 7'."""
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import tifffile
 
 from live_bcdi import cli
 from live_bcdi.config import load_config
@@ -297,6 +298,46 @@ def test_import_of_the_measured_scan(run, s0054):
     assert status == 0, err
     said = told(out)
     assert (said["frames"], said["total_counts"], said["max_counts"]) == (201, 46_155_653, 165_297)
+
+
+def test_import_of_bare_tiffs_and_the_retrieval_of_them(run, tmp_path):
+    """The same scan as from a file of ours, by its options alone."""
+    scan, _ = simulate_scan(config=load_config(cli.config_path("34idc")), shape=(24, 24, 24), seed=1)
+    (tmp_path / "frames").mkdir()
+    for index, image in enumerate(scan.intensity):
+        tifffile.imwrite(tmp_path / "frames" / f"gold_{index:03d}.tif", image)
+    np.savetxt(tmp_path / "angles.txt", scan.angles_deg, fmt="%.17g")
+    np.savetxt(tmp_path / "monitor.txt", scan.monitor, fmt="%.17g")
+    circles = (*scan.geometry.sample, *scan.geometry.arm)
+    still = [f"--motor={circle.motor}={circle.angle_deg!r}" for circle in circles if circle.motor != "theta"]
+    place = [
+        f"--energy-kev={scan.geometry.energy_kev!r}",
+        f"--distance-m={scan.geometry.distance_m!r}",
+        "--monitor=monitor.txt",
+        "--acquisitions-per-frame=20",
+        "--config=mine.toml",
+    ]
+    ours = cli.config_path("34idc").read_text()
+    (tmp_path / "mine.toml").write_text(ours.replace("arm_pixel = [128.0, 128.0]", "arm_pixel = [12.0, 12.0]"))
+    status, out, err = run("import", "frames", "-o", "a.h5", "--angles", "angles.txt", *still, *place, "--json")
+    assert status == 0, err
+    said = told(out)
+    assert (said["total_counts"], said["saturated"]) == (int(scan.intensity.sum()), 0)
+    assert run("import", "frames", "-o", "c.h5", "--angles", "angles.txt", *still, *place[:2])[0] == 0
+    assert (
+        0 < (scan.intensity >= 11810).sum() == told(run("import", "c.h5", "-o", "d.h5", "--json")[1])["saturated"]
+    )
+    write_scan(tmp_path / "b.h5", scan)
+    for name in ("a.h5", "b.h5"):
+        assert run("phase", name, "--recipe", "5*ER", "--starts", 1)[0] == 0
+    bare, whole = (read_result(tmp_path / f"{name}_result.cxi") for name in "ab")
+    assert np.array_equal(bare.density, whole.density)
+    assert np.array_equal(bare.lab.strain, whole.lab.strain, equal_nan=True)
+
+
+@pytest.mark.parametrize("motor", ["delta", "delta=", "=3"])
+def test_import_says_how_a_motor_is_written(run, tmp_path, motor):
+    assert "write it like --motor delta=33.1" in one_line(run("import", ".", "-o", "a.h5", "--motor", motor))
 
 
 def test_import_replaces_only_when_asked(run, s0054, tmp_path):

@@ -251,7 +251,7 @@ def fault_small_dark(folder, frames):
         (fault_no_frames, r"has no frames of scan 7: no file \*_S0007_\*.tif"),
         (fault_frame_gone, r"3 SPEC points but 2 frames; there is no frame 1"),
         (fault_frame_too_many, r"3 SPEC points but 4 frames"),
-        (fault_frame_twice, r"frame 1 of scan 7 is there twice"),
+        (fault_frame_twice, r"frame 1 is there twice"),
         (fault_nan_angle, r"made.spec, line 14, is not all numbers; mend it: nan 15"),
         (fault_infinite_angle, r"line 14, is not all numbers; mend it: 1e999 15"),
         (fault_position, r"line 10, is not all numbers; mend it: #P0 nan 0.2"),
