@@ -9,11 +9,13 @@ from time import perf_counter
 
 import numpy as np
 
+from .advice import PatternFacts
 from .config import Preprocessing
 from .geometry import direct_basis_nm
 from .isosurface import Isosurface, isosurface
 from .phasing import Pattern, Start, parse, retrieve
 from .phasing.align import with_ramp
+from .phasing.automatic import traits_of
 from .phasing.kernels_numpy import Object
 from .phasing.operators import ER, HIO, ShrinkWrap
 from .preprocess import diffraction_volume, rocking_grid_deg
@@ -29,7 +31,8 @@ class LiveEstimate:
 
     `origin` is where the pattern was centred, in numbers that do not move with the window: the rocking angle in
     degrees, and row and column from the pixel that the arm points at. The next estimate starts from there.
-    `surface` is in nm along the lab's axes, `q_centre_invA` the scattering vector there.
+    `surface` is in nm along the lab's axes, `q_centre_invA` the scattering vector there; `pattern` is what the
+    frames show before they are retrieved.
     """
 
     density: Object
@@ -40,6 +43,7 @@ class LiveEstimate:
     voxel_nm: Vector
     origin: Vector
     q_centre_invA: Vector
+    pattern: PatternFacts
     surface: Isosurface | None = None
 
 
@@ -59,7 +63,8 @@ def live_estimate(
         start = Start(initial=_moved(previous, origin, step_deg), support=previous.support)
     finish = max(iterations // 4, 1)
     recipe = max(iterations - finish, 1) * HIO + ShrinkWrap(sigma=1.0, threshold=0.15) + finish * ER
-    found = retrieve(Pattern(intensity=volume.intensity, mask=volume.mask), recipe, start=start)
+    pattern = Pattern(intensity=volume.intensity, mask=volume.mask)
+    found = retrieve(pattern, recipe, start=start)
     if found.outcome is Outcome.DIVERGED:
         raise ScanError(f"{scan.name}: {found.outcome.value}")
     basis_nm = direct_basis_nm(volume.q_steps_invA, (edge, edge, edge))
@@ -75,8 +80,15 @@ def live_estimate(
         voxel_nm=(float(edges[0]), float(edges[1]), float(edges[2])),
         origin=origin,
         q_centre_invA=(float(q_x), float(q_y), float(q_z)),
+        pattern=pattern_facts(pattern),
         surface=surface,
     )
+
+
+def pattern_facts(pattern: Pattern) -> PatternFacts:
+    """What advice is given by, of a centred pattern."""
+    seen = traits_of(pattern)
+    return PatternFacts(counts=seen.counts, oversampling=seen.oversampling, asymmetry=seen.asymmetry)
 
 
 def warm_up() -> None:

@@ -14,6 +14,7 @@ from live_bcdi.types import ScanError
 from .service import Service
 from .tickets import Tickets
 
+_RECENT = 20
 _MOST_S = 1e11  # a time beyond it (the year 5138) is none
 
 
@@ -96,9 +97,14 @@ class Backlog:
         self._waiting.drop(name)
         self._refined.add(_run_in(name))
 
+    def durations(self) -> list[tuple[Any, Any]]:
+        """(planned frames, seconds) of the runs that were refined last."""
+        newest = self._done.names()[-_RECENT:]
+        return [(summary.get("num"), summary.get("seconds")) for _, summary in self._done.read(newest)]
+
     def give_up(self, name: str, ticket: Mapping[str, Any], reason: str) -> None:
         start = ticket["start"]
-        scan = _scan_name(start)
+        scan, _ = planned_of(start)
         self._failed.put(name, {**ticket, "error": reason})
         self._waiting.drop(name)
         self._service.notice("error", f"no result for {scan}: {reason}", start["uid"])
@@ -112,10 +118,12 @@ class Backlog:
         return {"running": len(running), "waiting": len(waiting), "later": len(self._later.names())}
 
 
-def _scan_name(start: Mapping[str, Any]) -> str:
+def planned_of(start: Mapping[str, Any]) -> tuple[str, int]:
+    """Name and number of frames of a run; "a run" of none, where its start document does not say."""
     with suppress(ScanError):
-        return run_plan(start).name
-    return "a run"
+        plan = run_plan(start)
+        return plan.name, plan.num
+    return "a run", 0
 
 
 def _run_in(name: str) -> str:

@@ -18,15 +18,18 @@ from live_bcdi.transport.keys import access_of
 from live_bcdi.transport.zmq import DocumentSubscriber
 from live_bcdi.types import StorageError
 
-from .backlog import Backlog
+from .backlog import Backlog, planned_of
 from .delivery import Delivery
+from .progress import Durations, FileProgress, JobProgress, empty
 from .refining import refine_run
 from .runs import Runs
 from .service import Service
+from .views import advice_update
 
 MAX_TRIES = 3  # a job that ends its worker, or its memory, three times will do so again
 PAUSE_S = 10.0  # until a full disk or an absent scheduler is looked at again
 TELL_S = 5.0
+TELL_RUNNING_S = 1.0
 NICE = 5  # frames are taken in, and shown, before anything is computed of those that are there
 
 
@@ -69,6 +72,7 @@ def _open_backlog(service: Service) -> Backlog | None:
 class _Running:
     ticket: dict[str, Any]
     future: Future[dict[str, Any]]
+    progress: JobProgress
 
 
 class Refiner:
@@ -78,6 +82,10 @@ class Refiner:
     def __init__(self, service: Service, backlog: Backlog, jobs: Jobs) -> None:
         self._service, self._backlog, self.jobs = service, backlog, jobs
         self._results = service.folder("results")
+        self._progress_file = empty(service.folder("progress"))
+        self._durations = Durations()
+        for frames, seconds in backlog.durations():
+            self._durations.add(frames, seconds)
         self._running: dict[str, _Running] = {}
         self._pause_until_s = 0.0
         self._problem = ""
@@ -108,14 +116,18 @@ class Refiner:
         except OSError as error:
             self._pause(f"a result could not be noted: {error}", job.ticket, disk_full=True)
         else:
+            job.progress.close()
             del self._running[name]
 
     def _finish(self, name: str, job: _Running, delivery: Delivery) -> None:
         error, ticket = job.future.exception(), job.ticket
         if error is None:
             summary = _with_delays(job.future.result(), ticket)
+            advice = summary.pop("advice")
             delivery.accept(name, summary)
             self._backlog.refined(name, summary)
+            self._service.updates.send(advice_update(summary["run"], "result", advice))
+            self._durations.add(summary["num"], summary["seconds"])
             self._problem = ""
             _log(summary)
         elif isinstance(error, StorageError):
@@ -138,12 +150,19 @@ class Refiner:
             try:
                 if not self._fits(ticket):
                     return
-                job = self.jobs.submit(refine_run, ticket, self._results, self._service.config)
+                progress = self._progress_of(ticket)
+                told = FileProgress(progress.path)
+                job = self.jobs.submit(refine_run, ticket, self._results, self._service.config, told)
             except SchedulerAway as error:
                 self._pause(str(error), ticket)
                 return
             about_run("refine", ticket["start"]["uid"]).info("refinement begins")
-            self._running[name] = _Running(ticket=ticket, future=job)
+            self._running[name] = _Running(ticket=ticket, future=job, progress=progress)
+
+    def _progress_of(self, ticket: dict[str, Any]) -> JobProgress:
+        run = str(ticket["start"]["uid"])
+        name, frames = planned_of(ticket["start"])
+        return JobProgress(name, run, frames, path=self._progress_file(run), began_s=time.monotonic())
 
     def _fits(self, ticket: dict[str, Any]) -> bool:
         if not self._running:
@@ -165,8 +184,17 @@ class Refiner:
         self.detail = f"{waiting} waiting" if waiting else ""
         now_s = time.monotonic()
         if counts != self._told or now_s >= self._next_tell_s:
-            self._told, self._next_tell_s = counts, now_s + TELL_S
-            self._service.updates.send(Update(topic="queue", fields=counts))
+            self._told = counts
+            self._next_tell_s = now_s + (TELL_RUNNING_S if self._running else TELL_S)
+            self._service.updates.send(Update(topic="queue", fields={**counts, "jobs": self._jobs(now_s)}))
+
+    def _jobs(self, now_s: float) -> list[dict[str, Any]]:
+        """What is known of each refinement at work."""
+        told = []
+        for job in self._running.values():
+            job.progress.look(now_s)
+            told.append(job.progress.fields(now_s, self._durations.usual_s(job.progress.frames)))
+        return told
 
 
 def _log(summary: dict[str, Any]) -> None:

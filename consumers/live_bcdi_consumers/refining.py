@@ -1,5 +1,6 @@
 """The job of the refine consumer: frames of a finished run in, a result file out. Runs in a worker process."""
 
+import math
 import socket
 import time
 from collections.abc import Mapping
@@ -8,21 +9,28 @@ from typing import Any
 
 import numpy as np
 
+from live_bcdi.advice import Advice, ResultFacts, advise_result
 from live_bcdi.config import Config
+from live_bcdi.estimate import pattern_facts
 from live_bcdi.metadata import file_stem
-from live_bcdi.pipeline import reconstruct_as_configured
+from live_bcdi.phasing import Pattern
+from live_bcdi.pipeline import Progress, reconstruct_as_configured
 from live_bcdi.stream.assembler import Assembler
 from live_bcdi.stream.run import run_plan
 from live_bcdi.transport.hdf5 import FrameFile, write_result
 from live_bcdi.transport.images import read_image
-from live_bcdi.types import FloatArray, RockingScan, ScanError
+from live_bcdi.types import FloatArray, Outcome, Reconstruction, RockingScan, ScanError
+
+from .views import limit_nm
 
 
-def refine_run(ticket: Mapping[str, Any], results: Path, config: Config) -> dict[str, Any]:
+def refine_run(
+    ticket: Mapping[str, Any], results: Path, config: Config, progress: Progress | None = None
+) -> dict[str, Any]:
     """The job: frames of a finished run -> result file.
 
-    Returns the summary that is published: run, name, chi, resolution_nm, frames, num, missing, seconds, file.
-    Raises ScanError as its parts do.
+    Returns the summary that is published: run, name, chi, resolution_nm, frames, num, missing, seconds, file, and
+    `advice`, which is told apart. `progress` is picklable. Raises ScanError as its parts do.
     """
     began_s = time.perf_counter()
     if not results.is_dir():  # said now, and not after the work
@@ -35,7 +43,7 @@ def refine_run(ticket: Mapping[str, Any], results: Path, config: Config) -> dict
         assembler.refill(store)
     scan = assembler.scan()
     dark = None if config.preprocess.dark is None else read_image(config.preprocess.dark)
-    result = reconstruct_as_configured([scan], config, dark=dark)
+    result = reconstruct_as_configured([scan], config, dark=dark, progress=progress)
     plan = assembler.plan
     path = _free_path(results, f"{file_stem(plan.name)}_{plan.run[:8]}")
     write_result(path, result, scan_name=scan.name, run=plan.run, links={"frames": str(ticket["file"])})
@@ -51,7 +59,28 @@ def refine_run(ticket: Mapping[str, Any], results: Path, config: Config) -> dict
         "frame_totals_equal": _totals_equal(scan),
         "seconds": time.perf_counter() - began_s,
         "file": str(path),
+        "advice": _advice(result),
     }
+
+
+def _advice(result: Reconstruction) -> tuple[Advice, ...]:
+    """What the result says of its scan; nothing where no start gave an object."""
+    volume, resolution, agreement = result.volume, result.resolution, result.agreement
+    if volume is None or result.outcome is Outcome.DIVERGED:
+        return ()
+    halves = agreement.correlation if agreement is not None else None
+    figures = [] if resolution is None else [resolution.resolution_nm]
+    figures += [] if halves is None else [halves.resolution_nm["0.5"]]
+    limit = limit_nm(result)
+    return advise_result(
+        ResultFacts(
+            pattern=pattern_facts(Pattern(intensity=volume.intensity, mask=volume.mask)),
+            chi_starts=result.chi_starts,
+            first_mode=result.metrics.get("first_mode", math.nan) if len(result.chi_starts) > 1 else math.nan,
+            resolution_nm=max((each for each in figures if math.isfinite(each)), default=math.nan),
+            limit_nm=math.nan if limit is None else limit,
+        )
+    )
 
 
 def _newest(timestamps_s: FloatArray) -> float | None:

@@ -1,11 +1,13 @@
 """What the page is shown of a reconstruction: its surface, and the central slices of what is known in it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from live_bcdi.advice import Advice
 from live_bcdi.estimate import LiveEstimate
 from live_bcdi.isosurface import Isosurface, about_mean_phase, isosurface
 from live_bcdi.stream.run import RunPlan
@@ -35,10 +37,15 @@ def estimate_update(plan: RunPlan, frames: int, estimate: LiveEstimate, *, lag_s
     return Update(topic="estimate", run=plan.run, fields=fields, arrays=arrays)
 
 
+def advice_update(run: str, of: str, advice: Iterable[Advice]) -> Update:
+    """What to change and why, `of` a "scan" or of its "result"; all that there is to say of it."""
+    return Update(topic="advice", run=run, fields={"of": of, "advice": [asdict(each) for each in advice]})
+
+
 def refined_update(summary: Mapping[str, Any], result: Reconstruction) -> Update:
     """The refined crystal in the laboratory frame, or on the detector's grid where no geometry is known."""
     fields = {key: summary[key] for key in ("frames", "num", "chi", "seconds", "resolution_nm")}
-    fields |= {"kind": "refined"}
+    fields |= {"kind": "refined", **_merit(result)}
     if result.lab is None:
         surface = isosurface(result.density, result.support, np.eye(3))
         fields |= {"voxel_nm": None, "axes": DETECTOR, "surface": _about_surface(surface, axes=DETECTOR)}
@@ -47,6 +54,26 @@ def refined_update(summary: Mapping[str, Any], result: Reconstruction) -> Update
         seen, arrays = _lab_parts(result.lab)
         fields |= seen
     return Update(topic="estimate", run=str(summary["run"]), fields=fields, arrays=arrays)
+
+
+def _merit(result: Reconstruction) -> dict[str, Any]:
+    """How good it is, and how far its starts differ in that."""
+    free = [value for name, value in result.metrics.items() if name.startswith("free_llk_")]
+    halves = result.agreement.correlation if result.agreement is not None else None
+    return {
+        "chi_starts": list(result.chi_starts),
+        "free_llk": result.metrics.get("free_llk"),
+        "free_llk_starts": free,
+        "fsc_nm": None if halves is None else dict(halves.resolution_nm),
+        "limit_nm": limit_nm(result),
+    }
+
+
+def limit_nm(result: Reconstruction) -> float | None:
+    """The full period at the end of what was measured."""
+    if result.resolution is None or not len(result.resolution.q_invA):
+        return None
+    return float(2 * np.pi / result.resolution.q_invA[-1] / 10)
 
 
 def _lab_parts(lab: LabImage) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from live_bcdi.advice import Advice, advise_scan
 from live_bcdi.estimate import LiveEstimate, live_estimate, warm_up
 from live_bcdi.jobs import JobPool
 from live_bcdi.log import about_run
@@ -27,7 +28,7 @@ from live_bcdi.types import Frame, ScanError
 
 from .files import frame_file_of, recorded_file, written_s
 from .service import Service
-from .views import estimate_update
+from .views import advice_update, estimate_update
 
 OPEN_RUNS = 4  # at once; they share the memory
 EARLY_FRAMES, EARLY_BYTES = 256, 1 << 28  # that overtook their start document, which follows within milliseconds
@@ -37,6 +38,7 @@ RECORDED_S = 2.0  # the recorder may need a moment to finish its file
 SLICE_S = 0.02  # of a turn for reading the file
 NEWEST = 2 * OPEN_RUNS  # journals among which that of a run under way is; thousands may wait for Tiled
 OVER = 1000  # runs whose late frames are known to be late
+ADVISE_S = 1.0
 NICE = 10  # the estimate gives way to whoever receives, writes and sends frames
 
 
@@ -53,6 +55,8 @@ class Watched:
     estimated_count: int = 0
     previous: LiveEstimate | None = None
     preview_lag_s: float | None = None
+    advice: tuple[Advice, ...] | None = None
+    advise_s: float = 0.0
     most_waiting: int = 0
     active_s: float = 0.0
     open_again_s: float = 0.0
@@ -309,8 +313,20 @@ class Watch:
         if count > shown.told_count:
             shown.told_count = count
             self._service.updates.send(shown.live.update(at_peak=shown.done, waiting=waiting))
+        if now_s >= shown.advise_s:
+            shown.advise_s = now_s + ADVISE_S
+            self._advise(shown)
         if self._future is None and count > shown.estimated_count:
             self._estimate(shown, count)
+
+    def _advise(self, watched: Watched) -> None:
+        """Say what to change, once and when it is something else."""
+        pattern = None if watched.previous is None else watched.previous.pattern
+        facts = watched.live.facts(ended=watched.done, pattern=pattern)
+        advice = () if facts is None else advise_scan(facts)
+        if facts is not None and advice != watched.advice:
+            watched.advice = advice
+            self._service.updates.send(advice_update(watched.live.plan.run, "scan", advice))
 
     def _estimate(self, watched: Watched, count: int) -> None:
         watched.estimated_count = count

@@ -101,7 +101,7 @@ class Hub:
 
     def _check_room(self, update: Update) -> None:
         """Names come from outside, and each takes a slot for good."""
-        key = self._key(update) if update.topic in ("health", "estimate") else None
+        key = self._key(update) if update.topic in ("health", "estimate", "advice") else None
         if key is not None and key not in self._slots and sum(k[0] == key[0] for k in self._slots) >= SERVICES:
             raise ScanError(f"the page has no room for another {update.topic}: {key[1]!r}")
 
@@ -109,7 +109,7 @@ class Hub:
         if update.topic == "notice":  # a log: the newest few, each in a slot of its own
             self._notices += 1
             return ("notice", self._notices % NOTICES)
-        name = {"health": "service", "estimate": "kind"}.get(update.topic)
+        name = {"health": "service", "estimate": "kind", "advice": "of"}.get(update.topic)
         return (update.topic,) if name is None else (update.topic, str(update.fields.get(name)))
 
     def _keep(self, key: Key, update: Update) -> None:
@@ -153,7 +153,8 @@ class Hub:
                 self._mailboxes.discard(mailbox)
 
     def health(self) -> dict[str, Any]:
-        """For `/health`: services with the age of their last word, age of each topic, the newest run."""
+        """For `/health`: services with the age of their last word, age of each topic, the newest run, and what is
+        advised of it."""
         now_s = self.clock_s()
         with self._lock:
             slots = tuple(self._slots.values())
@@ -167,5 +168,18 @@ class Hub:
                 services[str(slot.update.fields.get("service"))] = {**slot.update.fields, "age_s": age_s}
             elif topic == "run":
                 run = {**slot.update.fields, "run": slot.update.run}
-        report = {"time_s": now_s, "browsers": browsers, "services": services, "age_s": ages, "run": run}
+        advice = [
+            each
+            for slot in slots
+            if slot.update.topic == "advice" and run is not None and slot.update.run == run["run"]
+            for each in slot.update.fields.get("advice", ())
+        ]
+        report = {
+            "time_s": now_s,
+            "browsers": browsers,
+            "services": services,
+            "age_s": ages,
+            "run": run,
+            "advice": advice,
+        }
         return dict(plain(report))

@@ -1,5 +1,6 @@
 """Many starts, the best of them, and how far they agree."""
 
+import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from ..types import BoolArray, Outcome, Reconstruction, ScanError
 from . import metrics
 from .agreement import support_stability
 from .align import aligned_all, canonical
-from .automatic import Budget, Traits, choose, traits_of
+from .automatic import Budget, Traits, choose, cost, traits_of
 from .coarse import retrieve_coarse
 from .devices import device_of
 from .engine import Pattern, Retrieval, Start, retrieve_all
@@ -25,6 +26,7 @@ from .operators import HIO
 from .recipe import Recipe, parse
 
 DEFAULT_STARTS = 5  # of a recipe that was given
+_TELL_S = 0.3
 
 Progress = Callable[[float, str], None]
 
@@ -203,43 +205,60 @@ class _Run:
         self._device = device_of(plan.device)
         self.guide: Guide | None = None
         self.cut = False
+        self._lock, self._next_tell_s = threading.Lock(), 0.0
 
     def follow(self, recipe: Recipe) -> None:
         """From now on, generation by generation."""
         self.recipe, self._left = recipe, generations(recipe)
-        self._count, self._done = 0, 0
+        self._count = len(self._left)
+        self._work = self._all = 0.0
 
     def generation(self, starts: list[Start]) -> list[_Scored]:
         """As many starts abreast as the machine takes, and each group on its own thread where there are enough of
         both: the starts share nothing. `guide` is then how the next generation begins, None after the last."""
-        self._count = self._count or _objects(self._left, len(starts))
+        self._all = self._all or cost(self.recipe, len(starts))
         now = self._left.pop(0)
         size = self._device.abreast(self.seen.intensity.shape)
-        groups = [starts[k : k + size] for k in range(0, len(starts), size)]
+        groups = [(k, starts[k : k + size]) for k in range(0, len(starts), size)]
         # a CUDA device is one queue: two threads would only share its memory
-        workers = 1 if self._device.name == "cuda" else min(self.plan.threads, len(groups))
+        threads = self.plan.threads
+        workers = 1 if self._device.name == "cuda" else min(threads, len(groups))
         results: list[_Scored] = []
         with ThreadPoolExecutor(workers) as pool:
-            for ends in pool.map(lambda group: self._retrieve(now, group, self.plan.threads // workers), groups):
+            for ends in pool.map(lambda each: self._retrieve(now, *each, threads=threads // workers), groups):
                 results += map(self._scored, ends)
-                self._done += len(ends)
-                self._tell(results, len(starts))
+                self._tell(f"start {len(results)} of {len(starts)}: chi {results[-1].retrieval.chi:.4f}")
         self.cut |= any(each.retrieval.outcome is Outcome.BUDGET for each in results)
-        self.cut |= bool(self._left) and self._late()
+        self.cut |= bool(self._left) and self.late()
         self.guide = now.guide if self._left and not self.cut else None
         return results
 
-    def _retrieve(self, now: Generation, starts: list[Start], threads: int) -> list[Retrieval]:
+    def _retrieve(self, now: Generation, first: int, starts: list[Start], *, threads: int) -> list[Retrieval]:
+        # who asks a CUDA device whether it is late makes it wait
+        ask = self._deadline is not None or self._device.name != "cuda"
+        steps = _Steps(self, now, first, len(starts))
+
         def retrieve(pattern: Pattern, starts: Iterable[Start]) -> list[Retrieval]:
-            stop = None if self._deadline is None else self._late
-            kernels = self._device.kernels
+            kernels, stop = self._device.kernels, steps.stop if ask else None
             return retrieve_all(pattern, now.recipe, list(starts), threads=threads, stop=stop, kernels=kernels)
 
-        return retrieve(self.seen, starts) if now.by == 1 else retrieve_coarse(self.seen, now.by, starts, retrieve)
+        ends = retrieve(self.seen, starts) if now.by == 1 else retrieve_coarse(self.seen, now.by, starts, retrieve)
+        steps.end()
+        return ends
 
-    def _tell(self, results: list[_Scored], count: int) -> None:
-        text = f"start {len(results)} of {count}: chi {results[-1].retrieval.chi:.4f}"
-        self._progress(self._done / self._count, text)
+    def advance(self, work: float, text: str = "") -> None:
+        """So much of the work is done, in iterations of one start at full resolution; told now and then."""
+        with self._lock:
+            self._work += work
+            due = monotonic() >= self._next_tell_s
+        if due and text:
+            self._tell(text)
+
+    def _tell(self, text: str) -> None:
+        stage = f"generation {self._count - len(self._left)} of {self._count}, " if self._count > 1 else ""
+        with self._lock:
+            self._next_tell_s = monotonic() + _TELL_S
+            self._progress(min(self._work / max(self._all, 1e-9), 1.0), stage + text)
 
     def _scored(self, end: Retrieval) -> _Scored:
         """With the chi of all measured voxels, the free ones too."""
@@ -249,7 +268,8 @@ class _Run:
         chi = metrics.chi(modulus, self.pattern.intensity, self.pattern.mask)
         return _Scored(retrieval=replace(end, chi=chi), free_llk=free_llk(modulus, self.pattern, self._free))
 
-    def _late(self) -> bool:
+    def late(self) -> bool:
+        """Whether the budget is used up."""
         return self._deadline is not None and monotonic() > self._deadline
 
 
@@ -265,13 +285,24 @@ def _held_out(pattern: Pattern, plan: Plan) -> BoolArray | None:
         return None
 
 
-def _objects(left: list[Generation], starts: int) -> int:
-    """How many retrievals there are in all the generations."""
-    total = 0
-    for each in left:
-        total += starts
-        starts = min(starts, each.guide.keep or starts) if each.guide is not None else starts
-    return total
+class _Steps:
+    """The iterations of a group of starts, counted as the engine asks whether to stop."""
+
+    def __init__(self, run: _Run, now: Generation, first: int, starts: int) -> None:
+        self._run, self._one = run, starts / now.by**3
+        self._steps, self._done = len(now.recipe), 0
+        self._which = f"start {first + 1}" if starts == 1 else f"starts {first + 1} to {first + starts}"
+
+    def stop(self) -> bool:
+        """Before each: whether it is late."""
+        text = f"{self._which}, iteration {self._done} of {self._steps}"
+        self._run.advance(self._one if self._done else 0.0, text)
+        self._done += 1
+        return self._run.late()
+
+    def end(self) -> None:
+        """What was left, the last iteration or all of them."""
+        self._run.advance(self._one * max(self._steps - max(self._done - 1, 0), 0))
 
 
 def _reconstruction(run: _Run, results: list[_Scored], best: Retrieval) -> Reconstruction:

@@ -1,18 +1,25 @@
 """One run as it is watched: assembler, peak, and what the page is told. No sockets, no clock of its own."""
 
 import math
+from collections import deque
 from collections.abc import Callable
 from functools import reduce
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from ..advice import PatternFacts, ScanFacts
 from ..cleaning import counts_of
 from ..types import Frame, FrameArray, RockingScan, ScanError
 from .assembler import Assembler, FrameStore
+from .drift import Centroids
 from .run import RunPlan
 from .statistics import PeakWatcher
 from .updates import Update
 from .volume import part_around
+
+PACE_FRAMES = 32  # of which the time between frames is the mean: a pause is soon forgotten, a burst evened out
 
 
 class LiveRun:
@@ -30,7 +37,10 @@ class LiveRun:
         self.assembler = Assembler(plan, limit_bytes=limit_bytes, least=least)
         self._watcher = PeakWatcher(self.assembler.description, plan.num)
         self._clock_s = clock_s
+        self._centroids, self._centred_at = Centroids(plan.num), 0
+        self._pixel = (0, 0)
         self._first_s: float | None = None
+        self._came_s: deque[float] = deque(maxlen=PACE_FRAMES)
         self._newest: tuple[int, FrameArray] | None = None
         self._shown = np.zeros(plan.num, bool)
         self._looked_at = 0  # frames that there were when the window was last seen to be in its place
@@ -42,6 +52,7 @@ class LiveRun:
         self.newest_s = self._clock_s()
         if new:
             self._first_s = self.newest_s if self._first_s is None else self._first_s
+            self._came_s.append(self.newest_s)
             self._newest = (frame.index, frame.image)
             self._look(frame)
         return new
@@ -123,11 +134,39 @@ class LiveRun:
             return 0.0
         return (int(np.count_nonzero(self.assembler.brought)) - 1) / (self.newest_s - self._first_s)
 
+    def interval_s(self) -> float | None:
+        """Mean time between the newest frames of the stream; None before two have come."""
+        if len(self._came_s) < 2:
+            return None
+        return (self._came_s[-1] - self._came_s[0]) / (len(self._came_s) - 1)
+
+    def facts(self, *, ended: bool = False, pattern: PatternFacts | None = None) -> ScanFacts | None:
+        """What advice is given by; None before the first frame. `pattern` is what an estimate saw in it."""
+        report = self._watcher.report()
+        if report is None:
+            return None
+        seen = self.assembler
+        return ScanFacts(
+            angles_deg=seen.angles_deg,
+            totals=self._watcher.totals,
+            have=seen.seen,
+            monitor=seen.monitor,
+            planned_deg=(self.plan.start_deg, self.plan.stop_deg),
+            shape=(seen.volume.shape[0], seen.volume.shape[1]),
+            peak=report.peak[1:],
+            peak_counts=report.peak_counts,
+            rim_counts=self._watcher.rim_counts,
+            saturated=report.saturated,
+            saturation_counts=self.plan.scan.get("saturation_counts"),
+            ended=ended,
+            pattern=pattern,
+        )
+
     def update(self, *, at_peak: bool = False, waiting: int = 0) -> Update:
         """Topic `live`: the rocking curve so far and the newest frame; in the end, `at_peak`, that of the peak.
         `waiting` is how many frames wait to be added."""
         report = self._watcher.report(final=at_peak)
-        arrays = {
+        arrays: dict[str, NDArray[Any]] = {
             "angles_deg": self.assembler.angles_deg,
             "totals": self._watcher.totals,
             "have": self.assembler.seen,
@@ -148,10 +187,27 @@ class LiveRun:
                 "saturated": report.saturated,
                 "dead": report.dead,
             }
+            arrays |= self._drift(at_end=at_peak)
             arrays["image"], fields["image_bin"] = _for_screen(counts_of(shown[1]))
             self._shown[shown[0]] = True
         fields["skipped"] = int(np.count_nonzero(self.assembler.seen & ~self._shown))
         return Update(topic="live", run=self.plan.run, fields=fields, arrays=arrays)
+
+    def _drift(self, *, at_end: bool) -> dict[str, NDArray[Any]]:
+        """Centroid, monitor and time of each frame, as far as they are known; seconds from the first frame's."""
+        seen, centroids = self.assembler, self._centroids
+        if seen.count > 1.5 * self._centred_at or at_end:  # a hot pixel is no peak, and to see that takes as long
+            self._centred_at, self._pixel = seen.count, self._watcher.blob()  # as several frames
+        centroids.look(seen, self._pixel)
+        known = {
+            "centroid_row": centroids.row,
+            "centroid_column": centroids.column,
+            "centroid_row_std": centroids.row_std,
+            "centroid_column_std": centroids.column_std,
+            "monitor": seen.monitor,
+            "times_s": seen.timestamps_s - np.nanmin(seen.timestamps_s, initial=np.inf),
+        }
+        return {name: values.astype(np.float32) for name, values in known.items() if np.isfinite(values).any()}
 
     def _numbers(self) -> dict[str, object]:
         seen = self.assembler
@@ -160,6 +216,7 @@ class LiveRun:
             "num": self.plan.num,
             "index": -1,
             "rate_hz": self.rate_hz(),
+            "interval_s": self.interval_s(),
             "total": float(self._watcher.totals.sum()),
             "received": seen.count - seen.refilled,
             "lost": seen.lost,

@@ -79,6 +79,15 @@ class PeakWatcher:
         row, column = divmod(self._top[1], self._pixels.brightest.shape[1])
         return row, column
 
+    @property
+    def rim_counts(self) -> float:
+        """The highest count at the frame's four edges so far; a bad pixel, and a hot one alone, apart."""
+        assert self._pixels is not None, "no frame was added"
+        brightest, good = self._pixels.brightest, self._pixels.good
+        edges = [np.where(good[at], brightest[at], 0) for at in (0, -1, np.s_[:, 0], np.s_[:, -1])]
+        # the middle one of three neighbours
+        return float(max(np.sort(np.stack([edge[:-2], edge[1:-1], edge[2:]]), axis=0)[1].max() for edge in edges))
+
     def report(self, *, final: bool = False) -> PeakReport | None:
         """None before the first frame; `final` has the silent pixels of any detector counted."""
         if self._pixels is None:

@@ -6,9 +6,15 @@
 | run | state (started, stopped), name, sample, hkl, num, start_deg, stop_deg, exit_status | |
 | live | count, num, index, angle_deg, rate_hz, total, peak, bragg_deg, d_angstrom, q_invA, | image, |
 | | peak_counts, saturated, saturation_counts, image_bin, dead, received, lost, | angles_deg, |
-| | duplicates, refilled, missing, waiting, skipped, newest_age_s, window | totals, have |
+| | duplicates, refilled, missing, waiting, skipped, newest_age_s, window, | totals, have, |
+| | interval_s | centroid_row, |
+| | | centroid_column, |
+| | | centroid_row_std, |
+| | | centroid_column_std, |
+| | | monitor, times_s |
 | estimate | kind (live, refined), frames, num, chi, seconds, voxel_nm, axes, | amplitude_0..2, |
-| | resolution_nm, lag_s, surface, ranges, uncertainty | phase_0..2, |
+| | resolution_nm, lag_s, surface, ranges, uncertainty, chi_starts, free_llk, | phase_0..2, |
+| | free_llk_starts, fsc_nm, limit_nm | |
 | | | displacement_0..2, |
 | | | strain_0..2, |
 | | | surface_vertices, |
@@ -16,7 +22,8 @@
 | | | surface_phase, |
 | | | surface_displacement, |
 | | | surface_strain |
-| queue | running, waiting, later, outbox | |
+| advice | of (scan, result), advice | |
+| queue | running, waiting, later, outbox, jobs | |
 | result | name, chi, resolution_nm, seconds, file, tiled, frames, num, error, | |
 | | stop_to_result_s, last_frame_to_result_s | |
 | notice | service, level (info, warning, error), message | |
@@ -37,6 +44,22 @@ and what is known at each vertex, (n,) float32, NaN where it is not. A live esti
 `level` relative to the maximum of the amplitude, `step` voxels a cell of the grid that it was drawn on (1 unless
 the crystal is large), `axes` x, y, z of the lab in nm, or those of the detector in voxels where no geometry is
 known, and the scattering vector `q_invA`, or None.
+
+Of a refined estimate `chi_starts` and `free_llk_starts` have one value a start; `resolution_nm` is by the PRTF at
+1/e, `fsc_nm` by the correlation of two halves of the starts at "0.5", "1/7" and "half-bit", `limit_nm` the full
+period at the end of what was measured: a figure that equals it is that of the range. What is not known is None.
+
+`advice` is a list of {rule, level (info, warning, error), what, why} (`live_bcdi.advice`), all there is to say of
+a run's scan or result, the worst first; it is sent when it changes, and empty where nothing is to be said.
+
+The arrays of `live` have one value a planned frame, NaN where it is not known; those from `centroid_row` on are
+left out where none is. A centroid is that of the counts in a box of 32 pixels around the run's peak, in pixels,
+`_std` what counting noise makes of it; `times_s` is from the first frame, by the detector's clock. `interval_s` is
+the mean time between the last frames.
+
+`jobs` has a table for each refinement at work: {run, name, share, text, seconds, quiet_s, left_s}. `share` of the
+work is None and `text` empty where it has not told; `quiet_s` is how long ago it told something new; `left_s` is
+by its pace, or by what runs of like size took, None where neither is known.
 
 Numbers of frames in `live` are of this run, from its start; each index counts once:
 
@@ -68,7 +91,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-TOPICS = ("health", "run", "live", "estimate", "queue", "result", "notice")
+TOPICS = ("health", "run", "live", "estimate", "advice", "queue", "result", "notice")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

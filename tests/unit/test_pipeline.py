@@ -158,6 +158,18 @@ def test_progress_goes_from_start_to_end(simulated):
     assert told[-1] == 1.0
 
 
+def test_progress_is_the_share_of_the_work(simulated):
+    """Four iterations for each of 3 starts, then 8 for the best one: 20 in all, told after each."""
+    told = []
+    plan = Plan(recipe="4*ER + Guide(keep=1) + 8*ER", starts=3)
+    reconstruct(simulated[0], plan, progress=lambda share, text: told.append((share, text)))
+    shares = {text.partition(":")[0]: share for share, text in told if ": chi" in text}
+    expected = {"generation 1 of 2, start 3 of 3": 12, "generation 2 of 2, start 1 of 1": 20}
+    for text, iterations in expected.items():
+        assert shares[text] == pytest.approx(0.05 + 0.85 * iterations / 20)
+    assert any("start 1, iteration" in text for _, text in told)
+
+
 def test_too_little_is_said(simulated):
     scan, _ = simulated
     with pytest.raises(ScanError, match="at least 3 frames"):

@@ -130,6 +130,13 @@ def test_a_run_is_refined(refiner, documents, service, caplog):
     assert line.getMessage().endswith(
         f"{summary['stop_to_result_s']:.1f} s after the stop, unknown after the last frame"
     )
+    (told,) = [fields for fields in said(service, "advice")]
+    assert told["of"] == "result" and "advice" not in summary
+    assert all(each["rule"] and each["what"] and each["why"] for each in told["advice"])
+    jobs = [job for fields in said(service, "queue") for job in fields["jobs"]]
+    assert {(job["run"], job["name"]) for job in jobs} == {(RUN, summary["name"])}
+    assert said(service, "queue")[-1]["jobs"] == []
+    assert not list(service.folder("progress").iterdir())
     assert line.run == RUN and all(summary[name] == value for name, value in line.fields.items())
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from live_bcdi.advice import PatternFacts
 from live_bcdi.estimate import LiveEstimate
 from live_bcdi.isosurface import isosurface
 from live_bcdi.stream.fakes import plan_of, small_scan
@@ -26,6 +27,7 @@ def estimate(density, support):
         voxel_nm=(15.0, 5.0, 5.0),
         origin=(0.0, 0.0, 0.0),
         q_centre_invA=(0.0, 2.0, 1.0),
+        pattern=PatternFacts(counts=1e6, oversampling=(4.0, 4.0, 4.0), asymmetry=0.1),
         surface=isosurface(density, support, BASIS_NM),
     )
 

@@ -323,3 +323,29 @@ def test_a_run_long_silent_makes_room_and_comes_back_with_its_next_frame(service
     watch.document(*paused.stop)
     work(watch)
     assert_whole(service, paused, lost=6, refilled=6)
+
+
+def test_advice_is_told_when_it_changes_and_not_again(service, watch, clock, tmp_path):
+    """One pixel of the second frame passes the saturation limit; in the end the peak is off the middle."""
+    one = Beamline(tmp_path, 1)
+    one.frames[1].image[8, 9] = 5000
+    for document in one.beginning():
+        watch.document(*document)
+    for frame in one.frames:
+        watch.frame(frame)
+        clock.now_s += 2.0
+        watch.tell()
+    watch.document(*one.stop)
+    work(watch)
+    clock.now_s += 2.0
+    watch.tell()
+    clock.now_s += 2.0
+    watch.tell()
+    advice = [update.fields for update in told(service, "advice", one.run)]
+    assert [fields["of"] for fields in advice] == ["scan"] * 3
+    assert [[each["rule"] for each in fields["advice"]] for fields in advice] == [
+        [],
+        ["saturated"],
+        ["saturated", "off_range"],
+    ]
+    assert "1 pixel reached the detector's limit of 1e+03 counts" in advice[1]["advice"][0]["why"]

@@ -147,3 +147,19 @@ def test_health_tells_ages():
 def test_an_unknown_topic_is_refused():
     with pytest.raises(ScanError, match="no topic 'gossip'"):
         Hub().publish(Update(topic="gossip"))
+
+
+def test_health_tells_what_is_advised_of_the_newest_run_only():
+    def advice(run, of, *rules):
+        return Update(topic="advice", run=run, fields={"of": of, "advice": [{"rule": rule} for rule in rules]})
+
+    hub = Hub()
+    assert hub.health()["advice"] == []
+    hub.publish(Update(topic="run", run="a", fields={"state": "started"}))
+    hub.publish(advice("a", "scan", "saturated"))
+    hub.publish(advice("a", "result", "scatter", "counts"))
+    assert [each["rule"] for each in hub.health()["advice"]] == ["saturated", "scatter", "counts"]
+    hub.publish(advice("a", "scan"))
+    assert [each["rule"] for each in hub.health()["advice"]] == ["scatter", "counts"]
+    hub.publish(Update(topic="run", run="b", fields={"state": "started"}))
+    assert hub.health()["advice"] == []

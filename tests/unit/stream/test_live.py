@@ -117,3 +117,36 @@ def test_gaps_of_a_detector_are_not_counts(dtype):
     np.testing.assert_array_equal(update.arrays["totals"], counts.sum(axis=(1, 2)))
     np.testing.assert_array_equal(update.arrays["image"], counts[6])
     np.testing.assert_array_equal(live.assembler.frames, scan.intensity)  # what is archived is as it came
+
+
+def test_advice_is_given_by_what_the_frames_say():
+    live = live_run()
+    facts = live.facts(ended=True)
+    assert (facts.peak, facts.peak_counts, facts.saturated, facts.saturation_counts) == ((3, 4), 5000, 2, 1000.0)
+    assert (facts.shape, facts.planned_deg) == ((8, 9), (SCAN.angles_deg[0], SCAN.angles_deg[-1]))
+    np.testing.assert_array_equal(facts.totals, SCAN.intensity.sum(axis=(1, 2)))
+    assert LiveRun(plan_of(SCAN), lambda: 0.0).facts() is None
+
+
+def test_the_rim_is_seen_without_its_hot_pixels():
+    """By brute force over all three neighbours at the rim."""
+    live = live_run()
+    brightest = SCAN.intensity.max(axis=0)
+    brightest[0, -1] = 0  # marked as bad
+    edges = [brightest[0], brightest[-1], brightest[:, 0], brightest[:, -1]]
+    middle = max(sorted(edge[k : k + 3])[1] for edge in edges for k in range(len(edge) - 2))
+    assert live.facts().rim_counts == middle < 100
+
+
+def test_the_time_between_frames_forgets_a_pause():
+    """Frames every 0.5 s, a pause of 1000 s, and then one every 0.1 s: after 32 of these it is 0.1 s."""
+    scan = small_scan(num=60, shape=(8, 9))
+    times = np.cumsum([0.5] * 10 + [1000.0] + [0.1] * 49)
+    now = {}
+    live = LiveRun(plan_of(scan), lambda: now["s"])
+    assert live.interval_s() is None
+    for frame, now["s"] in zip(frames_of(scan), times):
+        live.add(frame)
+        if frame.index == 9:
+            assert live.update().fields["interval_s"] == pytest.approx(0.5)
+    assert live.update().fields["interval_s"] == pytest.approx(0.1)

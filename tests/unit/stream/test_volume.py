@@ -65,6 +65,8 @@ def test_memory_is_bounded_and_what_the_page_is_told_is_of_whole_frames(frames_t
     ]
     assert {**one.fields, "window": None} == {**other.fields, "window": None}
     for name, array in other.arrays.items():
+        if name.startswith("centroid"):  # in a box, which is smaller where the window is
+            continue
         np.testing.assert_array_equal(one.arrays[name], array)
     top, bottom, left, right = one.fields["window"]
     assert top + 3 <= 41 < bottom - 3 and left + 3 <= 22 < right - 3
