@@ -123,11 +123,11 @@ class Refiner:
         error, ticket = job.future.exception(), job.ticket
         if error is None:
             summary = _with_delays(job.future.result(), ticket)
-            advice = summary.pop("advice")
+            advice = summary.pop("advice", ())
             delivery.accept(name, summary)
             self._backlog.refined(name, summary)
             self._service.updates.send(advice_update(summary["run"], "result", advice))
-            self._durations.add(summary["num"], summary["seconds"])
+            self._durations.add(summary.get("num"), summary.get("seconds"))
             self._problem = ""
             _log(summary)
         elif isinstance(error, StorageError):

@@ -272,7 +272,7 @@ def test_what_has_died_is_tried_again_alone(refiner, documents, service, monkeyp
     assert [others for run, others in beside if run == "bad"][1:] == [0, 0], "tried again while no other runs"
 
 
-def kill_or_log(ticket, results, _config):
+def kill_or_log(ticket, results, *_):
     run = ticket["start"]["uid"]
     with (results / "log").open("a") as file:
         file.write(run + "\n")
@@ -302,14 +302,16 @@ def test_the_newest_run_goes_first_and_too_many_are_put_off(refiner, documents, 
     for number in (3, 1, 5, 2, 4):
         one.measure(of_run(documents, f"run-{number}", 1e9 + number))
     one.work(outbox)
-    assert said(service, "queue")[-1] == {"running": 1, "waiting": 2, "later": 3, "outbox": 0}
+    told = said(service, "queue")[-1]
+    assert [job["run"] for job in told.pop("jobs")] == ["run-0"]
+    assert told == {"running": 1, "waiting": 2, "later": 3, "outbox": 0}
     assert [name.partition("_")[2] for name in lying(service, "queue/later")] == [
         f"run-{n}.json" for n in (1, 2, 3)
     ]
     outbox = worked(one)
     assert [summary["run"][-1] for summary in outbox.got] == ["0", "5", "4", "3", "2", "1"]
     assert len([notice for notice in said(service, "notice") if "runs come faster" in notice["message"]]) == 1
-    assert said(service, "queue")[-1] == {"running": 0, "waiting": 0, "later": 0, "outbox": 6}
+    assert said(service, "queue")[-1] == {"running": 0, "waiting": 0, "later": 0, "outbox": 6, "jobs": []}
 
 
 def test_documents_that_come_again_refine_nothing_again(refiner, documents, service):
