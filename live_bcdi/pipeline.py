@@ -13,7 +13,7 @@ from .cleaning import without_dark
 from .combine import Summed, sum_volumes
 from .config import Config, CrystalConfig, Preprocessing
 from .metadata import scan_metadata
-from .phasing import Pattern, Plan, agreement, phase_pattern
+from .phasing import InitialGuess, Pattern, Plan, agreement, phase_pattern
 from .phasing.align import with_ramp, without_ramp
 from .phasing.automatic import binning
 from .phasing.kernels_numpy import Object
@@ -43,9 +43,9 @@ def reconstruct(
     """Preprocess, phase, align, orthogonalise, strain; deterministic for a scan and a plan without a budget.
 
     Several scans are repeats of one, and summed (`combine.sum_volumes`). A budget is that of all this: what
-    preprocessing took and what the way to the lab frame is expected to take is left to phasing. `plan.initial` has
-    the volume's shape; `progress` is told the share done and a line about it; `preprocessing.dark` is not looked
-    at (`cleaning.without_dark`). Raises ScanError as its parts do.
+    preprocessing took and what the way to the lab frame is expected to take is left to phasing. `progress` is told
+    the share done and a line about it; `preprocessing.dark` is not looked at (`cleaning.without_dark`). Raises
+    ScanError as its parts do.
     """
     began_s = monotonic()
     tell = progress or (lambda share, text: None)
@@ -91,6 +91,7 @@ def reconstruct_as_configured(
     *,
     dark: FloatArray | None = None,
     budget_s: float | None = None,
+    guess: InitialGuess | None = None,
     progress: Progress | None = None,
 ) -> Reconstruction:
     """`reconstruct` with a beamline's [preprocess], [phasing], [crystal] and [sample] tables: what the refine
@@ -100,7 +101,7 @@ def reconstruct_as_configured(
     material = material_of(config.sample.formula, config.sample.density_g_cm3)
     result = reconstruct(
         scans if dark is None else [without_dark(scan, dark) for scan in scans],
-        Plan(**chosen.model_dump(), budget_s=budget_s),
+        Plan(**chosen.model_dump(), guess=guess, budget_s=budget_s),
         preprocessing=config.preprocess,
         crystal=config.crystal,
         progress=progress,

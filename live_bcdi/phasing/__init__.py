@@ -8,10 +8,12 @@ import numpy as np
 from ..types import BoolArray, FloatArray, Reconstruction, ScanError
 from . import agreement, metrics, operators
 from .engine import Pattern, Retrieval, Start, retrieve
+from .guess import InitialGuess
 from .guided import Plan, Progress, phase_pattern
 from .recipe import Operator, Recipe, parse
 
 __all__ = [
+    "InitialGuess",
     "Operator",
     "Pattern",
     "Plan",

@@ -21,6 +21,7 @@ from .devices import device_of
 from .engine import Pattern, Retrieval, Start, retrieve_all
 from .free import SHARE, free_llk, held_out
 from .generations import SCORES, Generation, Guide, bred, generations
+from .guess import InitialGuess
 from .kernels_numpy import Object
 from .operators import HIO
 from .recipe import Recipe, parse
@@ -33,9 +34,9 @@ Progress = Callable[[float, str], None]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """What to run: the recipe, how many starts from which seed, an initial object for the first of them,
-    threads and wall-time budget. Without a recipe or a number of starts they are chosen from the pattern
-    (`automatic.py`); a recipe as text is parsed.
+    """What to run: the recipe, how many starts from which seed, threads and wall-time budget. Without a recipe or
+    a number of starts they are chosen from the pattern (`automatic.py`); a recipe as text is parsed. The first
+    starts begin at the objects of `guess` where it has any, the others at random phases.
 
     The result is the start with the lowest `select`; within a recipe, `Guide` says what decides. `free` is the
     share of the measured voxels that is held out of the retrieval and judges it: by default 4 % for "free_llk",
@@ -46,7 +47,7 @@ class Plan:
     recipe: Recipe | str | None = None
     starts: int | None = None
     seed: int = 0
-    initial: Object | None = None
+    guess: InitialGuess | None = None
     threads: int = 1
     budget_s: float | None = None
     free: float | None = None
@@ -96,8 +97,10 @@ def phase_pattern(
     seeds = np.random.SeedSequence(plan.seed).generate_state(starts)
     places = _places(starts)
     first = [Start(seed=int(seed), support=traits.support, place=place) for seed, place in zip(seeds, places)]
-    if plan.initial is not None:
-        first[0] = Start(initial=plan.initial)
+    guesses = () if plan.guess is None else plan.guess(run.seen)
+    first = [replace(start, initial=initial, support=None) for start, initial in zip(first, guesses)] + first[
+        len(guesses) :
+    ]
     results = run.generation(first)
     while (guide := run.guide) is not None and _best_first(results, guide.by):
         results = _survivors(results, guide)
@@ -105,6 +108,7 @@ def phase_pattern(
         results = [_kept(old, new, plan.select) for old, new in zip(results, ends)]
     finite = _best_first(results, plan.select)
     said = {"starts": str(starts), "selected_by": plan.select} | ({"chosen": "\n".join(why)} if why else {})
+    said |= {"guessed_starts": str(min(len(guesses), starts))} if guesses else {}
     if not finite:
         return replace(_reconstruction(run, results, results[0].retrieval), provenance=said), []
     best = finite[0]

@@ -1,4 +1,5 @@
-"""Tiled: `raw/<run>` as bluesky writes it, `refined/<run>/<version>` as we do. Nothing is overwritten.
+"""Tiled: `raw/<run>` as bluesky writes it, `<kind>/<run>/<version>` as we do, "refined" and "preview" for now.
+Nothing is overwritten.
 
 A result is a container with the arrays and the table of `stored.py`. docs/tiled.md shows the whole tree.
 """
@@ -107,19 +108,26 @@ def container(root: Container, *path: str) -> Container:
     return root
 
 
-def store_result(root: Container, run: str, reconstruction: Reconstruction, metadata: Mapping[str, Any]) -> str:
-    """Write a result beside those that are there; its path, `refined/<run>/<version>`. `metadata` is what there is
+def store_result(
+    root: Container,
+    run: str,
+    reconstruction: Reconstruction,
+    metadata: Mapping[str, Any],
+    *,
+    kind: str = "refined",
+) -> str:
+    """Write a result beside those that are there; its path, `<kind>/<run>/<version>`. `metadata` is what there is
     to say of it besides `result_metadata`.
 
     The metadata key `complete` is set last: a result without it was cut off and is not listed. Who was cut off
     and comes again with the same `metadata["file"]` does not store it twice; what is there of it goes in the end,
     and its number is not used again, because a server that was killed may have files there that it does not know.
     """
-    runs = container(root, "refined", run)
+    runs = container(root, kind, run)
     mine = {key: node for key, node in runs.items() if "file" in metadata and _file(node) == metadata["file"]}
     for version, node in mine.items():
         if node.metadata.get("complete"):
-            return f"refined/{run}/{version}"
+            return f"{kind}/{run}/{version}"
     version = str(1 + max((int(name) for name in runs), default=0))
     table = {**metadata, **result_metadata(reconstruction), "complete": False}
     node = runs.create_container(version, metadata=table)
@@ -129,7 +137,7 @@ def store_result(root: Container, run: str, reconstruction: Reconstruction, meta
     if mine:
         with suppress(httpx.HTTPError, OSError, RuntimeError):  # halves that stay are not listed
             runs.delete_contents(list(mine), recursive=True, external_only=False)
-    return f"refined/{run}/{version}"
+    return f"{kind}/{run}/{version}"
 
 
 def _file(node: Container) -> object:

@@ -74,6 +74,6 @@ def test_coarse_in_the_wrong_place_is_said(known, recipe, message):
 def test_a_start_of_another_shape_is_refused(pattern, edge):
     """Before its middle is taken, which a larger one than the coarse volume has."""
     initial = np.ones((edge,) * 3, np.complex64)
-    plan = Plan(recipe="Coarse + 2*ER", starts=1, initial=initial)
+    plan = Plan(recipe="Coarse + 2*ER", starts=1, guess=lambda _: [initial])
     with pytest.raises(ScanError, match="initial has shape"):
         phase_pattern(pattern, plan)

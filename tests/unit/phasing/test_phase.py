@@ -30,6 +30,27 @@ def test_the_best_start_is_returned_and_says_how_it_was_made(known):
     assert found.support[16, 16, 16]
 
 
+def test_the_first_starts_begin_at_what_is_guessed(known):
+    """Two projections keep the truth, and find nothing from random phases; a guess of none changes no bit. What
+    judges the starts is not shown to who guesses."""
+    seen = []
+
+    def guess(pattern):
+        seen.append(pattern)
+        return [known.density]
+
+    pattern = Pattern(intensity=known.intensity, mask=np.zeros(known.intensity.shape, bool))
+    guessed, blind, none = (
+        phase_pattern(pattern, Plan(recipe="2*ER", starts=2, guess=each))[0]
+        for each in (guess, None, lambda _: [])
+    )
+    assert guessed.chi_starts[0] < 0.01 < blind.chi_starts[0]
+    assert guessed.chi_starts[1] == blind.chi_starts[1]
+    assert (guessed.provenance["guessed_starts"], "guessed_starts" in blind.provenance) == ("1", False)
+    assert none.density.tobytes() == blind.density.tobytes()
+    assert 0.03 < seen[0].mask.mean() < 0.05
+
+
 def test_guided_starts_agree_better(known):
     alone = phase(known.intensity, recipe=f"{RECIPE} + {RECIPE}", starts=4, seed=1)
     guided = phase(known.intensity, recipe=f"{RECIPE} + Guide + {RECIPE}", starts=4, seed=1)

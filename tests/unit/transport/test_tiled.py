@@ -187,6 +187,8 @@ def test_a_result_that_comes_again_is_stored_once():
     assert store_result(node, "uid", result, {"file": "b"}) == "refined/uid/3", "files of 2 may be there still"
     assert set(node["refined"]["uid"]) == {"1", "3"}
     assert all(version.metadata["complete"] for version in node["refined"]["uid"].values())
+    assert store_result(node, "uid", result, {"file": "c"}, kind="preview") == "preview/uid/1"
+    assert set(node["refined"]["uid"]) == {"1", "3"}
 
 
 class Recorder(dict):
