@@ -1,6 +1,6 @@
-"""Pictures of the live page in headless Chromium, and its delay from `publish` to the screen.
+"""Pictures of the live page in headless Chromium.
 
-    python benchmarks/page_shots.py OUT [--measured FOLDER_OF_TIFFS] [--only during] [--latency] [--without-webgl]
+    python benchmarks/page_shots.py OUT [--measured FOLDER_OF_TIFFS] [--only during] [--without-webgl]
 
 Each scene is fed to a real server (uvicorn, websocket) and photographed on a desk and on a phone, dark and light.
 """
@@ -147,28 +147,11 @@ def _open(page: Page, address: str) -> None:
     page.wait_for_timeout(600)
 
 
-def measure_delay(browser: Browser, scan: FakeScan, *, rate_hz: float, seconds: float) -> None:
-    hub = Hub()
-    with served(hub) as address:
-        page = browser.new_page(viewport={"width": 1600, "height": 1000})
-        hub.publish(fake_feed.run_started(scan))
-        _open(page, address)
-        for number in range(int(rate_hz * seconds)):
-            index = number % len(scan.frames)
-            hub.publish(fake_feed.live(scan, index))
-            if number % 10 == 0:
-                hub.publish(fake_feed.live_estimate(scan, index + 1))
-            page.wait_for_timeout(1000 / rate_hz)
-        shown = page.locator("#delay").evaluate("node => ({...node.dataset})")
-        print(f"{rate_hz:g} Hz, {scan.frames.shape[1:]} frames: {shown}")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--measured", type=Path, help="folder of TIFF frames")
     parser.add_argument("--only", choices=list(SCENES), action="append")
-    parser.add_argument("--latency", action="store_true")
     parser.add_argument("--without-webgl", action="store_true")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -176,10 +159,7 @@ def main() -> None:
     with sync_playwright() as playwright:
         flags = FLAGS + (WITHOUT_WEBGL if options.without_webgl else [])
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=flags)
-        if options.latency:
-            measure_delay(browser, scan, rate_hz=10, seconds=20)
-        else:
-            photograph(browser, scan, options.out, options.only or list(SCENES))
+        photograph(browser, scan, options.out, options.only or list(SCENES))
         browser.close()
 
 

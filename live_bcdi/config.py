@@ -263,7 +263,7 @@ class LiveConfig(_Table):
 
     edge_voxels: int = Field(default=64, ge=16)
     iterations: int = Field(default=40, ge=1)
-    page_hz: float = Field(default=10.0, gt=0)
+    page_hz: float = Field(default=12.0, gt=0)  # of a detector at 10 Hz no frame waits for its turn
     memory_mb: float = Field(default=1024, gt=0)
 
 

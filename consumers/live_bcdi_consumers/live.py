@@ -4,6 +4,7 @@ Intake has the thread to itself; the estimate runs in a process of its own, one 
 volume. What the stream loses is refilled from the detector's file, at the latest at `stop`.
 """
 
+import math
 import time
 
 import zmq
@@ -15,6 +16,7 @@ from .service import Service
 from .watch import Watch
 
 LAST_FRAMES_S = 2.0
+IDLE_MS = 50
 
 
 def run(service: Service) -> None:
@@ -36,7 +38,7 @@ def watch_until_stopped(service: Service, watch: Watch) -> None:
     busy = False
     try:
         while not service.stopping.is_set():
-            poller.poll(0 if frames.waiting else 1 if busy else 50)
+            poller.poll(0 if frames.waiting else 1 if busy else _idle_ms(watch))
             for name, doc in documents.receive(0):
                 if name == "stop":
                     _take_what_waits(frames, watch)
@@ -48,6 +50,11 @@ def watch_until_stopped(service: Service, watch: Watch) -> None:
     finally:
         documents.close()
         frames.close()
+
+
+def _idle_ms(watch: Watch) -> int:
+    """How long to wait for the next frame: no longer than the page has to wait for the last one."""
+    return math.ceil(min(1e3 * watch.until_tell_s(), IDLE_MS))
 
 
 def _take(frames: FrameSubscriber, watch: Watch) -> None:

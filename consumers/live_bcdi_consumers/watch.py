@@ -6,6 +6,7 @@ detector's file, a few frames at a time, so that those that come need not wait.
 """
 
 import heapq
+import math
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -307,10 +308,10 @@ class Watch:
             shown.most_waiting = max(shown.most_waiting, waiting)
         if shown is None or now_s < self._next_tell_s:
             return
-        self._next_tell_s = now_s + 1 / self._service.config.live.page_hz
         count = shown.live.assembler.count
         self.detail = f"{shown.live.plan.name}: {count} of {shown.live.plan.num} frames"
-        if count > shown.told_count:
+        if count > shown.told_count:  # a frame that comes after a pause is shown at once
+            self._next_tell_s = now_s + 1 / self._service.config.live.page_hz
             shown.told_count = count
             self._service.updates.send(shown.live.update(at_peak=shown.done, waiting=waiting))
         if now_s >= shown.advise_s:
@@ -318,6 +319,13 @@ class Watch:
             self._advise(shown)
         if self._future is None and count > shown.estimated_count:
             self._estimate(shown, count)
+
+    def until_tell_s(self) -> float:
+        """How long until there is something to tell; infinity where that takes another frame."""
+        shown = self._shown
+        if shown is None or shown.live.assembler.count <= shown.told_count:
+            return math.inf
+        return max(0.0, self._next_tell_s - time.monotonic())
 
     def _advise(self, watched: Watched) -> None:
         """Say what to change, once and when it is something else."""

@@ -113,6 +113,7 @@ def live(
         "waiting": 0,
         "skipped": index // 2,
         "newest_age_s": 0.02,
+        "frame_time_s": time.time() - 0.02,
     }
     image = np.asarray(scan.frames[index], np.float32)
     arrays = {"image": image, "angles_deg": scan.angles_deg, "totals": totals, "have": have}

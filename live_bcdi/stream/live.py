@@ -174,10 +174,12 @@ class LiveRun:
         fields = {**self._numbers(), "waiting": waiting}
         shown = self._newest
         if report is not None and shown is not None:
+            time_s = float(self.assembler.timestamps_s[shown[0]])
             if at_peak and self._watcher.brightest is not None:
-                shown = (report.peak[0], self._watcher.brightest)
+                shown, time_s = (report.peak[0], self._watcher.brightest), math.nan
             fields |= {
                 "index": shown[0],
+                "frame_time_s": time_s if math.isfinite(time_s) else None,
                 "angle_deg": float(self.assembler.angles_deg[shown[0]]),
                 "peak": list(report.peak),
                 "peak_counts": report.peak_counts,

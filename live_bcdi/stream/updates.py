@@ -7,7 +7,7 @@
 | live | count, num, index, angle_deg, rate_hz, total, peak, bragg_deg, d_angstrom, q_invA, | image, |
 | | peak_counts, saturated, saturation_counts, image_bin, dead, received, lost, | angles_deg, |
 | | duplicates, refilled, missing, waiting, skipped, newest_age_s, window, | totals, have, |
-| | interval_s | centroid_row, |
+| | interval_s, frame_time_s | centroid_row, |
 | | | centroid_column, |
 | | | centroid_row_std, |
 | | | centroid_column_std, |
@@ -77,8 +77,9 @@ Numbers of frames in `live` are of this run, from its start; each index counts o
 `window` is [row, end, column, end] of the detector's pixels that the volume keeps of each frame, absent where
 it keeps all; after it moved, frames count as missing until they are read from the file again. `newest_age_s` is
 how long ago, when the update was sent, the newest frame of the stream had come (None before the first); whoever
-shows it adds the time since. `lag_s` of a live estimate is from the arrival of the newest frame that it holds
-to its being sent. `queue` is what refine has before it, sent when it changes and at least every 5 s:
+shows it adds the time since. `frame_time_s` is the detector's own time stamp of the frame in `image`, None where
+it has none, and for the peak's frame, which is shown in the end. `lag_s` of a live estimate is from the arrival of
+the newest frame that it holds to its being sent. `queue` is what refine has before it, sent when it changes and at least every 5 s:
 refinements that are `running`, runs that are `waiting` for a worker, those put off until `later`, and results
 in the `outbox`, which Tiled has not taken. `stop_to_result_s` is from refine's hearing of the run's end to its
 result on disk, `last_frame_to_result_s` to there from the last frame's own time stamp. A duration that is not

@@ -1,5 +1,6 @@
 """Runs that overlap, begin without us, end badly: each ends as its file has it, and the page is told."""
 
+import math
 from concurrent.futures import Future
 from dataclasses import replace
 
@@ -124,6 +125,34 @@ def test_two_runs_at_once_with_frames_in_turn(service, watch, tmp_path):
         watch.document(*beamline.stop)
         work(watch)
         assert_whole(service, beamline, received=NUM, lost=0, refilled=0, duplicates=0)
+
+
+def test_a_frame_is_told_at_once_after_a_pause_and_else_in_its_turn(service, watch, clock, tmp_path):
+    """Of 12 a second: one that follows 10 ms later waits for its turn, and the loop is told how long."""
+    run = Beamline(tmp_path, 1)
+    for document in run.beginning():
+        watch.document(*document)
+    watch.tell()  # of a run without a frame
+    assert watch.until_tell_s() == math.inf
+    clock.now_s += 1.0
+    watch.frame(run.frames[0])
+    assert watch.until_tell_s() == 0.0
+    watch.tell()
+    assert watch.until_tell_s() == math.inf
+    watch.frame(run.frames[1])
+    clock.now_s += 0.01
+    watch.tell()
+    assert [update.fields["count"] for update in told(service, "live", run.run)] == [0, 1]
+    period_s = 1 / service.config.live.page_hz
+    assert 0 < watch.until_tell_s() < period_s - 0.01
+    clock.now_s += period_s
+    watch.tell()
+    clock.now_s += 0.95 * period_s  # turns pass in which there is nothing to tell
+    watch.tell()
+    clock.now_s += 0.1 * period_s
+    watch.frame(run.frames[2])
+    watch.tell()
+    assert [update.fields["count"] for update in told(service, "live", run.run)] == [0, 1, 2, 3]
 
 
 def test_lost_repeated_and_disordered_frames_are_counted_and_refilled_while_the_run_goes_on(

@@ -4,9 +4,14 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 
 import pytest
+
+with suppress(ImportError):  # its own 5 s are short for a browser on a busy machine
+    from playwright.sync_api import expect
+
+    expect.set_options(timeout=20_000)
 
 from live_bcdi.dashboard import Hub, page_server
 
@@ -20,7 +25,7 @@ def hub() -> Hub:
 
 @pytest.fixture
 def serve() -> Serve:
-    """`with serve(hub, key=...) as (host, port)`: the page on uvicorn, which must end within 5 s whoever is
+    """`with serve(hub, key=...) as (host, port)`: the page on uvicorn, which must end by itself whoever is
     connected."""
 
     @contextmanager
@@ -38,7 +43,7 @@ def serve() -> Serve:
             yield "127.0.0.1", port
         finally:
             server.should_exit = True
-            thread.join(timeout=5)
+            thread.join(timeout=20)
             assert not thread.is_alive(), "the server did not end"
 
     return served

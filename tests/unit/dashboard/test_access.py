@@ -67,7 +67,7 @@ def test_a_program_sends_the_key_as_bearer(hub, address, url):
     assert httpx.get(f"{url}/health", headers=headers).json()["browsers"] == 0
     assert "live_bcdi_frames_received_total" in httpx.get(f"{url}/metrics", headers=headers).text
     with open_socket(address, **headers) as page:
-        assert page.recv(timeout=5)
+        assert page.recv(timeout=20)
 
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wrong"}, {"Cookie": f"live_bcdi={KEY}"}])
@@ -92,7 +92,7 @@ def test_a_browser_is_given_a_cookie_for_the_key(address, url):
             assert browser.get(path).status_code == 200
         ((name, value),) = browser.cookies.items()
     with open_socket(address, Cookie=f"{name}={value}", Origin=url) as page:
-        assert page.recv(timeout=5)
+        assert page.recv(timeout=20)
     with pytest.raises(InvalidStatus):  # a foreign page whose browser would send the cookie
         open_socket(address, Cookie=f"{name}={value}", Origin="http://evil.example")
     with pytest.raises(InvalidStatus):

@@ -116,7 +116,7 @@ def test_publishing_from_other_threads_wakes_a_waiting_reader():
             for thread in threads:
                 thread.start()
             while set(newest.values()) != {299} or len(newest) < 4:
-                message = await mailbox.take(5.0)
+                message = await mailbox.take(20.0)
                 assert message is not None, f"a wake-up was lost; newest {newest}"
                 fields = header(message)["fields"]
                 newest[fields["service"]] = fields["state"]

@@ -42,7 +42,7 @@ def open_socket(address, *, origin: str | None, host: str | None = None):
 @pytest.mark.parametrize("own", [True, False])
 def test_the_first_message_tells_title_and_time(address, url, own):
     with open_socket(address, origin=url if own else None) as page:  # programs send no Origin
-        first = header(page.recv(timeout=5))
+        first = header(page.recv(timeout=20))
     assert first["topic"] == "tick" and first["fields"]["title"] == "test beamline"
     assert abs(first["fields"]["time_s"] - time.time()) < 5
 
@@ -76,7 +76,7 @@ def test_a_browser_that_says_anything_is_sent_away(address):
         page.send("x" * 100)
         with pytest.raises(ConnectionClosed) as closed:
             while True:
-                page.recv(timeout=5)
+                page.recv(timeout=20)
     assert closed.value.rcvd.code == 1008
 
 
@@ -84,14 +84,14 @@ def test_no_more_browsers_than_there_is_room_for(hub, address, monkeypatch):
     monkeypatch.setattr(server, "MAX_BROWSERS", 2)
     with open_socket(address, origin=None) as one, open_socket(address, origin=None) as two:
         for page in (one, two):
-            page.recv(timeout=5)
+            page.recv(timeout=20)
         with open_socket(address, origin=None) as third, pytest.raises(ConnectionClosed) as closed:
-            third.recv(timeout=5)
+            third.recv(timeout=20)
         assert closed.value.rcvd.code == 1013
     while hub.browsers:
         time.sleep(0.01)
     with open_socket(address, origin=None) as again:
-        again.recv(timeout=5)
+        again.recv(timeout=20)
 
 
 def test_health(hub, url):
@@ -164,7 +164,7 @@ def test_a_stuck_browser_costs_nobody_anything(hub, address):
     # The stuck one may hold the message it is being sent (1 MiB) and the loop's copies of it: 11 MiB were seen,
     # with the reader's. A queue that grows would hold most of the 400.
     assert grown_mib < 60
-    assert slowest_s < 1.0  # publishing waits for no browser; a second is a busy machine's hiccup
+    assert slowest_s < server.PING_S / 2  # one that waited for a browser would wait until that is dropped
     stuck.close()
 
 
@@ -178,14 +178,14 @@ def test_a_browser_that_never_reads_is_dropped(hub, serve, monkeypatch):
         hub.publish(Update(topic="live", run="a", arrays={"image": np.zeros((4096, 4096), np.float32)}))
         with open_socket(address, origin=None) as alive:
             while hub.browsers > 1:  # the test's own time limit ends it
-                alive.recv(timeout=5)
-            assert header(alive.recv(timeout=5))["topic"]
+                alive.recv(timeout=20)
+            assert header(alive.recv(timeout=20))["topic"]
     stuck.close()
 
 
 def read_until_live(page) -> int:
     while True:
-        message = header(page.recv(timeout=10))
+        message = header(page.recv(timeout=20))
         if message["topic"] == "live":
             return int(message["fields"]["index"])
 
@@ -196,5 +196,7 @@ def test_the_server_ends_while_a_browser_reads_nothing(hub, serve):
         while hub.health()["browsers"] < 1:
             time.sleep(0.01)
         hub.publish(Update(topic="live", run="a", arrays={"image": np.zeros((4096, 4096), np.float32)}))
-        time.sleep(0.3)  # the server is in the middle of sending it
+        read = 0
+        while read < 1_000_000:  # from now on the server is in the middle of sending it
+            read += len(stuck.recv(100_000))
     stuck.close()

@@ -70,7 +70,7 @@ def opened(browser, address):
 
 
 def expect_text(page, name: str, text: str) -> None:
-    playwright.expect(page.locator(f"#{name}")).to_have_text(text, timeout=5000)
+    playwright.expect(page.locator(f"#{name}")).to_have_text(text)
 
 
 def pixels(page, panel: str = "surface-panel") -> np.ndarray:
@@ -266,9 +266,9 @@ def test_a_graphics_card_that_goes_is_said_and_one_that_comes_back_draws_again(h
     before = crystal(page)
     page.evaluate("window.away = window.contexts[0].getExtension('WEBGL_lose_context'); window.away.loseContext()")
     words = page.locator("#surface-panel .without")
-    playwright.expect(words).to_be_visible(timeout=5000)
+    playwright.expect(words).to_be_visible()
     page.evaluate("window.away.restoreContext()")
-    playwright.expect(words).to_be_hidden(timeout=5000)
+    playwright.expect(words).to_be_hidden()
     np.testing.assert_array_equal(crystal(page), before)
 
 

@@ -1,5 +1,6 @@
 """What the page is told must be what the frames say."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -74,6 +75,15 @@ def test_in_the_end_the_frame_of_the_peak_is_shown():
     update = live_run().update(at_peak=True)
     np.testing.assert_array_equal(update.arrays["image"], SCAN.intensity[6])
     assert (update.fields["index"], update.fields["angle_deg"]) == (6, SCAN.angles_deg[6])
+
+
+def test_the_newest_frame_has_its_time_stamp_and_that_of_the_peak_none():
+    """The last is shown when it is old: from its stamp to the screen is no delay."""
+    live = live_run(skip=(9,))
+    assert live.update().fields["frame_time_s"] == SCAN.timestamps_s[8]
+    assert live.update(at_peak=True).fields["frame_time_s"] is None
+    live.add(replace(frames_of(SCAN)[9], timestamp_s=math.nan))
+    assert live.update().fields["frame_time_s"] is None
 
 
 def test_before_the_first_frame_there_is_nothing_to_see():
