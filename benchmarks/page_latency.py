@@ -164,12 +164,8 @@ def main() -> None:
         browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
         page = browser.new_page(viewport={"width": 1600, "height": 1000})
         with Supervisor(config) as supervisor, Services(supervisor) as services:
-            print(
-                f"{given.rate:g} frames/s of {given.edge} x {given.edge}; milliseconds from the time stamp to the screen"
-            )
-            print(
-                "      case frames estimates  refining   p50   p95   max    to server   to canvas  to screen (p50 /p95)"
-            )
+            print(f"{given.rate:g} frames/s of {given.edge} x {given.edge}; ms from the time stamp to the screen")
+            print("      case frames estimates refining   p50   p95   max  to server  to canvas  to screen")
             for case in given.only or ["alone", "refining", "turning"]:
                 measure(case, page, services, Path(folder) / "scan.h5", config, given.rate)
         browser.close()
