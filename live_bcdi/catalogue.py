@@ -14,14 +14,24 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 from tiled.client.container import Container
-from tiled.queries import Key
 
 from . import labelled
 from .config import Config, TiledConfig, find_config, load_config
+from .metadata import file_stem
 from .transport.hdf5 import read_result, read_scan
 from .transport.results import Origin, read_origin
 from .transport.stored import result_arrays, result_from, result_metadata
-from .transport.tiled import connect, find_run, newest_run, read_raw_scan, tiled_errors
+from .transport.tiled import (
+    KINDS,
+    REFINED,
+    connect,
+    find_run,
+    is_run,
+    newest_run,
+    read_raw_scan,
+    tiled_errors,
+    versions,
+)
 from .types import Reconstruction, RockingScan, ScanError
 
 URI_ENV = "LIVE_BCDI_TILED_URI"
@@ -51,6 +61,7 @@ class _Held:
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False, repr=False)
 class Result:
     """One result: `metadata` (recipe, seed, chi, provenance, ...; docs/tiled.md lists it) and arrays by name.
+    `path` is where it lies in Tiled, or the file.
 
     `result["strain"]` reads one as xarray, `.values` of it is numpy; `result.dataset("strain", "support")` reads
     some, or without names all. Raises ScanError where Tiled went away, or there is no such array.
@@ -77,6 +88,8 @@ class Result:
         values, about = self._read(name), dict(self.arrays[name].metadata)
         if values.ndim == 3:
             return labelled.volume(name, values, about, self.metadata, set(self.arrays))
+        if values.ndim != 1:
+            return labelled.other(name, values, about)
         axis = labelled.CURVES.get(name)
         return labelled.curve(name, values, about, self._read(axis) if axis in self.arrays else None)
 
@@ -96,12 +109,14 @@ class Result:
     def __repr__(self) -> str:
         keys = ("chi", "resolution_nm", "voxel_nm")
         facts = [f"{key} {self.metadata[key]:.4g}" for key in keys if self.metadata.get(key) is not None]
-        return f"<{self.path}: {', '.join([*facts, self.metadata['recipe']])}>"
+        recipe = [self.metadata["recipe"]] if "recipe" in self.metadata else []
+        return f"<{self.path}: {', '.join([*facts, *recipe]) or ', '.join(self)}>"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False, repr=False)
 class Run:
-    """One run: `uid` (empty for what was phased offline), `name`, `metadata`, and `results` by version, in order.
+    """One run: `uid` (empty for what was phased offline), `name`, `metadata`, and `results` by kind ("refined",
+    "preview", "dynamical", "tracking": those there are), of each kind by version, in order.
 
     `metadata` is that of Tiled, `start` and `stop` as bluesky wrote them, or what a result file says of its
     origin.
@@ -110,7 +125,7 @@ class Run:
     uid: str
     name: str
     metadata: Mapping[str, Any]
-    results: Mapping[str, Result]
+    results: Mapping[str, Mapping[str, Result]]
     read_scan: Callable[[], RockingScan]
 
     def scan(self) -> RockingScan:
@@ -121,19 +136,24 @@ class Run:
         """The measured frames as xarray: counts (angle, row, column). Raises ScanError as `scan`."""
         return labelled.frames(self.scan())
 
-    def result(self, version: int | str | None = None) -> Result:
+    def result(self, version: int | str | None = None, *, kind: str = REFINED) -> Result:
         """A result by its version; without one the newest. Raises ScanError where there is none, or none such."""
-        if not self.results:
-            raise ScanError(
-                f"run {self.uid[:8]} ({self.name}) has no result yet; `live-bcdi phase {self.uid[:8]}` makes one"
-            )
-        wanted = list(self.results)[-1] if version is None else str(version)
-        if wanted not in self.results:
-            raise ScanError(f"run {self.uid[:8]} has no result {version}; it has {', '.join(self.results)}")
-        return self.results[wanted]
+        found = self.results.get(kind, {})
+        if not found:
+            remedy = f"; `live-bcdi phase {self.uid[:8]}` makes one" if kind == REFINED else ""
+            raise ScanError(f"run {self.uid[:8]} ({self.name}) has no {kind} result yet{remedy}")
+        wanted = list(found)[-1] if version is None else str(version)
+        if wanted not in found:
+            raise ScanError(f"run {self.uid[:8]} has no {kind} result {version}; it has {', '.join(found)}")
+        return found[wanted]
+
+    def stem(self, result: Result) -> str:
+        """The beginning of a name for a file of one of its results."""
+        return f"{file_stem(self.name)}_{self.uid[:8] or 'offline'}_{result.version}"
 
     def __repr__(self) -> str:
-        return f"<run {self.uid[:8] or 'offline'} {self.name!r}: results {', '.join(self.results) or 'none yet'}>"
+        kinds = [f"{kind} {', '.join(found)}" for kind, found in self.results.items()]
+        return f"<run {self.uid[:8] or 'offline'} {self.name!r}: {'; '.join(kinds) or 'no results yet'}>"
 
 
 def open_run(source: str | Path | None = None, *, config: Config | str | Path | None = None) -> Run:
@@ -144,9 +164,9 @@ def open_run(source: str | Path | None = None, *, config: Config | str | Path | 
     $LIVE_BCDI_TILED_URI, or the server of `live-bcdi up` on this machine. Raises ScanError where there is no such
     run or file, several runs begin so, or Tiled is away.
     """
-    if isinstance(source, Path) or (source is not None and _means_file(source)):
-        return _of_file(Path(source))
     settings = _settings(config)
+    if isinstance(source, Path) or (source is not None and not is_run(source)):
+        return _of_file(Path(source), settings)
     root = connect(settings)
 
     def errors() -> AbstractContextManager[None]:
@@ -154,10 +174,6 @@ def open_run(source: str | Path | None = None, *, config: Config | str | Path | 
 
     with errors():
         return _of_tiled(root, newest_run(root) if source is None else find_run(root, source), errors)
-
-
-def _means_file(source: str) -> bool:
-    return "/" in source or Path(source).suffix != "" or Path(source).is_file()
 
 
 def _settings(config: Config | str | Path | None) -> Config:
@@ -171,30 +187,40 @@ def _settings(config: Config | str | Path | None) -> Config:
 
 def _of_tiled(root: Container, uid: str, errors: Callable[[], AbstractContextManager[None]]) -> Run:
     documents = dict(root["raw", uid].metadata) if "raw" in root and uid in root["raw"] else {}
-    found = {}
-    if "refined" in root and uid in root["refined"]:
-        complete = root["refined", uid].search(Key("complete") == True)  # noqa: E712  Tiled builds a query of it
-        nodes = dict(complete.items())
-        found = {version: _stored(uid, version, nodes[version], errors) for version in sorted(nodes, key=int)}
+    found = {
+        kind: {
+            version: Result(
+                path=f"{kind}/{uid}/{version}",
+                version=version,
+                metadata=dict(node.metadata),
+                arrays=dict(node.items()),
+                errors=errors,
+            )
+            for version, node in versions(root, kind, uid).items()
+        }
+        for kind in KINDS
+    }
 
     def frames() -> RockingScan:
         with errors():
             return read_raw_scan(root, uid)
 
     scan = documents.get("start", {}).get("live_bcdi", {}).get("scan", {})
-    names = [scan.get("name"), *(result.metadata.get("name") for result in found.values())]
-    name = next((str(each) for each in names if each), "")
-    return Run(uid=uid, name=name, metadata=documents, results=found, read_scan=frames)
-
-
-def _stored(uid: str, version: str, node: Container, errors: Callable[[], AbstractContextManager[None]]) -> Result:
-    path = f"refined/{uid}/{version}"
-    return Result(
-        path=path, version=version, metadata=dict(node.metadata), arrays=dict(node.items()), errors=errors
+    names = [scan.get("name"), *(each.metadata.get("name") for kind in found.values() for each in kind.values())]
+    return Run(
+        uid=uid,
+        name=next((str(each) for each in names if each), ""),
+        metadata=documents,
+        results={kind: each for kind, each in found.items() if each},
+        read_scan=frames,
     )
 
 
-def _of_file(path: Path) -> Run:
+def _of_file(path: Path, settings: Config) -> Run:
+    if path.suffix == "" and not path.exists():
+        raise ScanError(
+            f"there is no file {str(path)!r}, and the uid of a run begins with 4 to 8 hexadecimal digits"
+        )
     reconstruction, origin = read_result(path), read_origin(path)
     result = Result(
         path=str(path),
@@ -209,12 +235,19 @@ def _of_file(path: Path) -> Run:
         uid=origin.run,
         name=origin.name,
         metadata={"file": str(path), **origin.links},
-        results={"1": result},
-        read_scan=lambda: _frames_of(path, origin),
+        results={REFINED: {"1": result}},
+        read_scan=lambda: _frames_of(path, origin, settings),
     )
 
 
-def _frames_of(path: Path, origin: Origin) -> RockingScan:
-    if origin.frames is None:
-        raise ScanError(f"the frames of {path} are not here: it names {dict(origin.links) or 'no place of them'}")
-    return read_scan(origin.frames)
+def _frames_of(path: Path, origin: Origin, settings: Config) -> RockingScan:
+    """Where the file says they are, or in Tiled; of several scans that were summed, the first."""
+    if origin.frames is not None:
+        return read_scan(origin.frames)
+    away = f"the frames of {path} are not here: it names {dict(origin.links) or 'no place of them'}"
+    if not origin.run:
+        raise ScanError(away)
+    try:
+        return read_raw_scan(connect(settings), origin.run.split()[0])
+    except ScanError as error:
+        raise ScanError(f"{away}, and {error}") from None

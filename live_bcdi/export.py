@@ -5,14 +5,15 @@ from typing import Any, Literal, TypeAlias
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
 
 from .catalogue import Result, Run
-from .metadata import file_stem
 from .transport.files import check_output
 from .transport.hdf5 import write_nxcxi, write_result
 from .transport.stored import LAB_AXES
 from .transport.vti import is_vti, write_vti
-from .types import ScanError
+from .types import BoolArray, ScanError
 
 Form: TypeAlias = Literal["vti", "nxcxi", "cxi"]
 ENDINGS: dict[Form, str] = {"vti": ".vti", "nxcxi": "_nx.cxi", "cxi": ".cxi"}
@@ -29,7 +30,7 @@ def export(
     the frames are not there (nxcxi), or as `check_output` does.
     """
     result = run.result(version)
-    path = output or Path(f"{file_stem(run.name)}_{run.uid[:8] or 'offline'}_{result.version}{ENDINGS[form]}")
+    path = output or Path(f"{run.stem(result)}{ENDINGS[form]}")
     source = Path(result.path)
     check_output(path, overwrite=overwrite, source=source, replaced=is_vti if form == "vti" else h5py.is_hdf5)
     if form == "vti":
@@ -57,19 +58,32 @@ def _to_vti(result: Result, path: Path) -> list[str]:
         raise ScanError(f"{result.path} has no image in the lab frame: its geometry, or any object, is missing")
     volumes = result.dataset(*names)
     first = volumes[names[0]]
-    units = {name: f"{volumes[name].attrs.get('units', '')}" for name in names}
-    about = {f"units of {name}": unit for name, unit in units.items() if unit}
+    about = {f"units of {name}": volumes[name].attrs.get("units", "1") for name in names}
+    about |= {name: volumes[name].attrs["definition"] for name in names if "definition" in volumes[name].attrs}
     about |= {key: str(volumes.attrs[key]) for key in ("name", "recipe", "seed", "chi", "q_invA", "convention")}
     about["lengths"] = "nm, lab frame (x, y, z)"
     x, y, z = (float(first[axis][0]) for axis in "xyz")
+    inside = volumes["support"].values
     write_vti(
         path,
-        {name: np.asarray(volumes[name].values) for name in names},
+        {name: _with_rim(np.asarray(volumes[name].values), inside) for name in names},
         spacing_nm=float(result.metadata["voxel_nm"]),
         origin_nm=(x, y, z),
         about=about,
     )
     return names
+
+
+def _with_rim(values: NDArray[Any], inside: BoolArray) -> NDArray[Any]:
+    """What is NaN outside the crystal, with the nearest value of the crystal in the voxels that touch it: a
+    surface lies between the two, and would have no colour."""
+    if values.dtype.kind != "f" or np.isfinite(values).all():
+        return values
+    rim = ndimage.binary_dilation(inside, np.ones((3, 3, 3))) & ~inside
+    nearest = ndimage.distance_transform_edt(~inside, return_distances=False, return_indices=True)
+    found = values.copy()
+    found[rim] = values[tuple(each[rim] for each in nearest)]
+    return found
 
 
 def _links(run: Run, result: Result) -> dict[str, str]:

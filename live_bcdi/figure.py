@@ -9,7 +9,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -28,7 +28,7 @@ from .panels import (
     spreads,
 )
 from .strain import extent_nm
-from .transport.files import replacing
+from .transport.files import check_output, replacing
 from .types import LabImage, Reconstruction, ScanError
 
 if TYPE_CHECKING:
@@ -54,8 +54,7 @@ def save_figure(result: Reconstruction, path: Path, *, title: str = "", overwrit
         raise ScanError(
             f"a figure is {', '.join(FORMATS)}, not {path.suffix or path.name!r}; give another --output"
         )
-    if path.is_dir() or (path.exists() and not overwrite):
-        raise ScanError(f"{path} exists; give another --output, or --overwrite to replace it")
+    check_output(path, overwrite=overwrite, replaced=lambda it: it.suffix.lower() in FORMATS)
     import matplotlib
 
     with matplotlib.rc_context(dict(STYLE)):
@@ -169,15 +168,35 @@ def words(result: Reconstruction, lab: LabImage) -> Iterator[tuple[str, str]]:
     yield "Made by", made + (f"; refraction {refraction}" if refraction else "")
 
 
-def resolution(result: Reconstruction) -> str:
-    """In nm, full periods; "<" for a curve that the array ends before it falls below its threshold."""
+class Limit(NamedTuple):
+    """A resolution by one criterion, in nm, a full period; not `reached` where the array ends before."""
+
+    criterion: str
+    nm: float
+    reached: bool
+
+    @property
+    def text(self) -> str:
+        """25.2 nm, or <12.5 nm."""
+        return f"{'' if self.reached else '<'}{self.nm:.3g}{_NO_BREAK}nm"
+
+
+def resolutions(result: Reconstruction) -> list[Limit]:
+    """By every criterion; none where one start agrees with no one."""
     if result.resolution is None or not np.isfinite(result.resolution.resolution_nm):
-        return "not known: it takes several starts"
+        return []
     found = [("PRTF at 1/e", result.resolution.resolution_nm, result.resolution.q_invA[-1])]
     if result.agreement is not None and result.agreement.correlation is not None:
         correlation = result.agreement.correlation
         found += [(f"FSC at {name}", nm, correlation.q_invA[-1]) for name, nm in correlation.resolution_nm.items()]
-    crossed = [nm > 1.0001 * 2 * np.pi / q / 10 for _, nm, q in found]
-    listed = [f"{name} {'' if seen else '<'}{nm:.3g} nm" for (name, nm, _), seen in zip(found, crossed)]
-    listed = [each.replace(" ", _NO_BREAK) for each in listed]
-    return f"{', '.join(listed)}; full periods" + ("" if all(crossed) else ", < where the array ends before")
+    return [Limit(name, nm, bool(nm > 1.0001 * 2 * np.pi / q / 10)) for name, nm, q in found]
+
+
+def resolution(result: Reconstruction) -> str:
+    """In nm, full periods; "<" for a curve that the array ends before it falls below its threshold."""
+    found = resolutions(result)
+    if not found:
+        return "not known: it takes several starts"
+    listed = [f"{each.criterion} {each.text}".replace(" ", _NO_BREAK) for each in found]
+    ended = "" if all(each.reached for each in found) else ", < where the array ends before"
+    return f"{', '.join(listed)}; full periods{ended}"

@@ -38,7 +38,9 @@ def volume(
     """Three axes, by the `axes` and `frame` of `about`; `table` is the result's, `names` are all its arrays."""
     if about.get("axes") == LAB_AXES:
         coordinates = _lab_axes(values.shape, float(table["voxel_nm"]))
-    elif about.get("axes") == DETECTOR_AXES and about.get("frame") == RECIPROCAL:
+    elif about.get("axes") != DETECTOR_AXES:
+        return other(name, values, about)
+    elif about.get("frame") == RECIPROCAL:
         coordinates = _reciprocal_axes(values.shape, np.asarray(table["q_steps_invA"]))
     else:
         coordinates = _detector_axes(values.shape, table.get("q_steps_invA"))
@@ -55,6 +57,14 @@ def curve(name: str, values: NDArray[Any], about: Mapping[str, Any], q_invA: NDA
     if q_invA is not None:
         q = {axis: (axis, q_invA, {"units": "1/angstrom", "long_name": "|q - q_centre|"})}
     return xr.DataArray(values, dims=(axis,), coords=q, name=name, attrs=dict(about))
+
+
+def other(name: str, values: NDArray[Any], about: Mapping[str, Any]) -> xr.DataArray:
+    """Of any number of axes, by the names that the `axes` of `about` has for them."""
+    axes = [each for each in str(about.get("axes", "")).split(", ") if each]
+    if len(axes) != values.ndim:
+        axes = [f"{name}_{place}" for place in range(values.ndim)]
+    return xr.DataArray(values, dims=axes, name=name, attrs=dict(about))
 
 
 def frames(scan: RockingScan) -> xr.DataArray:

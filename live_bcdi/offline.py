@@ -1,6 +1,5 @@
 """What `live-bcdi phase` does: files or runs, from where they lie to a result file."""
 
-import re
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -14,15 +13,8 @@ from .transport.arrays import is_array_file, read_pattern
 from .transport.files import check_output
 from .transport.hdf5 import read_scan, write_result
 from .transport.images import read_image
-from .transport.tiled import connect, read_raw_scan
+from .transport.tiled import connect, find_run, is_run, read_raw_scan
 from .types import BoolArray, FloatArray, Reconstruction, RockingScan, ScanError
-
-_UID = re.compile(r"[0-9a-f]{4,8}(-[0-9a-f-]*)?")
-
-
-def is_run(source: str) -> bool:
-    """Whether `source` means a run in Tiled: it looks like a uid, or its beginning, and there is no such file."""
-    return _UID.fullmatch(source) is not None and not Path(source).exists()
 
 
 def default_output(source: str, *, several: bool = False) -> Path:
@@ -50,7 +42,8 @@ def phase_to_file(
     reading, `check_output`, phasing and writing do.
     """
     began_s = time.perf_counter()
-    sources = [source] if isinstance(source, str) else list(source)
+    given = [source] if isinstance(source, str) else list(source)
+    sources = [find_run(connect(config), each) if is_run(each) else each for each in given]
     path = output or default_output(sources[0], several=len(sources) > 1)
     name, links, retrieve = _read(sources, config)
     for each in sources:

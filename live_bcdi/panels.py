@@ -258,9 +258,7 @@ def draw_curves(panel: Axes, result: Reconstruction) -> None:
         panel.plot(shells[2:], half_bit(correlation.voxels)[2:], color="0.45", lw=0.7, ls="--", label="half-bit")
     for level, name in ((0.5, "0.5"), (np.exp(-1), "1/e"), (1 / 7, "1/7")):
         panel.axhline(level, color="0.45", lw=0.5, ls=":")
-        panel.text(
-            0.995, level + 0.01, name, transform=panel.get_yaxis_transform(), ha="right", color="0.35", size=5.5
-        )
+        panel.text(0.005, level + 0.01, name, transform=panel.get_yaxis_transform(), color="0.35", size=5.5)
     panel.set(xlim=(0, q[-1]), ylim=(0, 1.4), ylabel="agreement of the starts")
     panel.set_xlabel(r"$|\mathbf{q} - \mathbf{h}|$ ($10^{-2}$ Å$^{-1}$)", labelpad=1)
     panel.legend(loc="upper left", ncols=3, edgecolor="none", fontsize=5.5, handlelength=1.2, columnspacing=1)

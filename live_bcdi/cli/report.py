@@ -11,9 +11,17 @@ from .app import DEFAULT_CONFIG, ConfigOption, JsonOption, OverwriteOption, app,
 
 @app.command()
 def report(
-    source: Annotated[str, typer.Argument(help="A result's file, or the uid of a run: its newest result.")],
+    source: Annotated[str, typer.Argument(help="A result's file, or a run's uid, or its beginning.")],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="An .html file; by default RESULT_report.html.")
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="An .html file; by default RESULT_report.html, of a run NAME_RUN_VERSION_report.html.",
+        ),
+    ] = None,
+    version: Annotated[
+        str | None, typer.Option("--result", help="Which result of the run, e.g. 2; by default the newest.")
     ] = None,
     pdf: Annotated[Path | None, typer.Option(help="Write a PDF as well.")] = None,
     overwrite: OverwriteOption = False,
@@ -23,5 +31,6 @@ def report(
     """Report a result: data, recipe, fit, resolution, crystal, a methods paragraph; one HTML file, and a PDF."""
     from ..report import write_report
 
-    table = write_report(source, output, load_config(config_path(config)), pdf=pdf, overwrite=overwrite)
+    settings = load_config(config_path(config))
+    table = write_report(source, output, settings, version=version, pdf=pdf, overwrite=overwrite)
     print_table(table, as_json, "Report")

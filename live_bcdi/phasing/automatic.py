@@ -118,7 +118,7 @@ def choose(pattern: Pattern, traits: Traits, *, starts: int | None = None, budge
         reasons.append("no voxel has more than one count: give counts, not a scaled intensity")
     if budget is not None:
         recipe, starts, shorter = _within(recipe, starts, 0.8 * budget.seconds / budget.iteration_s, traits)
-        reasons += [f"{budget.seconds:g} s at {1e3 * budget.iteration_s:.1f} ms an iteration: {shorter}"]
+        reasons += [f"{budget.seconds:.3g} s at {1e3 * budget.iteration_s:.1f} ms an iteration: {shorter}"]
     return Choice(recipe=recipe, starts=starts, reasons=tuple(reasons))
 
 
@@ -141,7 +141,9 @@ def threshold(traits: Traits) -> float:
 
 
 def _shrink_reason(traits: Traits) -> str:
-    return f"{traits.counts_per_voxel:.3g} counts a voxel of the crystal: shrinkwrap at {threshold(traits):g}"
+    counts = traits.counts_per_voxel
+    seen = f"{counts:.3g}" if counts < 1000 else f"{counts:.0f}"
+    return f"{seen} counts a voxel of the crystal: shrinkwrap at {threshold(traits):g}"
 
 
 def _recipe(traits: Traits, shape: tuple[int, ...]) -> tuple[Recipe, str]:

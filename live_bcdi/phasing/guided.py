@@ -107,7 +107,8 @@ def phase_pattern(
         ends = run.generation(_guided(results, guide))
         results = [_kept(old, new, plan.select) for old, new in zip(results, ends)]
     finite = _best_first(results, plan.select)
-    said = {"starts": str(starts), "selected_by": plan.select} | ({"chosen": "\n".join(why)} if why else {})
+    said = {"starts": str(starts), "selected_by": plan.select, **run.held_out()}
+    said |= {"chosen": "\n".join(why)} if why else {}
     said |= {"guessed_starts": str(min(len(guesses), starts))} if guesses else {}
     if not finite:
         return replace(_reconstruction(run, results, results[0].retrieval), provenance=said), []
@@ -271,6 +272,13 @@ class _Run:
         modulus = end.model.modulus(metrics.centred_transform(end.density))
         chi = metrics.chi(modulus, self.pattern.intensity, self.pattern.mask)
         return _Scored(retrieval=replace(end, chi=chi), free_llk=free_llk(modulus, self.pattern, self._free))
+
+    def held_out(self) -> dict[str, str]:
+        """What the retrieval does not see, in words."""
+        if self._free is None:
+            return {}
+        share = np.count_nonzero(self._free) / np.count_nonzero(~self.pattern.mask)
+        return {"free": f"{100 * share:.1f} % of the measured voxels"}
 
     def late(self) -> bool:
         """Whether the budget is used up."""

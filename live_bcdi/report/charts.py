@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from ..types import BoolArray, FloatArray, LabImage, Reconstruction
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COUNTS_IN, CURVE_IN, SLICES_IN = 2.75, 2.3, 1.55
+COUNTS_IN, CURVE_IN, SLICES_IN, CUTS_IN = 2.75, 2.3, 1.55, 1.75
 
 _SHOWN = 512  # pixels an axis that a picture of 2.4 inches can show
 _BLUE, _ORANGE = "#1b6ca8", "#c4501b"
@@ -29,6 +30,15 @@ class Counts:
     saturated: BoolArray
     unused: BoolArray
     box: tuple[tuple[int, int], tuple[int, int]] | None
+
+
+class Cut(NamedTuple):
+    """A slice of a pattern, what of it was not used, and the names of the axes that go down and across."""
+
+    values: NDArray[Any]
+    unused: BoolArray
+    down: str
+    across: str
 
 
 def draw_counts(shown: Counts, sheet: Sheet) -> None:
@@ -96,6 +106,36 @@ def draw_slices(column: Column, lab: LabImage, *, arrow: bool, sheet: Sheet) -> 
     if arrow:
         draw_h(panels, lab)
     draw_colours(sheet.axes(0.2, 0.36, 2 * step + edge, 0.07), panels[0], column)
+
+
+class Scale(NamedTuple):
+    """How a pattern is coloured."""
+
+    label: str
+    cmap: str
+    ends: tuple[float, float]
+    logarithmic: bool
+
+
+def draw_cuts(cuts: Sequence[Cut], scale: Scale, sheet: Sheet) -> None:
+    """Three slices of a pattern side by side over their scale; what is not used in a colour of its own."""
+    from matplotlib.colors import LogNorm, Normalize
+
+    edge, step = 0.98, 1.14
+    norm = (LogNorm if scale.logarithmic else Normalize)(*scale.ends, clip=True)
+    for place, cut in enumerate(cuts):
+        panel = sheet.axes(0.2 + place * step, 0.68, edge, edge)
+        rows, columns = cut.values.shape
+        extent = (-0.5, columns - 0.5, rows - 0.5, -0.5)
+        values = np.maximum(cut.values, 1e-9) if scale.logarithmic else cut.values
+        drawn = panel.imshow(values, scale.cmap, norm=norm, extent=extent, aspect="auto")
+        _mark(panel, cut.unused, "#3fae5a", extent)
+        panel.set(xticks=[], yticks=[], aspect="auto")
+        panel.set_xlabel(cut.across, labelpad=2)
+        panel.set_ylabel(cut.down, labelpad=2)
+    bar = sheet.figure.colorbar(drawn, cax=sheet.axes(0.2, 0.4, 2 * step + edge, 0.07), orientation="horizontal")
+    bar.set_label(scale.label, labelpad=1)
+    bar.outline.set_linewidth(0.5)
 
 
 def draw_histogram(lab: LabImage, sheet: Sheet) -> None:

@@ -61,5 +61,6 @@ def minus(text: str) -> str:
 
 
 def counted(number: int, what: str) -> str:
-    """1 start, 3 starts."""
-    return f"{number} {what}{'' if number == 1 else 's'}"
+    """1 start, 3 starts; 2 guesses."""
+    ending = "" if number == 1 else "es" if what.endswith("s") else "s"
+    return f"{number} {what}{ending}"

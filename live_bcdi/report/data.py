@@ -150,9 +150,12 @@ def scattering(seen: Overview) -> str:
 
 def counts(seen: Overview) -> str:
     """In all, and in the brightest voxel, of the pixels that are used."""
-    total = f"{int(seen.counts.sum(dtype=np.float64)):,}".replace(",", _THIN)
+    total, most = (
+        f"{each:,.7g}".replace(",", _THIN) if each % 1 else f"{int(each):,}".replace(",", _THIN)
+        for each in (float(seen.counts.sum(dtype=np.float64)), float(seen.counts.max()))
+    )
     where = " outside bad pixels" if seen.unused.any() else ""
-    return f"{total} counts{where}, at most {float(seen.counts.max()):.6g} in a voxel"
+    return f"{total} counts{where}, at most {most} in a voxel"
 
 
 def _scan_charts(seen: Overview) -> Iterator[Chart]:
@@ -215,7 +218,7 @@ def preparation_section(material: Material) -> Section | None:
 def _choices(material: Material) -> Iterator[tuple[str, str]]:
     settings = material.settings("preprocessing")
     if used := corrections(material):
-        yield "Corrected by", used
+        yield "Corrected for", used
     if settings:
         yield "Centred by", str(settings["centring"])
 

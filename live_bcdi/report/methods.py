@@ -1,7 +1,7 @@
 """A paragraph for a paper's methods section, with the numbers filled in."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from ..types import LabImage, Reconstruction, ScanError
 from .content import counted, times
 from .data import Overview, corrections, counts, detector, energy, reflection, rocking, scattering
 from .material import Material
+from .retrieval import misfit_formula
 
 # As papers call them; an operator that is not here goes by its name in the recipe.
 _NAMES = {
@@ -40,8 +41,8 @@ def methods(material: Material, seen: Overview | None) -> str:
 
 def _measured(seen: Overview) -> Iterator[str]:
     scan = seen.scan
-    what = [f"the {reflection(scan)} reflection" if scan.hkl else "", scan.sample]
-    of = "".join(f" of {each}" for each in what if each)
+    of = f" of the {reflection(scan)} reflection" if scan.hkl else ""
+    of += f" ({scan.sample})" if scan.sample else ""
     exposure = "" if scan.exposure_s is None else f", {scan.exposure_s:g} s each"
     yield f"A rocking scan{of} was measured at {energy(scan)}: {rocking(seen)}{exposure}."
     yield f"The detector had {detector(scan)}; at the peak {scattering(seen)}."
@@ -51,7 +52,7 @@ def _measured(seen: Overview) -> Iterator[str]:
 def _prepared(material: Material) -> Iterator[str]:
     said = material.result.provenance
     if used := corrections(material):
-        yield f"Counts were corrected by {' and '.join(used.rsplit(', ', 1))}."
+        yield f"Counts were corrected for the {' and '.join(used.rsplit(', ', 1))}."
     if "summed" in said:
         yield f"{said['scan'].count(' + ') + 1} scans were aligned, and those of one state summed."
     elif "volume" in said:
@@ -76,19 +77,31 @@ def masked_only(line: str) -> str:
 def _phased(result: Reconstruction) -> Iterator[str]:
     said = result.provenance
     made = f"live_bcdi {said['live_bcdi']}" if "live_bcdi" in said else "live_bcdi"
-    begun = f"{counted(int(said['starts']), 'random start')}" if "starts" in said else "random starts"
-    yield f"Phases were retrieved with {made} from {begun} (seed {result.seed}) by {_iterations(result.recipe)}."
+    yield f"Phases were retrieved with {made} from {_begun(said)} (seed {result.seed}) by {_iterations(result.recipe)}."
     if not np.isfinite(result.chi):
         yield f"Outcome: {result.outcome.value}."
         return
     if len(result.chi_starts) > 1:
         yield f"{len(result.chi_starts)} starts went to the end; {_chosen_by(result)} was kept."
-    yield f"Its modulus error Σ(|F| − √I)²/ΣI is {result.chi:.4g}{_of_all(result)}."
+    yield f"Its modulus error {misfit_formula(result)}, is {result.chi:.4g}{_of_all(result)}."
     if result.agreement is not None:
         weight = 100 * result.agreement.weights[0]
         yield f"The first orthogonal mode of these starts, aligned, holds {weight:.1f} % of their intensity."
         if result.resolution is not None:
             yield f"Resolution: {resolution(result)}."
+
+
+def _begun(said: Mapping[str, str]) -> str:
+    """How many starts there were, and what they began at."""
+    if "starts" not in said:
+        return "random starts"
+    guessed = int(said.get("guessed_starts", 0))
+    random = int(said["starts"]) - guessed
+    if not guessed:
+        return counted(random, "random start")
+    return " and ".join(
+        [counted(guessed, "initial guess"), *([counted(random, "random start")] if random else [])]
+    )
 
 
 def _iterations(recipe: str) -> str:
@@ -108,7 +121,8 @@ def _iterations(recipe: str) -> str:
 def _chosen_by(result: Reconstruction) -> str:
     by = result.provenance.get("selected_by", "free_llk")
     if by == "free_llk" and "free_llk" in result.metrics:
-        return "the one with the best free log-likelihood, of voxels held out of the retrieval,"
+        free = result.provenance.get("free", "voxels")
+        return f"the one with the best log-likelihood of {free}, which the retrieval had not seen,"
     return "the one of least sharpness Σ|S|⁴" if by == "sharpness" else "the one of least modulus error"
 
 

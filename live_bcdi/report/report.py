@@ -1,7 +1,6 @@
 """From a result to its report: what it says, and the files."""
 
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from ..config import Config
-from ..figure import facts, resolution
+from ..figure import facts, resolutions
 from ..panels import power
 from ..strain import extent_nm
-from ..transport.files import replacing
+from ..transport.files import check_output, replacing
 from ..types import Reconstruction, ScanError
 from .content import Report, Section, times
 from .crystal import crystal_section, uncertainty_section
@@ -25,17 +24,23 @@ from .retrieval import agreement_section, phasing_section
 
 
 def write_report(
-    source: str, output: Path | None, config: Config, *, pdf: Path | None = None, overwrite: bool = False
+    source: str,
+    output: Path | None,
+    config: Config,
+    *,
+    version: str | None = None,
+    pdf: Path | None = None,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Write the report of a result's file, or of the newest result of a run by its uid, as HTML and as PDF where
-    that is given; by default `<result>_report.html` beside the result, in the working folder for a run.
+    """Write the report of a result's file, or of a result of a run by its uid, the newest without a `version`, as
+    HTML and as PDF where that is given; by default `<result>_report.html` beside the file, in the working folder
+    for a run.
 
     Returns what there is to say of it. Raises ScanError where there is no such result or a file exists without
     `overwrite`, StorageError where one cannot be written.
     """
-    material = gather(source, config)
-    name = f"{material.path.stem}_report.html"
-    html = output or (material.path.with_name(name) if Path(source).exists() else Path(name))
+    material = gather(source, version, config)
+    html = output or _default_output(material)
     for path, suffix in ((html, ".html"), (pdf, ".pdf")):
         if path is not None:
             _check(path, suffix, overwrite=overwrite)
@@ -49,6 +54,8 @@ def write_report(
             write_pdf(report, partial)
     return {
         "scan": report.title,
+        "run": material.run.uid or None,
+        "result": material.stored.path,
         **_numbers(material.result),
         "remark": report.remark or None,
         "methods": prose,
@@ -57,11 +64,17 @@ def write_report(
     }
 
 
+def _default_output(material: Material) -> Path:
+    if "file" in material.run.metadata:
+        path = Path(material.stored.path)
+        return path.with_name(f"{path.stem}_report.html")
+    return Path(f"{material.run.stem(material.stored)}_report.html")
+
+
 def _check(path: Path, suffix: str, *, overwrite: bool) -> None:
     if path.suffix.lower() != suffix:
         raise ScanError(f"{path} would hold {suffix[1:].upper()}; call it something{suffix}")
-    if path.is_dir() or (path.exists() and not overwrite):
-        raise ScanError(f"{path} exists; give another --output or --pdf, or --overwrite to replace it")
+    check_output(path, overwrite=overwrite, replaced=lambda it: it.suffix.lower() == suffix)
 
 
 def _seen(material: Material) -> Overview | None:
@@ -89,7 +102,7 @@ def compose(material: Material, seen: Overview | None, prose: str) -> Report:
         Section(title="Methods, to copy", paragraphs=(prose,)),
         Section(title="Provenance", rows=tuple(_provenance(material))),
     )
-    name = material.origin.name or result.provenance.get("scan") or material.path.stem
+    name = material.run.name or result.provenance.get("scan") or Path(material.stored.path).stem
     sample = "" if seen is None else seen.scan.sample
     return Report(
         title=name,
@@ -108,24 +121,43 @@ def _key(result: Reconstruction) -> Iterator[tuple[str, str]]:
         yield "strain, std", power(float(lab.strain[lab.support].std()))
         if lab.strain_std is not None:
             yield "its uncertainty, median", power(float(np.nanmedian(lab.strain_std)))
-    found = resolution(result)
-    if found.startswith("PRTF"):
-        yield "resolution, PRTF at 1/e", re.split("[,;]", found)[0].split("1/e")[1].strip()
+    if found := resolutions(result):
+        coarsest = max(found, key=lambda each: each.nm)
+        yield f"resolution, {coarsest.criterion}", coarsest.text
     yield "modulus error χ", f"{result.chi:.4g}"
 
 
-_OWN = {"chosen", "volume", "masked", "aliens", "background", "summed", "refraction", "starts", "selected_by"}
+_OWN = {
+    *(
+        "chosen",
+        "volume",
+        "masked",
+        "aliens",
+        "background",
+        "summed",
+        "refraction",
+        "starts",
+        "selected_by",
+        "free",
+    ),
+}
 _HEADS = {"scan": "Scan", "input_sha256": "Checksum of the scan (SHA-256)", "angular_blur_deg": "Angular blur (°)"}
 _CONFIGURED = {"preprocessing": "[preprocess]", "crystal": "[crystal]"}
 
 
 def _provenance(material: Material) -> Iterator[tuple[str, str]]:
     said = material.result.provenance
-    yield "Result", material.path.name
-    if material.origin.run:
-        yield "Run", material.origin.run
-    if material.origin.frames is not None:
-        yield "Frames", material.origin.frames.name
+    run = material.run
+    if "file" in run.metadata:
+        yield "Result", Path(material.stored.path).name
+    else:
+        yield "Result", f"{material.stored.path} in Tiled"
+    if run.uid:
+        yield "Run", run.uid
+    if "frames" in run.metadata:
+        yield "Frames", Path(str(run.metadata["frames"])).name
+    elif run.uid:
+        yield "Frames", f"raw/{run.uid} in Tiled"
     for key, value in said.items():
         if key not in _OWN and key not in _CONFIGURED:
             yield _HEADS.get(key, key), value

@@ -1,7 +1,7 @@
 """A reconstruction on disk: CXI names, everything in it, and where it came from. docs/file-format.md shows it."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from ..types import (
     Agreement,
     BoolArray,
     DiffractionVolume,
+    FloatArray,
     LabImage,
     Outcome,
     Reconstruction,
@@ -33,6 +34,7 @@ _VOLUME = "entry_1/instrument_1/detector_{}"
 _RESOLUTION = "entry_1/resolution_1"
 _AGREEMENT = "entry_1/agreement_1"
 _CORRELATION = "entry_1/correlation_1"
+_DETECTOR_AXES = ("rocking", "row", "column")
 
 # What the numbers of a complex density mean; Sun & Singer Eq. 1
 _SIGN = "A(q) = sum S(r) exp(-i q.r), S = s exp(i phi), phi = -h.u: a displacement u along +h lowers the phase"
@@ -159,14 +161,23 @@ def _write_process(entry: h5py.Group, result: Reconstruction) -> None:
 
 def _write_image(entry: h5py.Group, result: Reconstruction) -> None:
     image = _image_group(entry, "image_1", result.density, result.support)
-    image.attrs["axes"] = ["rocking", "row", "column"]
     volume = result.volume
     if volume is None or volume.intensity.shape != result.density.shape:
+        _put_axes(image, _DETECTOR_AXES, np.eye(3), units="voxel")
         return
     first, second, third = result.density.shape
     basis_nm = direct_basis_nm(volume.q_steps_invA, (first, second, third))
+    _put_axes(image, _DETECTOR_AXES, basis_nm, units="nm")
     put(image, "voxel_basis", basis_nm, units="nm", frame="lab (x, y, z); one column an array axis")
     put(image, "image_size", np.linalg.norm(basis_nm, axis=0) * result.density.shape * 1e-9, units="m")
+
+
+def _put_axes(data: h5py.Group, names: Sequence[str], steps: FloatArray, *, units: str) -> None:
+    """Coordinates of the signal of an NXdata, zero at voxel n//2, along the columns of `steps` (3, 3)."""
+    data.attrs["axes"] = list(names)
+    for name, count, step in zip(names, data[data.attrs["signal"]].shape, steps.T, strict=True):
+        length = float(np.linalg.norm(step))
+        put(data, name, (np.arange(count) - count // 2) * length, units=units)
 
 
 def _image_group(entry: h5py.Group, name: str, density: NDArray[Any], support: BoolArray) -> h5py.Group:
@@ -186,7 +197,6 @@ def _image_group(entry: h5py.Group, name: str, density: NDArray[Any], support: B
 
 def _write_lab(entry: h5py.Group, lab: LabImage) -> None:
     image = _image_group(entry, "image_2", lab.density, lab.support)
-    image.attrs["axes"] = ["x", "y", "z"]
     image.attrs["frame"] = "laboratory, of the beamline's configuration"
     put(image, "voxel_size", lab.voxel_nm, units="nm", meaning="edge of a cubic voxel")
     put(image, "image_size", np.asarray(lab.density.shape) * lab.voxel_nm * 1e-9, units="m")
@@ -199,8 +209,7 @@ def _write_lab(entry: h5py.Group, lab: LabImage) -> None:
         frame="lab (x, y, z)",
         meaning="where voxel n//2 lies, from voxel n//2 of image_1",
     )
-    for name, count in zip(("x", "y", "z"), lab.density.shape, strict=True):
-        put(image, name, (np.arange(count) - count // 2) * lab.voxel_nm, units="nm")
+    _put_axes(image, ("x", "y", "z"), np.eye(3) * lab.voxel_nm, units="nm")
     _write_fields(image, lab)
     _write_gradients(image, lab)
 
@@ -275,6 +284,7 @@ def _write_volume(entry: h5py.Group, volume: DiffractionVolume, number: int) -> 
     put(detector, "q_steps", volume.q_steps_invA, units="1/angstrom", frame="lab; one column an array axis")
     data = nexus_group(entry, f"data_{number}", "NXdata", signal="data")
     data["data"] = h5py.SoftLink(f"{detector.name}/data")
+    _put_axes(data, [f"q_{name}" for name in _DETECTOR_AXES], volume.q_steps_invA, units="1/angstrom")
 
 
 def _volume_group(file: h5py.File) -> h5py.Group | None:
@@ -313,7 +323,9 @@ def _read_resolution(group: h5py.Group) -> Resolution:
 
 
 def _write_agreement(entry: h5py.Group, agreement: Agreement) -> None:
-    group = nexus_group(entry, "agreement_1", "NXdata", signal="phase_std", axes=["rocking", "row", "column"])
+    group = nexus_group(entry, "agreement_1", "NXdata", signal="phase_std", axes=list(_DETECTOR_AXES))
+    for name in _DETECTOR_AXES:
+        group[name] = h5py.SoftLink(f"{entry.name}/image_1/{name}")
     about = "the mean object of the starts, each scaled to the best"
     put(group, "mode", agreement.mode, units="arbitrary", meaning="first orthogonal mode", convention=_SIGN)
     put(group, "weights", agreement.weights, units="", meaning="of all modes, 1 in sum")

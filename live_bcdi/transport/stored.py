@@ -61,20 +61,27 @@ def _lab_arrays(image: LabImage) -> Arrays:
     lab = {"axes": LAB_AXES, "frame": "laboratory", "voxel_nm": f"{image.voxel_nm:.6g}"}
     zero = {"reference": "zero mean inside the support, NaN outside"}
     spacing = {"reference": f"d_0 = {mean_spacing_angstrom(image):.6g} angstrom where the strain is zero"}
+    along = {"direction": "along +h"}
     first, second = shear_gradients(image)
     arrays: Arrays = {
         "amplitude": (np.abs(image.density), {**lab, "units": "arbitrary"}),
         "phase": (np.angle(image.density), {**lab, "units": "radian", "convention": "phase = -h.u"}),
         "support": (image.support, lab),
-        "displacement": (image.displacement_angstrom, {**lab, **zero, "units": "angstrom, along +h"}),
-        "strain": (image.strain, {**lab, **zero, "units": "1, d u_h / d x_h"}),
+        "displacement": (image.displacement_angstrom, {**lab, **zero, "units": "angstrom", **along}),
+        "strain": (image.strain, {**lab, **zero, "units": "1", "definition": "d u_h / d x_h"}),
         "d_spacing": (d_spacing_angstrom(image).astype(np.float32), {**lab, **spacing, "units": "angstrom"}),
-        "shear_1": (first, {**lab, **zero, "units": "1, d u_h / d x_1, x_1 the part of z across h"}),
-        "shear_2": (second, {**lab, **zero, "units": "1, d u_h / d x_2, x_2 = h x x_1"}),
+        "shear_1": (
+            first,
+            {**lab, **zero, "units": "1", "definition": "d u_h / d x_1, x_1 the part of z across h"},
+        ),
+        "shear_2": (second, {**lab, **zero, "units": "1", "definition": "d u_h / d x_2, x_2 = h x x_1"}),
     }
     spread = {"meaning": "standard deviation over the starts, which guide each other"}
     if image.displacement_std_angstrom is not None:
-        arrays["displacement_std"] = (image.displacement_std_angstrom, {**lab, **spread, "units": "angstrom"})
+        arrays["displacement_std"] = (
+            image.displacement_std_angstrom,
+            {**lab, **spread, "units": "angstrom", **along},
+        )
     if image.strain_std is not None:
         arrays["strain_std"] = (image.strain_std, {**lab, **spread, "units": "1"})
     return arrays
@@ -87,7 +94,7 @@ def _agreement_arrays(agreement: Agreement, detector: Mapping[str, str]) -> Arra
         "mode_weights": (agreement.weights, {"units": "1", "meaning": "of all modes of the starts"}),
         "mode_amplitude": (np.abs(agreement.mode), {**detector, "units": "arbitrary"}),
         "mode_phase": (np.angle(agreement.mode), {**detector, "units": "radian"}),
-        "amplitude_std": (agreement.amplitude_std, {**spread, "units": "1, of the maximum"}),
+        "amplitude_std": (agreement.amplitude_std, {**spread, "units": "1", "reference": "the maximum"}),
         "phase_std": (agreement.phase_std_rad, {**spread, "units": "radian"}),
     }
     if agreement.correlation is not None:

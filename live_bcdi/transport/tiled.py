@@ -1,10 +1,11 @@
-"""Tiled: `raw/<run>` as bluesky writes it, `<kind>/<run>/<version>` as we do, "refined" and "preview" for now.
-Nothing is overwritten.
+"""Tiled: `raw/<run>` as bluesky writes it, `<kind>/<run>/<version>` as we do. Nothing is overwritten.
 
-A result is a container with the arrays and the table of `stored.py`. docs/tiled.md shows the whole tree.
+A result is a container of arrays with a table; one of phase retrieval has those of `stored.py`. docs/tiled.md
+shows the whole tree.
 """
 
 import os
+import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -22,9 +23,12 @@ from ..metadata import scan_from_metadata
 from ..private import require_private, write_private
 from ..stream.run import run_plan
 from ..types import Reconstruction, RockingScan, ScanError
-from .stored import result_arrays, result_metadata
+from .stored import Arrays, result_arrays, result_metadata
 
+REFINED = "refined"
+KINDS = (REFINED, "preview", "dynamical", "tracking")  # of results
 KEY_FILE = "tiled/api_key"
+_UID = re.compile(r"[0-9a-f]{4,8}(-[0-9a-f-]*)?")
 _SHOWN = 5  # uids in a message
 
 
@@ -114,30 +118,38 @@ def store_result(
     reconstruction: Reconstruction,
     metadata: Mapping[str, Any],
     *,
-    kind: str = "refined",
+    kind: str = REFINED,
 ) -> str:
-    """Write a result beside those that are there; its path, `<kind>/<run>/<version>`. `metadata` is what there is
-    to say of it besides `result_metadata`.
+    """`store` a reconstruction; `metadata` is what there is to say of it besides `result_metadata`."""
+    table = {**metadata, **result_metadata(reconstruction)}
+    return store(root, (kind, run), result_arrays(reconstruction), table)
+
+
+def store(root: Container, where: tuple[str, str], arrays: Arrays, table: Mapping[str, Any]) -> str:
+    """Write a result beside those that are there; its path, `<kind>/<run>/<version>`. `where` is one of KINDS and
+    the uid of the run. Raises ScanError for another kind.
 
     The metadata key `complete` is set last: a result without it was cut off and is not listed. Who was cut off
-    and comes again with the same `metadata["file"]` does not store it twice; what is there of it goes in the end,
+    and comes again with the same `table["file"]` does not store it twice; what is there of it goes in the end,
     and its number is not used again, because a server that was killed may have files there that it does not know.
     """
-    runs = container(root, kind, run)
-    mine = {key: node for key, node in runs.items() if "file" in metadata and _file(node) == metadata["file"]}
+    if where[0] not in KINDS:
+        raise ScanError(f"{where[0]!r} is no kind of result; they are {', '.join(KINDS)}")
+    path = "/".join(where)
+    runs = container(root, *where)
+    mine = {key: node for key, node in runs.items() if "file" in table and _file(node) == table["file"]}
     for version, node in mine.items():
         if node.metadata.get("complete"):
-            return f"{kind}/{run}/{version}"
+            return f"{path}/{version}"
     version = str(1 + max((int(name) for name in runs), default=0))
-    table = {**metadata, **result_metadata(reconstruction), "complete": False}
-    node = runs.create_container(version, metadata=table)
-    for name, (array, about) in result_arrays(reconstruction).items():
+    node = runs.create_container(version, metadata={**table, "complete": False})
+    for name, (array, about) in arrays.items():
         node.write_array(array, key=name, metadata=about)
     node.update_metadata({"complete": True})
     if mine:
         with suppress(httpx.HTTPError, OSError, RuntimeError):  # halves that stay are not listed
             runs.delete_contents(list(mine), recursive=True, external_only=False)
-    return f"{kind}/{run}/{version}"
+    return f"{path}/{version}"
 
 
 def _file(node: Container) -> object:
@@ -145,15 +157,31 @@ def _file(node: Container) -> object:
 
 
 def results(root: Container, run: str | None = None) -> list[tuple[str, Container]]:
-    """(path, container) of every complete result, oldest first; of one run where its uid starts with `run`."""
-    if "refined" not in root:
+    """(path, container) of every complete result of phase retrieval, oldest first; of one run where its uid starts
+    with `run`."""
+    if REFINED not in root:
         return []
     found = []
-    for uid, versions in root["refined"].items():
+    for uid in root[REFINED]:
         if run is None or uid.startswith(run):
-            complete = versions.search(Key("complete") == True)  # noqa: E712  Tiled builds a query of it
-            found += [(f"refined/{uid}/{version}", node) for version, node in complete.items()]
+            found += [
+                (f"{REFINED}/{uid}/{version}", node) for version, node in versions(root, REFINED, uid).items()
+            ]
     return sorted(found, key=lambda item: str(item[1].metadata.get("finished", "")))
+
+
+def versions(root: Container, kind: str, uid: str) -> dict[str, Container]:
+    """The complete results of one kind of a run, by their version, in order; empty where there are none."""
+    if kind not in root or uid not in root[kind]:
+        return {}
+    complete = root[kind, uid].search(Key("complete") == True)  # noqa: E712  Tiled builds a query of it
+    nodes = dict(complete.items())
+    return {version: nodes[version] for version in sorted(nodes, key=int)}
+
+
+def is_run(source: str) -> bool:
+    """Whether `source` means a run in Tiled: it looks like a uid, or its beginning, and there is no such file."""
+    return _UID.fullmatch(source) is not None and not Path(source).exists()
 
 
 def find_run(root: Container, run: str) -> str:
@@ -161,14 +189,14 @@ def find_run(root: Container, run: str) -> str:
 
     Raises ScanError where there is no such run, or several.
     """
-    return _one(run, [root[name] for name in ("raw", "refined") if name in root])
+    return _one(run, [root[name] for name in ("raw", *KINDS) if name in root])
 
 
 def newest_run(root: Container) -> str:
     """The uid of the run that was refined last for the first time. Raises ScanError where none has been."""
-    if "refined" not in root or not len(root["refined"]):
+    if REFINED not in root or not len(root[REFINED]):
         raise ScanError("no run in Tiled has been refined yet; `live-bcdi demo` measures a simulated crystal")
-    return str(root["refined"].keys().last())
+    return str(root[REFINED].keys().last())
 
 
 def _one(run: str, folders: Sequence[Container]) -> str:

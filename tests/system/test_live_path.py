@@ -166,6 +166,34 @@ def test_the_notebook_runs_against_this_tiled(played, system, scan_file, monkeyp
     np.testing.assert_array_equal(names["frames"], read_scan(scan_file[0]).intensity)
 
 
+def test_a_report_and_an_export_of_the_run_from_tiled(played, system, scan_file, tmp_path):
+    """Result and frames over HTTP, and the frames are those that were refined: by their checksum."""
+    root = connect(load_config(system[1]))
+    eventually(lambda: finished_raw(root, played["run"]))
+    html, pdf, both = (tmp_path / name for name in ("r.html", "r.pdf", "both.cxi"))
+    run = played["run"][:8]
+    done = command("report", run, "-o", html, "--pdf", pdf, "--config", system[1], "--json")
+    assert done.returncode == 0, done.stderr
+    told, result = json.loads(done.stdout), read_result(played["result"]["file"])
+    assert (told["run"], told["result"]) == (played["run"], played["result"]["tiled"])
+    assert (told["chi"], told["remark"]) == (result.chi, None)
+    assert told["strain_std"] == float(result.lab.strain[result.lab.support].std())
+    assert f"{SHAPE[0]} frames, " in told["methods"]
+    assert result.recipe in html.read_text(encoding="utf-8").replace("&#43;", "+")
+    assert pdf.read_bytes().startswith(b"%PDF")
+    done = command("export", run, "--to", "nxcxi", "-o", both, "--config", system[1])
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_array_equal(read_result(both).lab.strain, result.lab.strain)
+    np.testing.assert_array_equal(read_scan(both).intensity, read_scan(scan_file[0]).intensity)
+
+
+def test_a_report_of_no_run(played, system, tmp_path):
+    done = command("report", "0000dead", "--config", system[1], cwd=tmp_path)
+    assert done.returncode == 2
+    (line,) = done.stderr.strip().splitlines()
+    assert "0 runs in Tiled begin with '0000dead'" in line
+
+
 def test_the_page_serves_and_knows_its_services(played, system):
     page = load_config(system[1]).page
     with urllib.request.urlopen(f"http://{page.host}:{page.port}/health", timeout=10) as answer:

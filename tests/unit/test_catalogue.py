@@ -22,11 +22,11 @@ from live_bcdi.metadata import scan_metadata
 from live_bcdi.stream.run import planned_metadata
 from live_bcdi.transport.hdf5 import read_result, write_result, write_scan
 from live_bcdi.transport.stored import result_metadata
-from live_bcdi.transport.tiled import store_result, tiled_errors
+from live_bcdi.transport.tiled import store, store_result, tiled_errors
 from live_bcdi.types import ScanError
 
 ROOT = Path(__file__).resolve().parents[2]
-MEASURED, TWICE, WAITING, OTHER = "aa11-measured", "aa22-twice", "bb33-waiting", "cc44-other"
+MEASURED, TWICE, WAITING, OTHER = "aa110000-5ed", "aa112222-ce", "bb330000-a17", "cc440000-07"
 
 
 @pytest.fixture(scope="module")
@@ -78,10 +78,10 @@ def look(root, monkeypatch):
 
 
 def test_a_run_by_the_beginning_of_its_uid(look):
-    run = look("aa11")
-    assert (run.uid, run.name, list(run.results)) == (MEASURED, "crystal 3", ["1"])
+    run = look("aa1100")
+    assert (run.uid, run.name, list(run.results["refined"])) == (MEASURED, "crystal 3", ["1"])
     assert run.metadata["start"]["time"] == 1.0
-    assert repr(run) == "<run aa11-mea 'crystal 3': results 1>"
+    assert repr(run) == "<run aa110000 'crystal 3': refined 1>"
     assert look(MEASURED).uid == MEASURED
 
 
@@ -137,16 +137,16 @@ def test_the_reconstruction_comes_back(look, result):
 
 def test_the_newest_of_several_results_and_each_by_its_number(look):
     """As text, 10 comes before 2. What was cut off while it was stored is none."""
-    run = look("aa22")
-    assert list(run.results) == ["2", "9", "10"]
+    run = look("aa112")
+    assert list(run.results["refined"]) == ["2", "9", "10"]
     assert run.result().metadata["seed"] == 10
     assert run.result(2).metadata["seed"] == run.result("2").metadata["seed"] == 2
-    with pytest.raises(ScanError, match="run aa22-twi has no result 11; it has 2, 9, 10"):
+    with pytest.raises(ScanError, match="run aa112222 has no refined result 11; it has 2, 9, 10"):
         run.result(11)
 
 
 def test_the_raw_scan(look, scan):
-    run = look("bb33")
+    run = look("bb330")
     found = run.scan()
     np.testing.assert_array_equal(found.intensity, scan.intensity)
     np.testing.assert_array_equal(found.angles_deg, scan.angles_deg)
@@ -155,19 +155,46 @@ def test_the_raw_scan(look, scan):
     np.testing.assert_array_equal(run.frames().values, scan.intensity)
 
 
+def test_results_of_every_kind_are_read_and_none_is_overwritten(look, root):
+    """As a tracker will store them: arrays of any number of axes, and no recipe."""
+    shift = np.arange(12.0).reshape(4, 3)
+    arrays = {
+        "shift": (shift, {"axes": "state, direction", "units": "um"}),
+        "surface": (np.zeros((2, 3, 4)), {"units": "1"}),
+    }
+    paths = [store(root, ("tracking", WAITING), arrays, {"name": "crystal 3", "chi": chi}) for chi in (1.0, 2.0)]
+    assert paths == [f"tracking/{WAITING}/1", f"tracking/{WAITING}/2"]
+    run = look("bb330")
+    assert repr(run) == "<run bb330000 'crystal 3': tracking 1, 2>"
+    found = run.result(1, kind="tracking")
+    assert found["shift"].dims == ("state", "direction")
+    np.testing.assert_array_equal(found["shift"], shift)
+    assert found["surface"].shape == (2, 3, 4)
+    assert repr(found) == f"<tracking/{WAITING}/1: chi 1>"
+    assert run.result(kind="tracking").metadata["chi"] == 2.0
+    with pytest.raises(ScanError, match="is not whole"):
+        found.reconstruction()
+    with pytest.raises(ScanError, match="has no preview result yet"):
+        run.result(kind="preview")
+    with pytest.raises(ScanError, match="no kind of result; they are refined, preview"):
+        store(root, ("refinde", WAITING), arrays, {})
+    root.delete_contents("tracking", recursive=True, external_only=False)
+
+
 def test_no_result_yet(look):
-    run = look("bb33")
-    assert "none yet" in repr(run)
-    with pytest.raises(ScanError, match=r"run bb33-wai \(crystal 3\) has no result yet; `live-bcdi phase"):
+    run = look("bb330")
+    assert "no results yet" in repr(run)
+    with pytest.raises(ScanError, match=r"run bb330000 \(crystal 3\) has no refined result yet; `live-bcdi phase"):
         run.result()
 
 
 @pytest.mark.parametrize(
     ("uid", "says"),
     [
-        ("dd", "0 runs in Tiled begin with 'dd'"),
-        ("aa", f"2 runs in Tiled begin with 'aa': {MEASURED}, {TWICE}; give the uid of one"),
-        ("", "give the uid of a run"),
+        ("dddd", "0 runs in Tiled begin with 'dddd'"),
+        ("aa11", f"2 runs in Tiled begin with 'aa11': {MEASURED}, {TWICE}; give the uid of one"),
+        ("aa1", "there is no file 'aa1', and the uid of a run begins with 4 to 8 hexadecimal digits"),
+        ("", "it is a folder"),
     ],
 )
 def test_which_run_is_not_clear(look, uid, says):
@@ -177,7 +204,7 @@ def test_which_run_is_not_clear(look, uid, says):
 
 def test_a_run_of_other_plans(look):
     with pytest.raises(ScanError, match="live_bcdi_plans"):
-        look("cc44").scan()
+        look("cc440").scan()
 
 
 def test_an_array_that_is_not_there(look):
@@ -188,12 +215,12 @@ def test_an_array_that_is_not_there(look):
 def test_an_absent_tiled(config, free_port, monkeypatch):
     monkeypatch.setenv(catalogue.URI_ENV, f"http://127.0.0.1:{free_port()}/api/v1")
     with pytest.raises(ScanError, match=r"cannot be reached .*`live-bcdi up`"):
-        open_run("aa11")
+        open_run("aa1100")
     away = config.model_copy(update={"tiled": TiledConfig(port=free_port())})
     with pytest.raises(ScanError, match="cannot be reached"):
-        open_run("aa11", config=away)
+        open_run("aa1100", config=away)
     with pytest.raises(ScanError, match=r"no configuration file nowhere\.toml"):
-        open_run("aa11", config="nowhere.toml")
+        open_run("aa1100", config="nowhere.toml")
 
 
 def test_tiled_goes_away_while_one_looks(look, config):

@@ -53,7 +53,7 @@ def test_words_and_overwrite(command, tmp_path):
         (("r.cxi", "--to", "vtk"), "--to 'vtk' is no form; it is one of vti, nxcxi, cxi"),
         (("nowhere.cxi", "--to", "vti"), "there is no such file"),
         (("r.cxi", "--to", "nxcxi"), "the frames of r.cxi are not here"),
-        (("r.cxi", "--to", "vti", "--result", "7"), "has no result 7; it has 1"),
+        (("r.cxi", "--to", "vti", "--result", "7"), "has no refined result 7; it has 1"),
         (("r.cxi", "--to", "vti", "-o", "nowhere/o.vti"), "nothing can be written to nowhere"),
     ],
 )

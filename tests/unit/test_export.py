@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from live_bcdi import open_run
-from live_bcdi.export import export
+from live_bcdi.export import _with_rim, export
 from live_bcdi.transport.hdf5 import read_result, read_scan, write_result, write_scan
 from live_bcdi.types import ScanError
 
@@ -54,7 +54,36 @@ def test_paraview_finds_each_voxel_at_its_place(folder, run, result):
         np.testing.assert_equal(found, float(values[place]))
     texts = {each.attrib["Name"]: bytes(map(int, each.text.split()))[:-1].decode() for each in image.iter("Array")}
     assert texts["recipe"] == result.recipe
-    assert texts["units of displacement"] == "angstrom, along +h"
+    assert texts["units of displacement"] == "angstrom"
+
+
+def test_a_surface_has_the_strain_of_the_crystal(folder, run, result):
+    """ParaView interpolates a surface between a voxel inside and its neighbour outside: what touches the crystal
+    has the value of the nearest voxel of it, and what does not is NaN."""
+    inside = np.zeros((7, 7, 7), bool)
+    inside[2:5, 2:5, 2:5] = True
+    strain = np.where(inside, np.arange(343.0).reshape(7, 7, 7), np.nan).astype(np.float32)
+    found = _with_rim(strain, inside)
+    np.testing.assert_array_equal(found[inside], strain[inside])
+    assert found[1, 3, 3] == strain[2, 3, 3] and found[5, 5, 5] == strain[4, 4, 4]
+    np.testing.assert_array_equal(np.isfinite(found), np.pad(np.ones((5, 5, 5), bool), 1))
+    np.testing.assert_array_equal(_with_rim(inside, inside), inside)
+
+
+def test_axes_of_every_plot_are_there(folder, run):
+    """As readers of NXdata look for them: a field of the axis's length for each name in `axes`."""
+    for form in ("cxi", "nxcxi"):
+        export(run, form, folder / f"o_{form}.cxi")
+        with h5py.File(folder / f"o_{form}.cxi") as file:
+            entry = file["entry_1"]
+            plots = [entry[name] for name in entry if entry[name].attrs.get("NX_class") == "NXdata"]
+            assert len(plots) >= 5
+            for plot in plots:
+                shape = plot[plot.attrs["signal"]].shape
+                names = list(np.atleast_1d(plot.attrs["axes"]))
+                assert len(names) == len(shape), plot.name
+                for name, length in zip(names, shape):
+                    assert name == "." or plot[name].shape == (length,), f"{plot.name}/{name}"
 
 
 def test_without_a_lab_image_there_is_nothing_to_show(folder, result):

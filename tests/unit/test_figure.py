@@ -142,5 +142,5 @@ def test_what_cannot_be_drawn(tmp_path, result):
         draw(replace(result, lab=None))
     with pytest.raises(ScanError, match=r"\.png"):
         save_figure(result, tmp_path / "page.jpg")
-    with pytest.raises(ScanError, match="could not be written"):
+    with pytest.raises(ScanError, match="nothing can be written"):
         save_figure(result, tmp_path / "nowhere" / "page.png")

@@ -5,24 +5,28 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from live_bcdi import open_run
+from live_bcdi.catalogue import Run
 from live_bcdi.config import Preprocessing, load_config
-from live_bcdi.figure import resolution
+from live_bcdi.figure import resolution, resolutions
 from live_bcdi.offline import phase_to_file
 from live_bcdi.panels import STYLE, new_sheet, power
 from live_bcdi.preprocess import diffraction_volume
 from live_bcdi.report import material, write_report
 from live_bcdi.report.charts import draw_histogram
+from live_bcdi.report.content import CHART_IN
 from live_bcdi.report.data import overview
 from live_bcdi.report.methods import masked_only
 from live_bcdi.report.pdf import _broken
+from live_bcdi.report.retrieval import misfit_formula, phasing_section
 from live_bcdi.sim.scattering import simulate_scan
 from live_bcdi.strain import extent_nm
 from live_bcdi.transport.hdf5 import read_result, write_result, write_scan
+from live_bcdi.transport.stored import result_metadata
 from live_bcdi.types import Outcome, ScanError
 
 CONFIG = load_config(Path(__file__).parents[2] / "config" / "34idc.toml")
@@ -79,6 +83,10 @@ class Seen(HTMLParser):
             self.text += data
 
 
+def spaced(number) -> str:
+    return f"{number:,}".replace(",", " ")
+
+
 def heads(path) -> set[str]:
     return {head for head in Seen(path.read_text(encoding="utf-8")).heads if head}
 
@@ -94,6 +102,7 @@ def test_the_numbers_are_those_of_the_result(folder, page, scan):
         *(f"{place + 1}{chi:.5g}{llk:.5g}" for place, (chi, llk) in enumerate(zip(result.chi_starts, free))),
         f"χ{result.chi:.4g}",
         f"{result.metrics['free_llk']:.5g} (negative",
+        f"{result.provenance['free']}, which the retrieval had not seen",
         ", ".join(f"{100 * weight:.2f} %" for weight in result.agreement.weights),
         re.sub(r"\s+", " ", resolution(result)),
         f"{size} nm",
@@ -103,13 +112,13 @@ def test_the_numbers_are_those_of_the_result(folder, page, scan):
         result.provenance["input_sha256"],
         "3 begun, 3 to the end; seed 0",
         "from 3 random starts (seed 0) by iterations (25 of error reduction (ER))",
-        f"{used.sum():,}".replace(",", " ") + f" counts outside bad pixels, at most {used.max()} in a voxel",
+        f"{spaced(used.sum())} counts outside bad pixels, at most {spaced(used.max())} in a voxel",
         "9 keV, wavelength 1.3776 Å",
         "(1 1 1)",
         "0.25 s a frame",
         "3 bad, 0 dead",
         "Masked were 3 bad pixels.",
-        "Counts were corrected by monitor.",
+        "Counts were corrected for the monitor.",
         "Green: 3 pixels bad or without a reading.",
     ):
         assert needed in text, needed
@@ -129,7 +138,7 @@ def test_it_asks_for_nothing(page):
     assert "url(" not in page and "@import" not in page
     assert "default-src 'none'" in page
     pictures = [each.split("base64,")[1] for each in seen.asked if each.startswith("data:image/svg+xml")]
-    assert len(pictures) == 3 + 1 + 5 + 2
+    assert len(pictures) == 3 + 3 + 1 + 5 + 2
     for picture in pictures:
         svg = base64.b64decode(picture).decode("utf-8")
         assert all(target.startswith(("#", "data:")) for target in re.findall(r'href="([^"]*)"', svg))
@@ -168,7 +177,7 @@ def test_frames_that_are_gone_or_others_are_left_out_and_it_says_so(tmp_path, fo
     links = {"frames": str(tmp_path / "frames.h5")}
     write_result(tmp_path / "r.cxi", result, scan_name="S", run="", links=links)
     told = write_report(str(tmp_path / "r.cxi"), None, configured(tmp_path))
-    assert "frames.h5 any more" in told["remark"]
+    assert "are not here" in told["remark"] and "frames.h5" in told["remark"]
     other = scan.intensity.copy()
     other[0, 0, 0] += 1
     write_scan(tmp_path / "frames.h5", replace(scan, intensity=other))
@@ -179,37 +188,78 @@ def test_frames_that_are_gone_or_others_are_left_out_and_it_says_so(tmp_path, fo
     assert "A rocking scan" not in told["methods"]
 
 
-def test_the_newest_result_of_a_run(tmp_path, folder):
-    results = tmp_path / "results"
-    results.mkdir()
+def test_a_run_of_tiled(tmp_path, folder, scan, monkeypatch):
+    """Which result is asked for is that of the report; frames are those of the run."""
     result = read_result(folder / "scan.cxi")
-    links = {"frames": str(folder / "scan.h5")}
-    for number, chi in ((1, 0.5), (2, 0.25)):
-        path = results / f"S_{RUN[:8]}_{number}.cxi"
-        write_result(path, replace(result, chi=chi), scan_name="S", run=RUN, links=links)
-    write_result(results / f"S_{RUN[:8]}_9.cxi", result, scan_name="S", run=RUN[:9] + "9", links=links)
-    told = write_report(RUN[:12], tmp_path / "r.html", configured(tmp_path))
-    assert told["chi"] == 0.25 and told["remark"] is None
 
+    def stored(version, chi):
+        held = open_run(folder / "scan.cxi").result()
+        metadata = {**held.metadata, **result_metadata(replace(result, chi=chi))}
+        return replace(held, path=f"refined/{RUN}/{version}", version=version, metadata=metadata)
 
-def test_a_run_that_only_tiled_knows(tmp_path, folder, scan, monkeypatch):
-    """Its result lies where Tiled says; its frames come from Tiled where no file is linked."""
-    result = read_result(folder / "scan.cxi")
-    write_result(tmp_path / "far.cxi", result, scan_name="S", run=RUN, links={})
-    listed = [SimpleNamespace(metadata={"file": str(tmp_path / name)}) for name in ("older.cxi", "far.cxi")]
-    asked = []
-    monkeypatch.setattr(material, "connect", lambda config: "root")
-    monkeypatch.setattr(material, "results_in_tiled", lambda root, run: [("refined", node) for node in listed])
-    monkeypatch.setattr(material, "read_raw_scan", lambda root, run: asked.append(run) or scan)
-    told = write_report(RUN[:8], tmp_path / "r.html", configured(tmp_path))
-    assert asked == [RUN] and told["remark"] is None
+    run = Run(
+        uid=RUN,
+        name=NAME,
+        metadata={},
+        results={"refined": {"1": stored("1", 0.5), "2": stored("2", 0.25)}},
+        read_scan=lambda: scan,
+    )
+    monkeypatch.setattr(material, "open_run", lambda source, config: run)
+    monkeypatch.chdir(tmp_path)
+    told = write_report(RUN[:8], None, configured(tmp_path))
+    assert (told["chi"], told["run"], told["result"]) == (0.25, RUN, f"refined/{RUN}/2")
+    assert told["remark"] is None
     assert "A rocking scan" in told["methods"]
-    (tmp_path / "far.cxi").unlink()
-    with pytest.raises(ScanError, match="which is not there"):
-        write_report(RUN[:8], tmp_path / "again.html", configured(tmp_path))
-    listed.clear()
-    with pytest.raises(ScanError, match="no result of a run"):
-        write_report(RUN[:8], tmp_path / "again.html", configured(tmp_path))
+    assert told["file"] == f"b_S_1_b_x_{RUN[:8]}_2_report.html"
+    text = Seen(Path(told["file"]).read_text(encoding="utf-8")).text
+    assert f"refined/{RUN}/2 in Tiled" in text and f"raw/{RUN} in Tiled" in text
+    assert write_report(RUN[:8], None, configured(tmp_path), version="1")["chi"] == 0.5
+
+
+def test_measured_and_modelled_are_on_one_scale(folder):
+    """|F|² by the transform's definition in one voxel; the difference is in standard deviations of counting."""
+    result = read_result(folder / "scan.cxi")
+    charts = {chart.title: chart for chart in phasing_section(result).charts}
+    shown = {}
+    for title, chart in charts.items():
+        sheet = new_sheet(CHART_IN, chart.height_in)
+        chart.draw(sheet)
+        shown[title] = [panel.images[0] for panel in sheet.figure.axes if panel.get_xlabel() in ("row", "column")]
+    assert list(shown) == ["Measured", "Modelled", "Modelled less measured"]
+    limits = {title: shown[title][0].get_clim() for title in shown}
+    assert limits["Measured"] == limits["Modelled"] == (0.5, result.volume.intensity.max())
+    at = (12, 17, 14)  # rocking n//2, off the peak by one row and two columns
+    grid = np.indices(result.density.shape).reshape(3, -1).T - np.array(result.density.shape) // 2
+    q = 2 * np.pi * (np.array(at) - np.array(result.density.shape) // 2) / result.density.shape
+    power = np.abs(np.sum(result.density.reshape(-1) * np.exp(-1j * grid @ q))) ** 2
+    found = {title: float(shown[title][0].get_array()[at[1:]]) for title in shown}
+    measured = float(result.volume.intensity[at])
+    assert found["Measured"] == pytest.approx(measured)
+    assert found["Modelled"] == pytest.approx(power, rel=1e-4)
+    assert found["Modelled less measured"] == pytest.approx(2 * (power**0.5 - measured**0.5), rel=1e-3, abs=1e-3)
+
+
+def test_what_the_detector_saw_of_the_object_is_in_the_formula_and_the_picture(folder):
+    result = read_result(folder / "scan.cxi")
+    blurred = replace(result, metrics={**result.metrics, "background_counts": 7.0, "coherence_width_row": 0.5})
+    assert misfit_formula(result) == "Σ(|F| − √I)²/ΣI"
+    assert "γ∗|F|² + b" in misfit_formula(blurred)
+    plain, more = (phasing_section(each).charts[1] for each in (result, blurred))
+    assert "γ is left out" in more.caption and "γ" not in plain.caption
+    values = []
+    for chart in (plain, more):
+        sheet = new_sheet(CHART_IN, chart.height_in)
+        chart.draw(sheet)
+        values.append(np.asarray(sheet.figure.axes[0].images[0].get_array(), float))
+    np.testing.assert_allclose(values[1] - values[0], 7.0, rtol=1e-3)
+
+
+def test_the_resolution_at_the_top_is_the_coarsest(folder):
+    """A PRTF that the array ends before is no reason to promise more than the halves of the starts agree on."""
+    result = read_result(folder / "scan.cxi")
+    coarsest = max(resolutions(result), key=lambda each: each.nm)
+    page = Seen((folder / "report.html").read_text(encoding="utf-8")).text
+    assert f"resolution, {coarsest.criterion}{coarsest.text}".replace("\u00a0", " ") in page
 
 
 def test_what_is_refused(tmp_path, folder):
@@ -225,7 +275,7 @@ def test_what_is_refused(tmp_path, folder):
     with pytest.raises(ScanError, match="--overwrite"):
         write_report(source, tmp_path / "r.html", settings, pdf=tmp_path / "r.pdf")
     assert [path.name for path in tmp_path.iterdir()] == ["r.pdf"]
-    with pytest.raises(ScanError, match="could not be written"):
+    with pytest.raises(ScanError, match="nothing can be written"):
         write_report(source, tmp_path / "nowhere" / "r.html", settings)
 
 
