@@ -128,18 +128,8 @@ def _key(result: Reconstruction) -> Iterator[tuple[str, str]]:
 
 
 _OWN = {
-    *(
-        "chosen",
-        "volume",
-        "masked",
-        "aliens",
-        "background",
-        "summed",
-        "refraction",
-        "starts",
-        "selected_by",
-        "free",
-    ),
+    *("chosen", "volume", "masked", "aliens", "background", "summed"),
+    *("refraction", "starts", "guessed_starts", "selected_by", "free"),
 }
 _HEADS = {"scan": "Scan", "input_sha256": "Checksum of the scan (SHA-256)", "angular_blur_deg": "Angular blur (°)"}
 _CONFIGURED = {"preprocessing": "[preprocess]", "crystal": "[crystal]"}
