@@ -77,7 +77,8 @@ def masked_only(line: str) -> str:
 def _phased(result: Reconstruction) -> Iterator[str]:
     said = result.provenance
     made = f"live_bcdi {said['live_bcdi']}" if "live_bcdi" in said else "live_bcdi"
-    yield f"Phases were retrieved with {made} from {_begun(said)} (seed {result.seed}) by {_iterations(result.recipe)}."
+    starts = f"{_begun(said)} (seed {result.seed})"
+    yield f"Phases were retrieved with {made} from {starts} by {_iterations(result.recipe)}."
     if not np.isfinite(result.chi):
         yield f"Outcome: {result.outcome.value}."
         return
@@ -96,12 +97,11 @@ def _begun(said: Mapping[str, str]) -> str:
     if "starts" not in said:
         return "random starts"
     guessed = int(said.get("guessed_starts", 0))
-    random = int(said["starts"]) - guessed
+    random = counted(int(said["starts"]) - guessed, "random start")
+    guesses = counted(guessed, "initial guess")
     if not guessed:
-        return counted(random, "random start")
-    return " and ".join(
-        [counted(guessed, "initial guess"), *([counted(random, "random start")] if random else [])]
-    )
+        return random
+    return guesses if random.startswith("0 ") else f"{guesses} and {random}"
 
 
 def _iterations(recipe: str) -> str:

@@ -20,7 +20,7 @@ from live_bcdi.report import material, write_report
 from live_bcdi.report.charts import draw_histogram
 from live_bcdi.report.content import CHART_IN
 from live_bcdi.report.data import overview
-from live_bcdi.report.methods import masked_only
+from live_bcdi.report.methods import _begun, masked_only
 from live_bcdi.report.pdf import _broken
 from live_bcdi.report.retrieval import misfit_formula, phasing_section
 from live_bcdi.sim.scattering import simulate_scan
@@ -359,6 +359,19 @@ def test_the_histogram_counts_the_crystal(folder):
     assert sum(bar.get_height() for bar in bars) == np.count_nonzero((strain >= low) & (strain <= high))
     assert panel.lines[0].get_xdata()[0] == pytest.approx(strain.mean(), abs=1e-6)
     assert f"std {power(float(lab.strain[lab.support].std()))}" in panel.texts[0].get_text()
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({}, "random starts"),
+        ({"starts": "1"}, "1 random start"),
+        ({"starts": "8", "guessed_starts": "2"}, "2 initial guesses and 6 random starts"),
+        ({"starts": "1", "guessed_starts": "1"}, "1 initial guess"),
+    ],
+)
+def test_what_the_starts_began_at(said, words):
+    assert _begun(said) == words
 
 
 def test_what_was_masked():
