@@ -7,6 +7,7 @@ from live_bcdi.transport.keys import access_of
 from live_bcdi.transport.zmq import UpdateSubscriber
 from live_bcdi.types import ScanError
 
+from .history import TiledHistory
 from .service import BEAT_S, Service
 
 
@@ -14,7 +15,10 @@ def run(service: Service) -> None:
     page = service.config.page
     hub = Hub()
     key = page_key(service.config)
-    server = page_server(hub, title=service.config.beamline, host=page.host, port=page.port, key=key)
+    history = TiledHistory(service.config)
+    server = page_server(
+        hub, title=service.config.beamline, host=page.host, port=page.port, key=key, history=history
+    )
     feed = service.thread(_feed, service, hub, server)
     server.run()
     service.stopping.set()

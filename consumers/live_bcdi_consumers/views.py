@@ -31,9 +31,9 @@ def estimate_update(plan: RunPlan, frames: int, estimate: LiveEstimate, *, lag_s
         "lag_s": lag_s,
         "voxel_nm": list(estimate.voxel_nm),
         "axes": DETECTOR,
-        "surface": _about_surface(estimate.surface, axes=LAB, q_invA=estimate.q_centre_invA),
+        "surface": about_surface(estimate.surface, axes=LAB, q_invA=estimate.q_centre_invA),
     }
-    arrays = _slices(estimate.density, estimate.support) | _surface_arrays(estimate.surface)
+    arrays = _slices(estimate.density, estimate.support) | surface_arrays(estimate.surface)
     return Update(topic="estimate", run=plan.run, fields=fields, arrays=arrays)
 
 
@@ -48,10 +48,10 @@ def refined_update(summary: Mapping[str, Any], result: Reconstruction) -> Update
     fields |= {"kind": "refined", **_merit(result)}
     if result.lab is None:
         surface = isosurface(result.density, result.support, np.eye(3))
-        fields |= {"voxel_nm": None, "axes": DETECTOR, "surface": _about_surface(surface, axes=DETECTOR)}
-        arrays = _slices(result.density, result.support) | _surface_arrays(surface)
+        fields |= {"voxel_nm": None, "axes": DETECTOR, "surface": about_surface(surface, axes=DETECTOR)}
+        arrays = _slices(result.density, result.support) | surface_arrays(surface)
     else:
-        seen, arrays = _lab_parts(result.lab)
+        seen, arrays = lab_parts(result.lab)
         fields |= seen
     return Update(topic="estimate", run=str(summary["run"]), fields=fields, arrays=arrays)
 
@@ -76,7 +76,7 @@ def limit_nm(result: Reconstruction) -> float | None:
     return float(2 * np.pi / result.resolution.q_invA[-1] / 10)
 
 
-def _lab_parts(lab: LabImage) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+def lab_parts(lab: LabImage) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """Fields and arrays of the crystal in the lab frame, with displacement and strain."""
     values = {"displacement": lab.displacement_angstrom, "strain": lab.strain}
     spreads = {"displacement": lab.displacement_std_angstrom, "strain": lab.strain_std}
@@ -84,14 +84,14 @@ def _lab_parts(lab: LabImage) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     fields = {
         "voxel_nm": [lab.voxel_nm] * 3,
         "axes": LAB,
-        "surface": _about_surface(surface, axes=LAB, q_invA=lab.q_centre_invA),
-        "ranges": {name: _limit(array) for name, array in values.items()},
+        "surface": about_surface(surface, axes=LAB, q_invA=lab.q_centre_invA),
+        "ranges": {name: limit(array) for name, array in values.items()},
         "uncertainty": {name: _median(array) for name, array in spreads.items() if array is not None},
     }
-    return fields, _slices(lab.density, lab.support, values) | _surface_arrays(surface)
+    return fields, _slices(lab.density, lab.support, values) | surface_arrays(surface)
 
 
-def _about_surface(
+def about_surface(
     surface: Isosurface | None, *, axes: Sequence[str], q_invA: Sequence[float] | NDArray[Any] | None = None
 ) -> dict[str, Any] | None:
     if surface is None:
@@ -100,14 +100,14 @@ def _about_surface(
     return {"level": surface.level, "step": surface.step, "axes": list(axes), "q_invA": q}
 
 
-def _surface_arrays(surface: Isosurface | None) -> dict[str, NDArray[Any]]:
+def surface_arrays(surface: Isosurface | None) -> dict[str, NDArray[Any]]:
     if surface is None:
         return {}
     values = {f"surface_{name}": array for name, array in surface.values.items()}
     return {"surface_vertices": surface.vertices, "surface_faces": surface.faces, **values}
 
 
-def _limit(values: NDArray[Any]) -> float | None:
+def limit(values: NDArray[Any]) -> float | None:
     """Of a range about zero; None where nothing is known."""
     known = np.abs(values[np.isfinite(values)])
     return float(np.percentile(known, SHARE)) if known.size else None

@@ -1,4 +1,5 @@
-"""The live page over HTTP: files, a websocket, `/health`, `/metrics`. Nothing that it serves asks another host."""
+"""The live page over HTTP: files, a websocket, `/health`, `/metrics`, `/history`. Nothing that it serves asks
+another host."""
 
 import asyncio
 import contextlib
@@ -20,6 +21,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from ..stream.updates import Update
 from ..types import ScanError
 from .access import LOOPBACK, Guard, is_loopback
+from .history import History, history_routes
 from .hub import Hub, Mailbox
 from .wire import encode
 
@@ -31,9 +33,16 @@ MAX_BROWSERS = 64
 MAX_CONNECTIONS = 256
 
 
-def create_app(hub: Hub, *, title: str, hosts: Collection[str] = LOOPBACK, key: str | None = None) -> Starlette:
+def create_app(
+    hub: Hub,
+    *,
+    title: str,
+    hosts: Collection[str] = LOOPBACK,
+    key: str | None = None,
+    history: History | None = None,
+) -> Starlette:
     """The page's application. `hosts` are the names under which a browser may ask for it ("*" is any), and `key`
-    is what it must know, if anything.
+    is what it must know, if anything; `history` reads earlier runs, where they can be read.
 
     A name that is not listed is refused, since a foreign site can point a name of its own at this address.
     """
@@ -58,6 +67,7 @@ def create_app(hub: Hub, *, title: str, hosts: Collection[str] = LOOPBACK, key: 
             Route("/health", health),
             Route("/metrics", metrics),
             WebSocketRoute("/ws", socket),
+            *([] if history is None else history_routes(history, clock_s=hub.clock_s)),
             Mount("/", StaticFiles(directory=STATIC, html=True)),
         ],
         middleware=[
@@ -75,7 +85,13 @@ class _Protocol(WebSocketsSansIOProtocol):
 
 
 def page_server(
-    hub: Hub, *, title: str, host: str = "127.0.0.1", port: int = 5583, key: str | None = None
+    hub: Hub,
+    *,
+    title: str,
+    host: str = "127.0.0.1",
+    port: int = 5583,
+    key: str | None = None,
+    history: History | None = None,
 ) -> uvicorn.Server:
     """The application on uvicorn, set for live frames: deflate costs more time than it saves on loopback.
 
@@ -86,7 +102,7 @@ def page_server(
     hosts = (*LOOPBACK, host) if is_loopback(host) else ("*",)  # elsewhere a foreign name has no cookie
     return uvicorn.Server(
         uvicorn.Config(
-            create_app(hub, title=title, hosts=hosts, key=key),
+            create_app(hub, title=title, hosts=hosts, key=key, history=history),
             host=host,
             port=port,
             log_config=None,  # its loggers go where the service sends all others

@@ -28,6 +28,7 @@ Arrays: TypeAlias = dict[str, tuple[NDArray[Any], dict[str, str]]]
 LAB_AXES = "x, y, z"
 DETECTOR_AXES = "rocking, row, column"
 RECIPROCAL = "reciprocal, in steps of q; the peak at n//2"
+LAB_ARRAYS = ("amplitude", "phase", "support", "displacement", "strain", "displacement_std", "strain_std")
 CONVENTION = "S = s exp(-i h.u); displacement in angstrom along +h; strain = d u_h / d x_h"
 
 
@@ -155,6 +156,17 @@ def result_from(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any])
             agreement=_agreement(arrays, metadata) if "mode_weights" in arrays else None,
             provenance=dict(metadata["provenance"]),
         )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ScanError(f"a stored result is not whole: {error}; refine the run again") from None
+
+
+def lab_from(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any]) -> LabImage:
+    """The image in the lab frame alone, from `LAB_ARRAYS`, the spreads among them where there are any.
+
+    Raises ScanError where something else is missing.
+    """
+    try:
+        return _lab(arrays, metadata)
     except (KeyError, TypeError, ValueError) as error:
         raise ScanError(f"a stored result is not whole: {error}; refine the run again") from None
 

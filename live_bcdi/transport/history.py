@@ -1,0 +1,130 @@
+"""Runs in Tiled as a list that is read a page at a time, and one image of one result. Nothing here writes."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from tiled.client.container import Container
+from tiled.queries import Key, KeyPresent, KeysFilter, Like
+
+from ..types import LabImage, ScanError
+from .stored import LAB_ARRAYS, lab_from
+from .tiled import find_run
+
+SCAN = "start.live_bcdi.scan"
+MOST_ROWS = 100
+_FACTS = (
+    "chi",
+    "resolution_nm",
+    "frames",
+    "num",
+    "voxel_nm",
+    "finished",
+    "seconds",
+    "recipe",
+    "outcome",
+    "operando",
+)
+
+
+def list_runs(
+    root: Container, *, skip: int = 0, count: int = 20, text: str = ""
+) -> tuple[list[dict[str, Any]], int]:
+    """`count` rocking scans, the newest first, after `skip` newer ones, and how many there are; with a `text`,
+    those that have it in the name or the sample, or whose uid begins with it (the number is then at least that).
+
+    A row is {run, name, sample, hkl, time_s, num, exit_status, results: [{version, chi, resolution_nm, ...}]},
+    None where something is not known, results by their version.
+    """
+    if "raw" not in root:
+        return [], 0
+    count, raw = min(count, MOST_ROWS), root["raw"].search(KeyPresent("start.live_bcdi")).sort(("start.time", -1))
+    if text:
+        searches = [raw.search(query) for query in _queries(text)]
+        nodes = {uid: node for search in searches for uid, node in search.items()[: skip + count]}
+        newest = sorted(nodes.items(), key=lambda item: -(_start(item[1]).get("time") or 0))
+        shown, total = newest[skip : skip + count], max(len(newest), *(len(search) for search in searches))
+    else:
+        shown, total = raw.items()[skip : skip + count], len(raw)
+    found = _results_of(root, [uid for uid, _ in shown])
+    return [_row(uid, node, found.get(uid, [])) for uid, node in shown], total
+
+
+def _queries(text: str) -> Iterable[Like]:
+    return Like(f"{SCAN}.name", f"%{text}%"), Like(f"{SCAN}.sample", f"%{text}%"), Like("start.uid", f"{text}%")
+
+
+def _start(node: Container) -> Mapping[str, Any]:
+    return _table(node.metadata.get("start"))
+
+
+def _table(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _row(uid: str, node: Container, results: list[dict[str, Any]]) -> dict[str, Any]:
+    start, stop = _start(node), _table(node.metadata.get("stop"))
+    ours = _table(start.get("live_bcdi"))
+    scan, planned = _table(ours.get("scan")), _table(ours.get("planned"))
+    return {
+        "run": uid,
+        "name": scan.get("name"),
+        "sample": scan.get("sample"),
+        "hkl": scan.get("hkl"),
+        "time_s": start.get("time"),
+        "num": planned.get("num"),
+        "exit_status": stop.get("exit_status"),
+        "results": results,
+    }
+
+
+def _results_of(root: Container, uids: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    if not uids or "refined" not in root:
+        return {}
+    return {uid: result_facts(runs) for uid, runs in root["refined"].search(KeysFilter(keys=list(uids))).items()}
+
+
+def result_facts(versions: Container) -> list[dict[str, Any]]:
+    """{version, chi, resolution_nm, ...} of each whole result of a run, in order."""
+    complete = versions.search(Key("complete") == True)  # noqa: E712  Tiled builds a query of it
+    return [
+        {"version": version, **{name: node.metadata.get(name) for name in _FACTS}}
+        for version, node in sorted(complete.items(), key=lambda item: int(item[0]))
+    ]
+
+
+def find_result(root: Container, run: str, version: str = "") -> tuple[str, str]:
+    """Uid and version of a result of the run that begins with `run`: the newest whole one, or `version`.
+
+    Raises ScanError where there is no such run or result, or it was cut off while it was stored."""
+    uid = find_run(root, run)
+    versions = root["refined", uid] if "refined" in root and uid in root["refined"] else {}
+    whole = [each["version"] for each in result_facts(versions)] if versions else []
+    if not whole and not version:
+        raise ScanError(f"run {uid[:8]} has no result yet; `live-bcdi phase {uid[:8]}` makes one")
+    wanted = version or whole[-1]
+    if wanted in whole:
+        return uid, wanted
+    if wanted in versions:
+        raise ScanError(f"result {wanted} of run {uid[:8]} was cut off while it was stored; choose another one")
+    raise ScanError(f"run {uid[:8]} has no result {wanted}; it has {', '.join(whole) or 'none'}")
+
+
+def read_lab_image(root: Container, uid: str, version: str) -> tuple[LabImage, dict[str, Any]]:
+    """The image in the lab frame of a result that `find_result` found, and the result's metadata.
+
+    Raises ScanError where it has none, or an array is missing.
+    """
+    node = root["refined", uid, version]
+    metadata = dict(node.metadata)
+    if metadata.get("voxel_nm") is None:
+        raise ScanError(
+            f"result {version} of run {uid[:8]} has no image in the lab frame: its scan's geometry is not known"
+        )
+    there = set(node)
+    if missing := [name for name in LAB_ARRAYS if name not in there and not name.endswith("_std")]:
+        raise ScanError(
+            f"result {version} of run {uid[:8]} is not whole: it lacks {', '.join(missing)}; refine the run again"
+        )
+    arrays = {name: np.asarray(node[name].read()) for name in LAB_ARRAYS if name in there}
+    return lab_from(arrays, metadata), metadata
