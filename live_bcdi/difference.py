@@ -115,7 +115,7 @@ def _common_grid(images: Sequence[LabImage], centres: Sequence[NDArray[np.float6
     for image, centre in zip(images, centres):
         found = (np.argwhere(image.support) - _middle(image.support.shape)) * image.voxel_nm - centre
         reach = np.maximum(reach, np.abs(found).max(axis=0))
-    x, y, z = (2 * (int(np.ceil(length / voxel_nm)) + MARGIN) for length in reach)
+    x, y, z = (2 * (int(np.ceil(length / voxel_nm - 1e-3)) + MARGIN) for length in reach)  # rounding is no voxel
     off = centres[coarser] / voxel_nm
     origin = (np.rint(off) - off) * voxel_nm
     return Grid(
@@ -198,9 +198,11 @@ def _inside(values: NDArray[Any], support: BoolArray) -> NDArray[np.float32]:
 
 
 def _correlation(a: LabImage, density: ComplexArray, support: BoolArray) -> float:
-    """Pearson's, of the amplitudes in either support."""
+    """sum |A||B| / sqrt(sum |A|^2 sum |B|^2) in either support: 1 where they are the same but for a scale. Without
+    their means it would say little, for a crystal is nearly uniform."""
     either = a.support | support
-    return float(np.corrcoef(np.abs(a.density)[either], np.abs(density)[either])[0, 1])
+    one, other = (np.abs(each)[either].astype(np.float64) for each in (a.density, density))
+    return float((one * other).sum() / np.sqrt((one**2).sum() * (other**2).sum()))
 
 
 def _angle_deg(one: FloatArray, other: FloatArray) -> float:

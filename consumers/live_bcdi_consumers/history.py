@@ -25,7 +25,7 @@ from .views import LAB, about_surface, lab_parts, limit, surface_arrays
 
 KEPT_IMAGES = 2  # of 50 MB at 128^3
 KEPT_VIEWS = 16  # of 1 MB
-TWIN_MARGIN = 0.02  # of the correlation: a crystal that is nearly its own inverse says nothing
+TWIN_MARGIN = 0.01  # of the correlation: a crystal that is nearly its own inverse says nothing
 SAME_SPACING, SAME_DEG = 0.02, 5.0  # beyond it, it is another reflection, or another crystal
 ROTATED_DEG = 0.5
 MOST_SIGNS = 200  # of what a browser asks for

@@ -40,7 +40,9 @@ NEEDED = (
 )
 FORM = """<!doctype html><html lang="en"><meta name="color-scheme" content="dark light"><title>live_bcdi</title>
 <h1>{heading}</h1><p>{text}</p>
-<form action="./"><label>Key <input name="key" type="password" autofocus></label> <button>Open</button></form>"""
+<form action="./"><label>Key <input name="key" type="password" autofocus></label> <button>Open</button></form>
+<p>Did a link bring you here, and has this browser had the key before? <a href="">Go on</a>.</p>"""
+# The link there goes on likewise: after one in somebody's mail the cookie comes with the second request only.
 # A page of our own that goes on, and not a redirect: after a link in somebody's mail, which is another site, a
 # browser would not send a SameSite=Strict cookie along with a redirect.
 LET_IN = """<!doctype html><html lang="en"><meta name="color-scheme" content="dark light"><title>live_bcdi</title>

@@ -153,11 +153,11 @@ def test_the_twin_is_said_and_not_undone():
     density = first.density[::-1, ::-1, ::-1].conj()
     found = compare(first, of(np.ascontiguousarray(density)))
     assert found.twin_correlation > 0.998
-    assert found.correlation < found.twin_correlation - 0.02
+    assert found.correlation < found.twin_correlation - 0.01
     # conj(S(-r)) has u(-r) -> -u(r): its strain is that of the point opposite, and the difference is not zero
     assert found.rms_strain > 0.5 * np.nanstd(first.strain)
     same = compare(first, image((2, 1, 0)))
-    assert same.twin_correlation < same.correlation - 0.02
+    assert same.twin_correlation < same.correlation - 0.01
 
 
 def test_what_cannot_be_compared_is_said():

@@ -1,13 +1,13 @@
 // What the crystal may be coloured by, in the cuts and on the surface alike: the map, the range, the legend.
 
-import { cyclic, diverging } from "./colour.js";
+import { cyclic, diverging, viridis } from "./colour.js";
 import { MINUS, colourBar, colourWheel, fixed, font, significant, text } from "./plot.js";
 
 /** Where nothing is known: outside the support. No colour of a diverging map. */
 export const UNKNOWN = [122, 130, 139];
 export const UNKNOWN_CSS = `rgb(${UNKNOWN.join(" ")})`;
 
-const UNITS = { phase: "rad", displacement: "\u00c5", strain: "" };
+const UNITS = { amplitude: "", phase: "rad", displacement: "\u00c5", strain: "" };
 const SUPERSCRIPTS = "\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079";
 
 const raised = (power) =>
@@ -22,9 +22,13 @@ export function scientific(value, digits = 2) {
 
 /** One value in words: "strain −1.2×10⁻⁴". */
 export function inWords(name, value) {
-  if (Number.isNaN(value)) return "outside the support";
+  return Number.isNaN(value) ? "outside the support" : `${name} ${withUnit(name, value)}`;
+}
+
+/** "−1.2×10⁻⁴", "0.31 Å"; a dash where there is nothing. */
+export function withUnit(name, value) {
   const number = name === "phase" ? fixed(value, 2) : scientific(value);
-  return [name, number, UNITS[name]].filter(Boolean).join(" ");
+  return [number, Number.isFinite(value) && UNITS[name]].filter(Boolean).join(" ");
 }
 
 /** Whether an estimate has it. */
@@ -36,9 +40,24 @@ export function quantityOf(estimate, name) {
     const turns = (value) => value / (2 * Math.PI) + 0.5;
     return { name, map: cyclic, cyclic: true, limit: Math.PI, at: (value) => turns(value) - Math.floor(turns(value)) };
   }
-  const said = estimate.fields.ranges?.[name];
-  const limit = said > 0 ? said : 1;
+  if (name === "amplitude") {
+    return { name, map: viridis, cyclic: false, limit: 1, at: (value) => Math.max(0, Math.min(1, value)) };
+  }
+  return aboutZero(name, estimate.fields.ranges?.[name]);
+}
+
+/** A quantity about zero, as a difference of any is. */
+export function aboutZero(name, end) {
+  const limit = end > 0 ? end : 1;
   return { name, map: diverging, cyclic: false, limit, at: (value) => Math.max(0, Math.min(1, 0.5 + value / (2 * limit))) };
+}
+
+/** What stands at the two ends of a map: ["−7.6×10⁻⁴", "7.6×10⁻⁴"]. */
+export function endsOf({ name, map, cyclic: closed, limit }) {
+  if (closed) return [`${MINUS}\u03c0`, "\u03c0"];
+  if (map === viridis) return ["0", "1"];
+  const end = `${scientific(limit)}${UNITS[name] ? ` ${UNITS[name]}` : ""}`;
+  return [`${MINUS}${end}`, end];
 }
 
 /** "strain ±7.6×10⁻⁴", the range that its colours have. */

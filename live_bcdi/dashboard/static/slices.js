@@ -37,7 +37,7 @@ export function cutsOf(estimate, name) {
 }
 
 /** First and last index of each axis that the support reaches in any cut, or null without a support. */
-function supportBounds(cuts) {
+export function supportBounds(cuts) {
   const bounds = [0, 1, 2].map(() => [Infinity, -Infinity]);
   for (const { value, counts, across, along, at } of cuts) {
     for (let i = 0; i < counts[across]; i++) {
@@ -51,6 +51,41 @@ function supportBounds(cuts) {
     }
   }
   return bounds.every(([low, high]) => high >= low) ? bounds : null;
+}
+
+/** A cut as an image, the right way up; `colourAt(at)` is RGBA of what lies there. */
+export function paintCut(cut, colourAt) {
+  const { across, along, counts, at, up } = cut;
+  const [columns, rows] = [counts[across], counts[along]];
+  return imageCanvas(rows, columns, (pixels) => {
+    for (let j = 0; j < rows; j++) {
+      const start = (up ? rows - 1 - j : j) * columns;
+      for (let i = 0; i < columns; i++) pixels[start + i] = colourAt(at(i, j));
+    }
+  });
+}
+
+/** Names of a cut's axes at arrows that point the way they grow. */
+export function axisArrows(ctx, box, cut, ink, size) {
+  const length = Math.max(14, Math.min(26, 0.11 * box.w));
+  const [x, y] = [box.x + 14, cut.up ? box.y + box.h - 14 : box.y + 14];
+  const tip = cut.up ? y - length : y + length;
+  const head = cut.up ? 6 : -6;
+  line(ctx, x, y, x + length, y, ink, 2);
+  line(ctx, x, y, x, tip, ink, 2);
+  ctx.fillStyle = ink;
+  for (const points of [
+    [[x + length + 5, y], [x + length - 2, y - 4], [x + length - 2, y + 4]],
+    [[x, tip - head + (cut.up ? 1 : -1)], [x - 4, tip + head / 3], [x + 4, tip + head / 3]],
+  ]) {
+    ctx.beginPath();
+    points.forEach(([px, py], at) => ctx[at ? "lineTo" : "moveTo"](px, py));
+    ctx.fill();
+  }
+  font(ctx, size, 600);
+  text(ctx, cut.names[0], x + length + 9, y, { colour: ink, baseline: "middle" });
+  const below = { colour: ink, align: "left", baseline: cut.up ? "bottom" : "top" };
+  text(ctx, cut.names[1], x - 6, cut.up ? tip - 8 : tip + 8, below);
 }
 
 export class SlicesPanel extends Panel {
@@ -97,24 +132,13 @@ export class SlicesPanel extends Panel {
     return fits ? before : wanted;
   }
 
-  _paint(cut, colourAt) {
-    const { across, along, counts, at, up } = cut;
-    const [columns, rows] = [counts[across], counts[along]];
-    return imageCanvas(rows, columns, (pixels) => {
-      for (let j = 0; j < rows; j++) {
-        const start = (up ? rows - 1 - j : j) * columns;
-        for (let i = 0; i < columns; i++) pixels[start + i] = colourAt(at(i, j));
-      }
-    });
-  }
-
   _paintAmplitude(cut) {
-    return this._paint(cut, (at) => viridis.table[Math.max(0, Math.min(255, (256 * cut.amplitude[at]) | 0))]);
+    return paintCut(cut, (at) => viridis.table[Math.max(0, Math.min(255, (256 * cut.amplitude[at]) | 0))]);
   }
 
   _paintValue(cut) {
     const { map, at: place } = this._quantity;
-    return this._paint(cut, (at) => {
+    return paintCut(cut, (at) => {
       const value = cut.value[at];
       return Number.isNaN(value) ? 0 : map.table[Math.min(255, Math.floor(256 * place(value)))];
     });
@@ -187,36 +211,13 @@ export class SlicesPanel extends Panel {
     const from = cut.up ? image.height - j1 : j0;
     ctx.drawImage(image, i0, from, i1 - i0, j1 - j0, drawn.x, drawn.y, drawn.w, drawn.h);
     const ink = quantity === "amplitude" || !this._quantity.cyclic ? "#ffffff" : colours.ink;
-    this._arrows(ctx, box, cut, ink, size);
+    axisArrows(ctx, box, cut, ink, size);
     if (quantity === "amplitude") {
       const bar = { width: box.w, scale, unit: this._unit, colour: ink, size };
       scaleBar(ctx, box.x + box.w - 10, box.y + box.h - 10, bar);
     }
     ctx.restore();
     this._cells.push({ box, drawn, cut, quantity, scale });
-  }
-
-  // Names of the axes at arrows that point the way they grow.
-  _arrows(ctx, box, cut, ink, size) {
-    const length = Math.max(14, Math.min(26, 0.11 * box.w));
-    const [x, y] = [box.x + 14, cut.up ? box.y + box.h - 14 : box.y + 14];
-    const tip = cut.up ? y - length : y + length;
-    const head = cut.up ? 6 : -6;
-    line(ctx, x, y, x + length, y, ink, 2);
-    line(ctx, x, y, x, tip, ink, 2);
-    ctx.fillStyle = ink;
-    for (const points of [
-      [[x + length + 5, y], [x + length - 2, y - 4], [x + length - 2, y + 4]],
-      [[x, tip - head + (cut.up ? 1 : -1)], [x - 4, tip + head / 3], [x + 4, tip + head / 3]],
-    ]) {
-      ctx.beginPath();
-      points.forEach(([px, py], at) => ctx[at ? "lineTo" : "moveTo"](px, py));
-      ctx.fill();
-    }
-    font(ctx, size, 600);
-    text(ctx, cut.names[0], x + length + 9, y, { colour: ink, baseline: "middle" });
-    const below = { colour: ink, align: "left", baseline: cut.up ? "bottom" : "top" };
-    text(ctx, cut.names[1], x - 6, cut.up ? tip - 8 : tip + 8, below);
   }
 
   _legends(ctx, { w, h, top, left, cell, gap, upside, size }, colours) {

@@ -1,5 +1,6 @@
 // The crystal's surface, turned by pointer and keys. The view stays when a new estimate comes.
 
+import { viridis } from "./colour.js";
 import { MeshRenderer } from "./mesh.js";
 import { Panel } from "./panel.js";
 import { font, line, scaleBar, text, textSize } from "./plot.js";
@@ -41,33 +42,90 @@ const VIEWS = {
   q: (q) => looking(q, Math.abs(unit(q)[1]) > 0.95 ? [0, 0, -1] : [0, 1, 0]),
 };
 
+/** Where one looks from: turn, zoom and scale of one surface, or of several that are looked at alike. */
+export class Camera {
+  constructor() {
+    this.turn = HOME;
+    this.zoom = 1;
+    this.radius = 0;
+    this._watchers = [];
+    this._radii = new Map();
+    this._rooms = new Map();
+  }
+
+  watch(onChange) {
+    this._watchers.push(onChange);
+  }
+
+  changed() {
+    for (const onChange of this._watchers) onChange();
+  }
+
+  look(view, q) {
+    this.turn = VIEWS[view](q);
+    if (view === "home") this.zoom = 1;
+    this.changed();
+  }
+
+  turnBy(x, y) {
+    this.turn = turned(this.turn, x, y);
+    this.changed();
+  }
+
+  zoomBy(factor) {
+    this.zoom = Math.max(ZOOM.least, Math.min(ZOOM.most, this.zoom * factor));
+    this.changed();
+  }
+
+  /** `radius` holds what `who` draws. The scale stays while all fit and none has become much smaller. */
+  hold(who, radius) {
+    this._radii.set(who, radius);
+    const most = Math.max(...this._radii.values());
+    if (most <= this.radius && most > 0.75 * this.radius) return;
+    this.radius = 1.06 * most;
+    this.changed();
+  }
+
+  /** `who` draws nothing any more. */
+  release(who) {
+    this._radii.delete(who);
+    this._rooms.delete(who);
+  }
+
+  /** Pixels a unit, the same for all; `room` is how many `who` has. */
+  scale(who, room) {
+    const before = this._rooms.get(who);
+    this._rooms.set(who, room);
+    if (before !== room && this._rooms.size > 1) this.changed();
+    return (this.zoom * Math.min(...this._rooms.values())) / (2 * this.radius);
+  }
+}
+
 export class SurfacePanel extends Panel {
-  constructor(id) {
+  constructor(id, camera = new Camera()) {
     super(id);
     this._renderer = new MeshRenderer(() => this.invalidate());
     this._without = this.section.querySelector(".without");
     this._views = [...this.section.querySelectorAll("[data-view]")];
     for (const button of this._views) button.addEventListener("click", () => this.look(button.dataset.view));
     this._estimate = this._mesh = this._paint = this._quantity = null;
-    this._turn = HOME;
-    this._zoom = 1;
-    this._radius = 0;
+    this.camera = camera;
+    this.nothing = "no estimate yet";
+    camera.watch(() => this.invalidate());
     this.invalidate();
   }
 
-  show(estimate, name) {
+  show(estimate, name, quantity = estimate && quantityOf(estimate, name)) {
     if (estimate === this._estimate && name === this._quantity?.name) return;
     if (estimate !== this._estimate) this._mesh = this._meshOf(estimate);
     this._estimate = estimate;
-    this._quantity = estimate && quantityOf(estimate, name);
+    this._quantity = quantity;
     this._paint = this._mesh && this._paintOf(estimate.arrays[`surface_${name}`]?.data);
     this.invalidate();
   }
 
   look(view) {
-    this._turn = VIEWS[view](this._estimate?.fields.surface?.q_invA);
-    if (view === "home") this._zoom = 1;
-    this.invalidate();
+    this.camera.look(view, this._estimate?.fields.surface?.q_invA);
   }
 
   _enableViews() {
@@ -77,14 +135,16 @@ export class SurfacePanel extends Panel {
   }
 
   _meshOf(estimate) {
-    if (!estimate?.fields.surface || !estimate.arrays.surface_vertices) return null;
+    if (!estimate?.fields.surface || !estimate.arrays.surface_vertices) {
+      this.camera.release(this);
+      return null;
+    }
     const { surface_vertices: { data: vertices }, surface_faces: { data: faces } } = estimate.arrays;
     let squared = 0;
     for (let at = 0; at < vertices.length; at += 3) {
       squared = Math.max(squared, vertices[at] ** 2 + vertices[at + 1] ** 2 + vertices[at + 2] ** 2);
     }
-    const radius = Math.sqrt(squared);
-    if (!(radius <= this._radius && radius > 0.75 * this._radius)) this._radius = 1.06 * radius;
+    this.camera.hold(this, Math.sqrt(squared));
     return { vertices, faces };
   }
 
@@ -108,19 +168,19 @@ export class SurfacePanel extends Panel {
     const size = textSize(w);
     if (this._mesh === null) {
       font(ctx, size + 2);
-      const why = this._estimate === null ? "no estimate yet" : "this estimate has no surface";
+      const why = this._estimate === null ? this.nothing : "this estimate has no surface";
       text(ctx, why, w / 2, h / 2, { colour: colours.muted, align: "center" });
       return;
     }
     if (!this._renderer.works) return;
     const legend = LEGEND * size;
     const room = Math.max(40, w - 0.5 * legend); // the crystal may reach below the legend, in the corner
-    const scale = (this._zoom * Math.min(room, h)) / (2 * this._radius);
+    const scale = this.camera.scale(this, Math.min(room, h));
     const ratio = ctx.canvas.width / w;
     const size_px = { width: Math.round(room * ratio), height: ctx.canvas.height };
-    const view = { ...size_px, turn: this._turn, scale: scale * ratio, radius: this._radius };
+    const view = { ...size_px, turn: this.camera.turn, scale: scale * ratio, radius: this.camera.radius };
     ctx.drawImage(this._renderer.draw(this._mesh, this._paint, view), 0, 0, room, h);
-    drawLegend(ctx, { x: w - legend + 6, y: 0, w: legend, h: Math.min(h, 9 * size) }, this._quantity, colours, size);
+    if (this._quantity.map !== viridis) drawLegend(ctx, { x: w - legend + 6, y: 0, w: legend, h: Math.min(h, 9 * size) }, this._quantity, colours, size);
     this._drawTriad(ctx, 5.2 * size, h - 5.2 * size, 2.9 * size, colours, size);
     const lengths = this._estimate.fields.voxel_nm ? "nm" : "voxels";
     const bar = { width: 0.6 * w, scale, unit: lengths, colour: colours.ink, size, shadow: false };
@@ -130,8 +190,8 @@ export class SurfacePanel extends Panel {
   // The lab's axes and the scattering vector, as they lie in this view; what points away from the viewer is faint.
   _drawTriad(ctx, x, y, length, colours, size) {
     const { axes, q_invA: q } = this._estimate.fields.surface;
-    const arrows = [0, 1, 2].map((axis) => ({ name: axes[axis], along: this._turn.map((row) => row[axis]), colour: colours.ink }));
-    if (q) arrows.push({ name: "Q", along: this._turn.map((row) => 1.45 * dot(row, unit(q))), colour: colours.accent });
+    const arrows = [0, 1, 2].map((axis) => ({ name: axes[axis], along: this.camera.turn.map((row) => row[axis]), colour: colours.ink }));
+    if (q) arrows.push({ name: "Q", along: this.camera.turn.map((row) => 1.45 * dot(row, unit(q))), colour: colours.accent });
     const labels = [];
     arrows.sort((one, other) => one.along[2] - other.along[2]);
     ctx.save();
@@ -162,21 +222,15 @@ export class SurfacePanel extends Panel {
 
   describe() {
     if (!this._renderer.works) return "Surface of the crystal: not drawn, this browser has no WebGL";
-    if (this._mesh === null) return "Surface of the crystal: none yet";
+    if (this._mesh === null) return `Surface of the crystal: ${this.nothing}`;
     const { kind } = this._estimate.fields;
     return `Surface of the crystal, ${kind}, coloured by ${this._quantity.name}. Arrow keys turn it, plus and minus zoom, Home resets`;
   }
 
   listen() {
     const { canvas } = this;
-    const turn = (x, y) => {
-      this._turn = turned(this._turn, x, y);
-      this.invalidate();
-    };
-    const zoom = (factor) => {
-      this._zoom = Math.max(ZOOM.least, Math.min(ZOOM.most, this._zoom * factor));
-      this.invalidate();
-    };
+    const turn = (x, y) => this.camera.turnBy(x, y);
+    const zoom = (factor) => this.camera.zoomBy(factor);
     let from = null; // where a drag was seen last
     canvas.addEventListener("pointerdown", (event) => {
       if (!event.isPrimary || event.button !== 0) return;

@@ -14,6 +14,7 @@ with suppress(ImportError):  # its own 5 s are short for a browser on a busy mac
     expect.set_options(timeout=20_000)
 
 from live_bcdi.dashboard import Hub, page_server
+from live_bcdi.dashboard.history import History
 
 Serve = Callable[..., AbstractContextManager[tuple[str, int]]]
 
@@ -29,10 +30,12 @@ def serve() -> Serve:
     connected."""
 
     @contextmanager
-    def served(hub: Hub, port: int = 0, key: str | None = None) -> Iterator[tuple[str, int]]:
+    def served(
+        hub: Hub, port: int = 0, key: str | None = None, history: History | None = None
+    ) -> Iterator[tuple[str, int]]:
         listener = socket.create_server(("127.0.0.1", port))
         port = listener.getsockname()[1]
-        server = page_server(hub, title="test beamline", port=port, key=key)
+        server = page_server(hub, title="test beamline", port=port, key=key, history=history)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
         deadline_s = time.monotonic() + 20
