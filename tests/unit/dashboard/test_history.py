@@ -297,6 +297,27 @@ def test_two_runs_are_chosen_from_the_list_and_the_address_holds_them(page, site
     expect(page, "#a-name", FIRST)
 
 
+def test_a_link_from_another_site_opens_with_a_key_that_was_given(browser, hub, serve, history):
+    """Its first request comes without the cookie, which is SameSite=Strict."""
+    page = browser.new_page()
+    key = "0123456789abcdef" * 2
+    with serve(hub, key=key, history=history) as (host, port):
+        page.goto(f"http://{host}:{port}/?key={key}")
+        page.wait_for_selector("body:not(.lost)")
+        page.goto(f"http://localhost:{port}/")  # another site to a browser, and without the cookie
+        page.evaluate(
+            """address => { const link = document.body.appendChild(document.createElement("a"));
+                            link.href = address; link.id = "mail"; link.textContent = "look"; }""",
+            f"http://{host}:{port}/history?a={FIRST}",
+        )
+        page.locator("#mail").click()
+        expect(page, "h1", "The page has a key.")
+        page.get_by_role("link", name="Go on").click()
+        expect(page, "h1", "History")
+        expect(page, "#a-name", FIRST)
+    page.close()
+
+
 def test_older_runs_and_a_filter(page, site):
     page.goto(f"{site}/history")
     expect(page, "#runs-about", "1–20 of 30")
