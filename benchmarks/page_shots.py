@@ -18,9 +18,37 @@ import numpy as np
 import tifffile
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from live_bcdi.advice import Advice
 from live_bcdi.dashboard import Hub, fake_feed, page_server
 from live_bcdi.dashboard.fake_feed import FakeScan
 
+SATURATED = Advice(
+    rule="saturated",
+    level="warning",
+    what="Attenuate the beam, or shorten the exposure, and measure again.",
+    why="12 pixels reached the detector's limit of 2.36e+05 counts. They are left out, and the peak's middle holds"
+    " most of the crystal's shape.",
+)
+OFF_RANGE = Advice(
+    rule="off_range",
+    level="info",
+    what="Centre the next scan at 0.318 deg.",
+    why="The peak is 0.11 deg off the middle of 0.05 to 0.35 deg, more than 25% of it: one side of the pattern is"
+    " measured less far.",
+)
+COUNTS = Advice(
+    rule="counts",
+    level="warning",
+    what="Count 4.3 times as long, or sum repeats of the scan.",
+    why="2.4e+05 counts in all and strong strain (asymmetry 0.18): with 1e5 counts 4 of 20 such simulated crystals"
+    " were found, with 1e6 18.",
+)
+STEP = Advice(
+    rule="step",
+    level="error",
+    what="Halve the rocking step.",
+    why="Oversampling along the rocking axis is 1.7: below 2, phases are not determined.",
+)
 SIZES = {"desk": (1600, 1000), "phone": (400, 800)}
 SCHEMES = ("dark", "light")
 WITHOUT_WEBGL = ["--disable-3d-apis"]
@@ -60,7 +88,8 @@ def during(hub: Hub, scan: FakeScan) -> None:
         hub.publish(fake_feed.live(scan, index))
     hub.publish(fake_feed.live(scan, middle, missing=(10, 11, 18)))
     hub.publish(fake_feed.live_estimate(scan, middle + 1))
-    hub.publish(fake_feed.queue())
+    hub.publish(fake_feed.advice(scan, "scan", SATURATED, OFF_RANGE))
+    hub.publish(fake_feed.queue(fake_feed.job(scan, name="S0053"), waiting=2))
 
 
 def smooth(hub: Hub, scan: FakeScan) -> None:
@@ -78,6 +107,7 @@ def refined(hub: Hub, scan: FakeScan) -> None:
     hub.publish(fake_feed.run_stopped(scan))
     hub.publish(fake_feed.refined_estimate(scan))
     hub.publish(fake_feed.queue())
+    hub.publish(fake_feed.advice(scan, "result", COUNTS, STEP))
     hub.publish(fake_feed.result(scan))
     hub.publish(fake_feed.notice("refine", "info", "result written", run=scan.run))
 
@@ -87,7 +117,10 @@ def missing(hub: Hub, scan: FakeScan) -> None:
     during(hub, scan)
     hub.publish(fake_feed.live(scan, len(scan.frames) - 1, missing=(10, 18), refilled=1))
     hub.publish(fake_feed.run_stopped(scan))
-    hub.publish(fake_feed.queue(running=1, waiting=2, outbox=1))
+    silent = fake_feed.job(scan, quiet_s=95.0, seconds=130.0)
+    hub.publish(
+        fake_feed.queue(silent, fake_feed.job(scan, None, run="a", name="S0052"), waiting=2, later=5, outbox=1)
+    )
 
 
 def dead(hub: Hub, scan: FakeScan) -> None:

@@ -6,12 +6,13 @@ slices of |FFT|^2 with Poisson noise. Nothing here is a model of an experiment: 
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..advice import Advice
 from ..isosurface import isosurface
 from ..strain import displacement_angstrom, strain_along
 from ..stream.updates import Update
@@ -96,6 +97,7 @@ def live(
         "index": index,
         "angle_deg": float(scan.angles_deg[index]),
         "rate_hz": rate_hz,
+        "interval_s": 1 / rate_hz,
         "total": float(totals.sum()),
         "peak": [int(value) for value in peak],
         "peak_counts": float(seen.max()),
@@ -117,7 +119,37 @@ def live(
     }
     image = np.asarray(scan.frames[index], np.float32)
     arrays = {"image": image, "angles_deg": scan.angles_deg, "totals": totals, "have": have}
-    return Update(topic="live", run=scan.run, fields=fields, arrays=arrays)
+    return Update(topic="live", run=scan.run, fields=fields, arrays=arrays | drift(scan, have, 1 / rate_hz))
+
+
+def drift(scan: FakeScan, have: NDArray[np.bool_], interval_s: float) -> dict[str, NDArray[Any]]:
+    """Centroids that wander by a pixel, jump by half of one at two thirds, less sure where counts are few."""
+    num = len(have)
+    rng = np.random.default_rng(7)
+    std = 3.0 / np.sqrt(np.maximum(scan.frames.sum(axis=(1, 2)), 20.0))
+    arrays = {
+        "centroid_row": scan.frames.shape[1] // 2 + np.sin(np.arange(num) / 9) + std * rng.normal(size=num),
+        "centroid_column": scan.frames.shape[2] // 2
+        + 0.5 * (np.arange(num) > 2 * num / 3)
+        + std * rng.normal(size=num),
+        "centroid_row_std": std,
+        "centroid_column_std": std,
+        "monitor": 1e5 * (1 - 0.03 * np.arange(num) / num) + 300 * rng.normal(size=num),
+        "times_s": interval_s * np.arange(num),
+    }
+    return {name: np.where(have, values, np.nan).astype(np.float32) for name, values in arrays.items()}
+
+
+def advice(scan: FakeScan, of: str, *said: Advice) -> Update:
+    return Update(topic="advice", run=scan.run, fields={"of": of, "advice": [asdict(each) for each in said]})
+
+
+def job(scan: FakeScan, share: float | None = 0.42, **changes: Any) -> dict[str, Any]:
+    """A refinement at work, for `queue`."""
+    text = "" if share is None else "generation 1 of 3, start 4 of 8, iteration 61 of 166"
+    left_s = None if share is None else 41.0
+    told = {"share": share, "text": text, "seconds": 31.0, "quiet_s": 0.4, "left_s": left_s}
+    return {"run": scan.run, "name": scan.name, **told, **changes}
 
 
 def live_estimate(scan: FakeScan, frames: int, *, seed: int = 0) -> Update:
@@ -156,6 +188,11 @@ def refined_estimate(scan: FakeScan) -> Update:
         "axes": list(LAB_AXES),
         "resolution_nm": 19.4,
         "uncertainty": {"displacement": 0.011, "strain": 2.3e-5},
+        "chi_starts": [0.01176, 0.01193, 0.01188],
+        "free_llk": 0.546,
+        "free_llk_starts": [0.546, 0.5646, 0.5627],
+        "fsc_nm": {"0.5": 25.2, "1/7": 12.3, "half-bit": 12.3},
+        "limit_nm": 12.3,
     }
     values = strained(density)
     surface, triangles = surface_parts(density, (LAB_VOXEL_NM,) * 3, values)
@@ -204,8 +241,9 @@ def result(scan: FakeScan) -> Update:
     return Update(topic="result", run=scan.run, fields=fields)
 
 
-def queue(*, running: int = 0, waiting: int = 0, later: int = 0, outbox: int = 0) -> Update:
-    fields = {"running": running, "waiting": waiting, "later": later, "outbox": outbox}
+def queue(*jobs: dict[str, Any], running: int = 0, waiting: int = 0, later: int = 0, outbox: int = 0) -> Update:
+    counts = {"running": running or len(jobs), "waiting": waiting, "later": later, "outbox": outbox}
+    fields = {**counts, "jobs": list(jobs)}
     return Update(topic="queue", fields=fields)
 
 

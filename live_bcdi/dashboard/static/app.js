@@ -1,7 +1,10 @@
 // Wires the connection to the panels.
 
+import { showAdvice } from "./advice.js";
 import { Connection } from "./connection.js";
+import { DriftPanel } from "./drift.js";
 import { FramePanel } from "./frame.js";
+import { showMerit } from "./merit.js";
 import { RockingPanel } from "./rocking.js";
 import { SlicesPanel } from "./slices.js";
 import { has } from "./quantity.js";
@@ -9,6 +12,7 @@ import { showConnection, showEstimate, showNotices, showResult, showServices, sh
 import { Store } from "./store.js";
 import { showStream } from "./stream.js";
 import { SurfacePanel } from "./surface.js";
+import { showWork } from "./work.js";
 
 const CLOCK_MS = 250;
 const DELAYS = 200;
@@ -19,6 +23,7 @@ const panels = {
   rocking: new RockingPanel("rocking-panel"),
   slices: new SlicesPanel("crystal-panel"),
   surface: new SurfacePanel("surface-panel"),
+  drift: new DriftPanel("drift-panel"),
 };
 const choices = [...document.querySelectorAll("[data-choice]")];
 const quantities = [...document.querySelectorAll("[data-quantity]")];
@@ -34,6 +39,7 @@ function showCrystal() {
   panels.surface.show(estimate, quantity);
   showEstimate(store, estimate);
   showSurface(estimate, quantity);
+  showMerit(store);
   for (const button of quantities) {
     button.disabled = !has(estimate, button.dataset.quantity);
     button.setAttribute("aria-pressed", String(button.dataset.quantity === quantity));
@@ -47,6 +53,7 @@ function showCrystal() {
 function showScan() {
   panels.frame.show(store.currentLive);
   panels.rocking.show(store.currentLive, store.run, store.missing());
+  panels.drift.show(store.currentLive);
   showStatus(store, connection.now());
 }
 
@@ -62,7 +69,11 @@ function receive(message) {
   if (topic === "health") showServices(store, connection.now());
   if (topic === "run" || topic === "notice") showNotices(store);
   if (topic === "estimate" || topic === "result") showStatus(store, connection.now());
-  if (topic !== "health" && topic !== "notice") showStream(store, connection.now());
+  if (topic === "run" || topic === "live" || topic === "advice") showAdvice(store);
+  if (topic !== "health" && topic !== "notice") {
+    showStream(store, connection.now());
+    showWork(store, connection.now());
+  }
 }
 
 function changed(reopened) {
@@ -79,6 +90,7 @@ function tick() {
   if (!connection.open) return; // their silence would be ours
   showServices(store, now);
   showStream(store, now);
+  showWork(store, now);
 }
 
 // From the moment the server had the frame, and from the detector's own time stamp, to the moment its pixels are

@@ -31,6 +31,18 @@ export function duration(seconds) {
   return shown.map((part, at) => (at ? String(part).padStart(2, "0") : part)).join(":");
 }
 
+/** A time that is estimated, rounded up so that it promises nothing: "about 25 s", "about 2.5 min", "about 1 h 20 min". */
+export function about(seconds) {
+  if (!Number.isFinite(seconds) || seconds < 0) return "";
+  const up = (step) => step * Math.ceil(seconds / step - 1e-9);
+  if (seconds <= 10) return `about ${Math.max(1, up(1))} s`;
+  if (seconds <= 60) return `about ${up(5)} s`;
+  if (seconds <= 600) return `about ${up(30) / 60} min`;
+  if (seconds <= 3600) return `about ${up(60) / 60} min`;
+  const minutes = up(600) / 60;
+  return `about ${Math.floor(minutes / 60)} h${minutes % 60 ? ` ${minutes % 60} min` : ""}`;
+}
+
 /** Step 1, 2 or 5 times a power of ten, at most `count` of them over `span`. */
 export function niceStep(span, count) {
   const power = 10 ** Math.floor(Math.log10(span / count));

@@ -1,6 +1,7 @@
 // Everything on the page that is text: the status line, the figures, services, notices.
 
-import { duration, fixed, short, significant } from "./plot.js";
+import { isResult, kindOf } from "./kinds.js";
+import { about, duration, fixed, short, significant } from "./plot.js";
 import { quantityOf, rangeInWords, scientific } from "./quantity.js";
 import { GLYPHS, element, mark, put } from "./text.js";
 
@@ -18,11 +19,11 @@ export function showStatus(store, now) {
   put("state-glyph", GLYPHS[state.kind]);
   put("state-label", state.label);
   put("state-detail", state.detail);
-  showProgress(run, live, fields);
+  showProgress(run, live, fields, state.kind === "warn" ? NaN : store.scanLeft(now));
   showReadings(fields, live);
 }
 
-function showProgress(run, live, fields) {
+function showProgress(run, live, fields, left) {
   const [count, num] = [fields.count ?? 0, fields.num];
   put("count", run ? String(count) : "\u2013");
   put("num", Number.isFinite(num) ? `/ ${num}` : "");
@@ -31,10 +32,8 @@ function showProgress(run, live, fields) {
   const bar = element("progress");
   bar.setAttribute("aria-valuemax", String(num ?? 0));
   bar.setAttribute("aria-valuenow", String(count));
-  const running = run?.fields.state !== "stopped" && live !== null;
-  const left = running && fields.rate_hz > 0 ? (num - count) / fields.rate_hz : NaN;
   put("rate", significant(fields.rate_hz ?? NaN));
-  put("left", Number.isFinite(left) ? `${duration(left)} left` : live ? "mean of the run" : "");
+  put("left", Number.isFinite(left) ? `${about(left)} left` : live ? "mean of the run" : "");
 }
 
 function showReadings(fields, live) {
@@ -50,35 +49,36 @@ function showReadings(fields, live) {
   mark("saturated", fields.saturated > 0 ? "bad" : "");
 }
 
-/** The badge and figures of the estimate that is shown. */
+/** The badges and figures of the estimate that is shown: what kind it is, and of which run. */
 export function showEstimate(store, estimate) {
   const fields = estimate?.fields ?? {};
   const current = estimate !== null && estimate.run === store.run?.run;
-  const refined = fields.kind === "refined";
-  const name = refined ? "refined" : `live estimate (${fields.frames} of ${fields.num} frames)`;
-  const whose = estimate === null || current ? "" : `, of ${store.nameOf(estimate.run)}`;
-  put("estimate-label", estimate === null ? "none yet" : name + whose);
-  put("surface-label", estimate === null ? "none yet" : (refined ? "refined" : "live estimate") + whose);
+  const { name, tone } = kindOf(estimate);
+  const whose = estimate === null ? "" : `, ${store.nameOf(estimate.run)}${current ? "" : " (an earlier run)"}`;
+  const part = fields.frames < fields.num || !isResult(estimate) ? ` (${fields.frames}/${fields.num})` : "";
+  put("estimate-label", estimate === null ? "none yet" : name + whose + part);
+  put("surface-label", estimate === null ? "none yet" : name + whose);
   for (const id of ["estimate-label", "surface-label"]) {
-    mark(id, estimate === null ? "idle" : current ? (refined ? "ok" : "busy") : "warn");
+    mark(id, estimate === null ? "idle" : current ? tone : "warn");
   }
   put("chi", significant(fields.chi ?? NaN));
-  put("chi-of", estimate === null ? "" : (refined ? "refined" : "live estimate") + whose);
+  put("chi-of", estimate === null ? "" : name + (current ? "" : whose));
   put("resolution", Number.isFinite(fields.resolution_nm) ? significant(fields.resolution_nm) : "\u2013");
-  put("resolution-of", estimate === null ? "" : refined ? "PRTF 1/e" + whose : "after refinement");
-  for (const id of ["chi-of", "resolution-of"]) mark(id, whose ? "warn" : "");
+  put("resolution-of", estimate === null ? "" : isResult(estimate) ? "PRTF 1/e" + (current ? "" : whose) : "after refinement");
+  for (const id of ["chi-of", "resolution-of"]) mark(id, estimate === null || current ? "" : "warn");
   const voxel = fields.voxel_nm?.map((edge) => significant(edge)).join(" \u00d7 ");
   const lab = fields.axes?.join() === "x,y,z";
   const frame = lab ? "lab frame" : "detector frame, axes not quite orthogonal";
   const took = Number.isFinite(fields.seconds) ? `, computed in ${significant(fields.seconds, 2)} s` : "";
-  put("estimate-about", estimate === null ? "" : `${frame}${voxel ? `, voxel ${voxel} nm` : ""}${took}`);
+  const seen = Number.isFinite(fields.frames) ? `${fields.frames} of ${fields.num} frames, ` : "";
+  put("estimate-about", estimate === null ? "" : `${seen}${frame}${voxel ? `, voxel ${voxel} nm` : ""}${took}`);
 }
 
 /** What the surface is, what its colours mean, and how sure that is. */
 export function showSurface(estimate, name) {
   const fields = estimate?.fields ?? {};
   const { surface } = fields;
-  const refined = fields.kind === "refined";
+  const refined = isResult(estimate);
   if (!surface) {
     put("surface-about", "");
     return;
@@ -93,7 +93,7 @@ export function showSurface(estimate, name) {
         Number.isFinite(fields.resolution_nm) ? `resolution ${significant(fields.resolution_nm)} nm` : "",
         spread ? `${name} uncertain by ${scientific(spread)}${name === "displacement" ? " \u00c5" : ""} (median over the starts)` : "",
       ]
-    : [`\u03c7 ${significant(fields.chi ?? NaN)}`, "one start, not yet refined"];
+    : [`\u03c7 ${significant(fields.chi ?? NaN)}`, kindOf(estimate).sure];
   put("surface-about", [rangeInWords(quantityOf(estimate, name)), level, ...sure].filter(Boolean).join("; "));
 }
 

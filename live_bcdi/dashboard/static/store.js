@@ -1,8 +1,11 @@
 // What is known: the newest of everything, and what follows from it. No drawing here.
 
+import { KINDS } from "./kinds.js";
+
 const STALE_S = 3;
 const STALE_FRAMES = 2.5; // a slow scan is not stale between two frames
 const FIRST_FRAME_S = 10;
+const OUTBOX_S = 15; // Tiled takes a result within a few
 const SILENT_S = 5; // services speak once a second
 
 export class Store {
@@ -13,6 +16,7 @@ export class Store {
     this.queue = null;
     this.outboxSince = null;
     this.estimates = new Map();
+    this.advice = new Map();
     this.services = new Map();
     this.notices = [];
   }
@@ -28,6 +32,7 @@ export class Store {
     if (topic === "run") this.runs.set(message.run, message);
     else if (topic === "live") this.live = message;
     else if (topic === "result") this.result = message;
+    else if (topic === "advice") this.advice.set(fields.of, message);
     else if (topic === "queue") this._takeQueue(message);
     else if (topic === "estimate") this.estimates.set(fields.kind, message);
     else if (topic === "health") this.services.set(fields.service, message);
@@ -42,6 +47,18 @@ export class Store {
   /** How many seconds, at server time `now`, results have waited for Tiled. */
   outboxFor(now) {
     return this.outboxSince === null ? 0 : now - this.outboxSince;
+  }
+
+  /** Whether that is longer than Tiled takes when it is there. */
+  isTiledLate(now) {
+    return this.outboxFor(now) > OUTBOX_S;
+  }
+
+  /** Seconds that the scan will still take: frames left, at the measured time between the last of them. */
+  scanLeft(now) {
+    const { num, count, rate_hz: rate, interval_s: interval = rate > 0 ? 1 / rate : null } = this.currentLive?.fields ?? {};
+    if (this.ended || !(num > count) || !(interval > 0)) return NaN;
+    return Math.max(0, (num - count) * interval - Math.min(this.newestAge(now), interval));
   }
 
   /** The newest run's message, or null. */
@@ -82,13 +99,13 @@ export class Store {
     return this.result !== null && this.result.run === this.run?.run ? this.result : null;
   }
 
-  /** The estimate to show: of the newest run, refined before live; else what came last of any run. */
+  /** The estimate to show: of the newest run, the surest kind; else what came last of any run. */
   estimate(wanted = null) {
     if (wanted !== null && this.estimates.has(wanted)) return this.estimates.get(wanted);
-    const [refined, live] = [this.estimates.get("refined"), this.estimates.get("live")];
-    const current = [refined, live].find((one) => one && one.run === this.run?.run);
+    const surest = Object.keys(KINDS).reverse().map((kind) => this.estimates.get(kind)).filter(Boolean);
+    const current = surest.find((one) => one.run === this.run?.run);
     if (current) return current;
-    return [refined, live].filter(Boolean).sort((a, b) => b.published_s - a.published_s)[0] ?? null;
+    return surest.sort((a, b) => b.published_s - a.published_s)[0] ?? null;
   }
 
   /** {kind, label, detail} of the newest run at server time `now`; kind is ok, busy, warn, bad or idle. */

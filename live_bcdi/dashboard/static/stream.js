@@ -5,7 +5,6 @@ import { GLYPHS, mark, put } from "./text.js";
 
 const WAITING_S = 1; // frames of so long in the queue: the intake is behind
 const WAITING_LEAST = 20;
-const OUTBOX_S = 15; // Tiled takes a result within a few
 
 const plural = (count, thing) => `${count} ${thing}${count === 1 ? "" : "s"}`;
 
@@ -43,7 +42,7 @@ function verdict(store, now) {
     if (refilled) return { kind: "warn", words: `${plural(refilled, "frame")} lost on the way, taken from the file` };
     if (isBehind(live)) return { kind: "warn", words: `${plural(waiting, "frame")} wait: the intake is behind` };
   }
-  if (store.outboxFor(now) > OUTBOX_S) {
+  if (store.isTiledLate(now)) {
     return { kind: "warn", words: `${plural(store.queue.fields.outbox, "result")} on disk that Tiled has not taken` };
   }
   if (live === null) return { kind: "idle", words: store.ended ? "ended" : "waiting for the first frame" };
@@ -74,7 +73,7 @@ function figures(store, now) {
     ["running", number(queue.running), ""],
     ["runs-waiting", number(queue.waiting), ""],
     ["later", number(queue.later), ""],
-    ["outbox", number(queue.outbox), store.outboxFor(now) > OUTBOX_S ? "warn" : ""],
+    ["outbox", number(queue.outbox), store.isTiledLate(now) ? "warn" : ""],
   ];
 }
 

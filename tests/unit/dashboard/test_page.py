@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from live_bcdi.advice import Advice
 from live_bcdi.dashboard import Hub, fake_feed
 from live_bcdi.stream.updates import Update
 
@@ -22,6 +23,7 @@ FLAGS = [
 ]
 SCAN = fake_feed.simulated_scan(num=31, edge=64)
 SETTLE = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+MAX_PAGE_BYTES = 1_000_000
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +107,7 @@ def test_numbers_are_those_that_were_fed(hub, page):
         count="19",
         num="/ 31",
         rate="20",
-        left="0:01 left",
+        left="about 1 s left",
         angle=f"{fields['angle_deg']:.4f}",
         bragg="17.158",
         spacing="2.3349",
@@ -117,7 +119,7 @@ def test_numbers_are_those_that_were_fed(hub, page):
         missing="–",
         chi=f"{estimate.fields['chi']:.3g}",
         resolution="–",
-        estimate_label="live estimate (19 of 31 frames)",
+        estimate_label="live estimate, S0054 (19/31)",
     )
     assert page.locator("#rocking-panel .note").inner_text() == "▲ 2 frames not there yet: 3, 4"
     assert page.locator("#services li[data-service=refine]").inner_text() == "● refine busy"
@@ -131,22 +133,22 @@ def test_numbers_are_those_that_were_fed(hub, page):
 def test_refined_result_is_shown_and_the_live_one_can_be_had_back(hub, page):
     show_run(hub)
     hub.publish(fake_feed.live_estimate(SCAN, 21))
-    expect_text(page, estimate_label="live estimate (21 of 31 frames)")
+    expect_text(page, estimate_label="live estimate, S0054 (21/31)")
     hub.publish(fake_feed.run_stopped(SCAN))
     expect_text(page, state_label="Scan done")
     hub.publish(fake_feed.refined_estimate(SCAN))
     hub.publish(fake_feed.result(SCAN))
-    expect_text(page, state_label="Refined", estimate_label="refined", chi="0.0118", resolution="19.4")
+    expect_text(page, state_label="Refined", estimate_label="refined, S0054", chi="0.0118", resolution="19.4")
     assert "in Tiled as refined/" in page.locator("#result").inner_text()
     page.get_by_role("button", name="live", exact=True).click()
-    expect_text(page, estimate_label="live estimate (21 of 31 frames)")
+    expect_text(page, estimate_label="live estimate, S0054 (21/31)")
 
 
 def test_what_is_of_an_earlier_run_says_so(hub, page):
     show_run(hub)
     hub.publish(fake_feed.refined_estimate(SCAN))
     hub.publish(Update(topic="run", run="next", fields={"state": "started", "name": "S0055", "num": 9}))
-    expect_text(page, run_name="S0055", count="0", num="/ 9", estimate_label="refined, of S0054")
+    expect_text(page, run_name="S0055", count="0", num="/ 9", estimate_label="refined, S0054 (an earlier run)")
 
 
 def test_a_page_opened_late_shows_the_state(hub, address, browser):
@@ -154,7 +156,7 @@ def test_a_page_opened_late_shows_the_state(hub, address, browser):
     hub.publish(fake_feed.live_estimate(SCAN, 21))
     page = browser.new_page()
     page.goto("http://{}:{}".format(*address))
-    expect_text(page, run_name="S0054", count="21", estimate_label="live estimate (21 of 31 frames)")
+    expect_text(page, run_name="S0054", count="21", estimate_label="live estimate, S0054 (21/31)")
     page.close()
 
 
@@ -367,8 +369,10 @@ def test_nothing_known_is_a_dash_and_no_error(hub, page):
     estimate = fake_feed.refined_estimate(SCAN)
     without = {**estimate.fields, "voxel_nm": None, "axes": list(fake_feed.DETECTOR_AXES), "chi": np.nan}
     hub.publish(Update(topic="estimate", run="x", fields=without, arrays=estimate.arrays))
-    expect_text(page, count="1", bragg="–", peak="–", chi="–", estimate_label="refined")
-    expect_text(page, estimate_about="detector frame, axes not quite orthogonal, computed in 62 s")
+    expect_text(page, count="1", bragg="–", peak="–", chi="–", estimate_label="refined, S1")
+    expect_text(
+        page, estimate_about="31 of 31 frames, detector frame, axes not quite orthogonal, computed in 62 s"
+    )
     assert "cannot be drawn" not in page.locator("main").inner_text()
 
 
@@ -458,7 +462,7 @@ def test_slices_are_drawn_the_right_way_round(hub, page, axes, cut, right, down)
         slices[f"phase_{axis}"] = np.zeros_like(slices[f"amplitude_{axis}"])
     fields = {"kind": "live", "frames": 5, "num": 9, "voxel_nm": [10.0, 5.0, 4.0], "axes": list(axes)}
     hub.publish(Update(topic="estimate", run="x", fields=fields, arrays=slices))
-    expect_text(page, estimate_label="live estimate (5 of 9 frames), of x")
+    expect_text(page, estimate_label="live estimate, x (an earlier run) (5/9)")
     shown = pixels(page, "crystal-panel")
     third = (shown.shape[1] - 122) // 3  # the colour bar takes 122 pixels
     cell = shown[: shown.shape[0] // 2, cut * third : (cut + 1) * third, :3].astype(int)
@@ -523,7 +527,7 @@ def test_nothing_sticks_out_sideways(hub, page, width):
     hub.publish(fake_feed.refined_estimate(SCAN))
     hub.publish(fake_feed.result(SCAN))
     hub.publish(fake_feed.notice("refine", "error", "a" * 300))
-    expect_text(page, estimate_label="refined")
+    expect_text(page, estimate_label="refined, S0054")
     page.set_viewport_size({"width": width, "height": 800})
     page.evaluate(SETTLE)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -532,7 +536,7 @@ def test_nothing_sticks_out_sideways(hub, page, width):
 def test_everything_is_reached_by_tab(hub, page):
     show_run(hub)
     hub.publish(fake_feed.live_estimate(SCAN, 21))
-    expect_text(page, estimate_label="live estimate (21 of 31 frames)")
+    expect_text(page, estimate_label="live estimate, S0054 (21/31)")
     reached = set()
     for _ in range(20):
         page.keyboard.press("Tab")
@@ -545,3 +549,159 @@ def test_everything_is_reached_by_tab(hub, page):
     page.get_by_role("button", name="Logarithmic counts").focus()
     page.keyboard.press("Enter")
     assert page.get_by_role("button", name="Logarithmic counts").get_attribute("aria-pressed") == "true"
+
+
+def said(rule: str, level: str) -> Advice:
+    return Advice(rule=rule, level=level, what=f"Do {rule}.", why=f"Because of {rule}: 12 of 13.")
+
+
+def advised(page) -> list[str]:
+    return page.locator("#advice-list li").all_inner_texts()
+
+
+def test_advice_is_shown_with_its_reason_the_worst_first_and_the_results_word_last(hub, page):
+    playwright.expect(page.locator("#no-advice")).to_have_text("none: nothing is measured yet")
+    show_run(hub)
+    playwright.expect(page.locator("#no-advice")).to_have_text("none: nothing measured so far asks for a change")
+    hub.publish(fake_feed.advice(SCAN, "scan", said("step", "info"), said("range", "info")))
+    hub.publish(fake_feed.advice(SCAN, "result", said("counts", "warning"), said("step", "error")))
+    playwright.expect(page.locator("#advice-list li")).to_have_count(3)
+    assert [" ".join(text.split()) for text in advised(page)] == [
+        "✕ Do step. Because of step: 12 of 13.",
+        "▲ Do counts. Because of counts: 12 of 13.",
+        "○ Do range. Because of range: 12 of 13.",
+    ]
+    assert page.locator("#advice").get_attribute("data-kind") == "bad"
+    hub.publish(fake_feed.advice(SCAN, "scan", *(said(f"rule {k}", "warning") for k in range(4))))
+    playwright.expect(page.locator("#advice-list li")).to_have_count(4)
+    assert advised(page)[3] == "and 3 more: Do rule 2. Do rule 3. Do counts."
+    hub.publish(Update(topic="run", run="next", fields={"state": "started", "name": "S0055", "num": 9}))
+    playwright.expect(page.locator("#advice-list li")).to_have_count(0)
+    assert page.locator("#advice").get_attribute("data-kind") == "idle"
+
+
+def worked(page) -> list[str]:
+    return [" | ".join(text.split("\n")) for text in page.locator("#work-list li").all_inner_texts()]
+
+
+def test_every_long_job_says_how_far_it_is_and_about_how_long_it_takes(hub, page, clock):
+    show_run(hub, rate_hz=0.1)
+    hub.publish(fake_feed.queue(fake_feed.job(SCAN, name="S0053"), waiting=1, later=2, outbox=1))
+    row = page.locator("#work-list li")
+    playwright.expect(row).to_have_count(4)
+    scan, job, waiting, outbox = worked(page)
+    # 10 frames are left of 31, one every 10 s; a few may have passed since
+    assert re.fullmatch(r"Scan S0054 \| about 2 min left \| 21 of 31 frames", scan)
+    assert re.fullmatch(
+        r"Refining S0053 \| about 45 s left \| generation 1 of 3, start 4 of 8, iteration 61 of 166; "
+        r"at work for 3\d s",
+        job,
+    )
+    assert (
+        waiting
+        == "3 scans to refine | the newest is next, when a place is free; 2 put off until nothing else waits"
+    )
+    assert re.fullmatch(r"1 result on disk, for Tiled \| for \d s; sent as soon as Tiled answers", outbox)
+    assert row.nth(1).locator(".progress").get_attribute("aria-valuenow") == "42"
+    clock.ahead_s = 40.0
+    playwright.expect(row.nth(1)).to_contain_text("no news for 4", timeout=5000)
+    assert row.nth(1).get_attribute("data-kind") == "warn" and "left" not in worked(page)[1]
+    assert row.nth(3).get_attribute("data-kind") == "warn"
+    assert "left" not in worked(page)[0], "a scan that is stale promises nothing"
+    hub.publish(fake_feed.queue(fake_feed.job(SCAN, None)))
+    hub.publish(fake_feed.run_stopped(SCAN))
+    playwright.expect(row).to_have_count(1)
+    assert re.fullmatch(r"Refining S0054 \| at work for 3\d s", worked(page)[0]), "a cluster tells no more"
+    assert not row.locator(".progress").is_visible()
+    hub.publish(fake_feed.queue())
+    playwright.expect(page.locator("#no-work")).to_be_visible()
+
+
+def test_times_that_are_estimated_are_rounded_up(page):
+    texts = page.evaluate(
+        """async () => {
+            const { about } = await import("./plot.js");
+            return [0, 1.2, 10, 11, 60, 61, 599, 601, 3600, 3601, 7200, NaN, -5].map(about);
+        }"""
+    )
+    assert texts == [
+        *("about 1 s", "about 2 s", "about 10 s", "about 15 s", "about 60 s", "about 1.5 min", "about 10 min"),
+        *("about 11 min", "about 60 min", "about 1 h 10 min", "about 2 h", "", ""),
+    ]
+
+
+def test_how_good_each_image_is_and_how_far_its_starts_differ(hub, page):
+    show_run(hub)
+    hub.publish(fake_feed.live_estimate(SCAN, 21))
+    hub.publish(fake_feed.refined_estimate(SCAN))
+    playwright.expect(page.locator("#merit thead th")).to_have_count(2)
+    assert page.locator("#merit thead th").all_inner_texts() == [
+        "live estimate\nS0054, 21 of 31 frames",
+        "refined\nS0054",
+    ]
+    rows = {
+        row.locator("th span").inner_text(): [
+            " ".join(text.split()) for text in row.locator("td").all_inner_texts()
+        ]
+        for row in page.locator("#merit tbody tr").all()
+    }
+    assert rows["χ"][1] == "0.0118 0.0118 to 0.0119 over 3 starts"
+    assert rows["χ"][0].endswith("one start")
+    assert rows["free log-likelihood"] == ["– none held out", "0.546 0.546 to 0.565 over 3 starts"]
+    assert rows["resolution"] == [
+        "– needs several starts",
+        "19.4 to 25.2 nm PRTF 1/e 19.4; halves of the starts 0.5: 25.2",
+    ]
+    assert rows["strain"] == ["–", "±2.3×10⁻⁵ median of std over the starts"]
+    ends = {**fake_feed.refined_estimate(SCAN).fields, "resolution_nm": 12.3, "fsc_nm": None}
+    hub.publish(Update(topic="estimate", run=SCAN.run, fields={**ends, "chi": 0.02}))
+    playwright.expect(page.locator("#merit")).to_contain_text("PRTF 1/e 12.3 (end of the data)")
+
+
+def test_a_jump_of_the_peak_is_drawn_where_it_was_and_read_out(hub, page):
+    """The peak's row steps by 4 pixels between frames 14 and 15; nothing else is drawn than what is known."""
+    live = show_run(hub, 30)
+    step = np.where(np.arange(31) < 15, 20.0, 24.0).astype(np.float32)
+    flat = np.full(31, 40.0, np.float32)
+    arrays = {name: array for name, array in live.arrays.items() if name not in ("monitor", "times_s")}
+    arrays |= {
+        "centroid_row": step,
+        "centroid_column": flat,
+        "centroid_row_std": flat / 400,
+        "centroid_column_std": flat / 400,
+    }
+    hub.publish(Update(topic="live", run=SCAN.run, fields=live.fields, arrays=arrays))
+    canvas = page.locator("#drift-panel canvas")
+    playwright.expect(canvas).to_have_attribute(
+        "aria-label", "peak on the detector (pixel) of 31 frames: row within 4.00, column within 0.00"
+    )
+    width = canvas.evaluate("node => node.clientWidth")
+    canvas.hover(position={"x": width / 2 + 20, "y": 40})
+    readout = page.locator("#drift-panel .readout")
+    playwright.expect(readout).to_contain_text(
+        re.compile(r"frame 1\d, row 24.00 ± 0.10, column 40.00 ± 0.10, \S+ counts")
+    )
+    canvas.hover(position={"x": 90, "y": 40})
+    playwright.expect(readout).to_contain_text("row 20.00")
+    without = {name: array for name, array in arrays.items() if not name.startswith("centroid")}
+    hub.publish(Update(topic="live", run=SCAN.run, fields=live.fields, arrays=without))
+    playwright.expect(canvas).to_have_attribute("aria-label", re.compile("^counts of 31 frames"))
+    assert "cannot be drawn" not in page.locator("#drift-panel").inner_text()
+
+
+def test_what_a_cold_load_transfers_is_light(hub, address, browser):
+    """All that a browser loads, headers included, before the state comes through the websocket, which is data."""
+    show_run(hub)
+    hub.publish(fake_feed.live_estimate(SCAN, 21))
+    hub.publish(fake_feed.refined_estimate(SCAN))
+    context = browser.new_context()
+    page = context.new_page()
+    session = context.new_cdp_session(page)
+    session.send("Network.enable")
+    loaded = []
+    session.on("Network.loadingFinished", lambda event: loaded.append(event["encodedDataLength"]))
+    page.goto("http://{}:{}".format(*address))
+    expect_text(page, estimate_label="refined, S0054")
+    context.close()
+    assert len(loaded) > 10, "the modules are counted"
+    assert sum(loaded) < MAX_PAGE_BYTES

@@ -131,7 +131,7 @@ def by_colour(shown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 )
 def test_the_lab_frame_is_right_handed_on_the_screen(hub, page, axis, view, side):
     hub.publish(ball("xyz".index(axis)))
-    expect_text(page, "surface-label", "refined")
+    expect_text(page, "surface-label", "refined, S0054")
     page.get_by_role("button", name="strain", exact=True).click()
     page.locator(f"[data-view={view}]").click()
     stretched, pressed = by_colour(crystal(page))
@@ -153,7 +153,7 @@ def test_what_is_in_front_hides_what_is_behind(hub, page):
     place = np.indices((40, 40, 56)) - np.reshape((20, 20, 28), (3, 1, 1, 1))
     away = [np.linalg.norm(place - np.reshape((0, 0, z), (3, 1, 1, 1)), axis=0) for z in (15, -12)]
     hub.publish(half_stretched(np.maximum(np.clip(5.5 - away[0], 0, 1), np.clip(10.5 - away[1], 0, 1)), 2))
-    expect_text(page, "surface-label", "refined")
+    expect_text(page, "surface-label", "refined, S0054")
     page.get_by_role("button", name="strain", exact=True).click()
     page.locator("[data-view=z]").click()
     stretched, pressed = by_colour(crystal(page))
@@ -167,15 +167,15 @@ def test_what_is_in_front_hides_what_is_behind(hub, page):
 def test_the_surface_says_what_it_is_and_how_sure(hub, page):
     estimate = fake_feed.live_estimate(SCAN, 21)
     hub.publish(estimate)
-    expect_text(page, "surface-label", "live estimate")
+    expect_text(page, "surface-label", "live estimate, S0054")
     about = page.locator("#surface-about")
     level = f"isosurface at {100 * estimate.fields['surface']['level']:.0f} % of the maximum, voxel 9 × 5 × 5 nm"
     assert level in about.inner_text()
-    assert "one start, not yet refined" in about.inner_text()
+    assert "one start on what is measured so far" in about.inner_text()
     assert page.get_by_role("button", name="strain", exact=True).is_disabled()
     refined = fake_feed.refined_estimate(SCAN)
     hub.publish(refined)
-    expect_text(page, "surface-label", "refined")
+    expect_text(page, "surface-label", "refined, S0054")
     page.get_by_role("button", name="strain", exact=True).click()
     limit = refined.fields["ranges"]["strain"]
     assert about.inner_text().startswith(
@@ -194,7 +194,7 @@ def test_the_surface_says_what_it_is_and_how_sure(hub, page):
 
 def test_cuts_show_the_strain_with_grey_around_it(hub, page):
     hub.publish(ball(0))
-    expect_text(page, "surface-label", "refined")
+    expect_text(page, "surface-label", "refined, S0054")
     before = pixels(page, "crystal-panel")
     page.get_by_role("button", name="strain", exact=True).click()
     shown = pixels(page, "crystal-panel")
@@ -214,7 +214,7 @@ def show_all(hub, page) -> None:
     hub.publish(fake_feed.live(SCAN, 0))
     hub.publish(fake_feed.refined_estimate(SCAN))
     expect_text(page, "count", "1")
-    expect_text(page, "surface-label", "refined")
+    expect_text(page, "surface-label", "refined, S0054")
     pixels(page)
 
 
@@ -262,7 +262,7 @@ def test_nothing_is_drawn_while_nothing_changes(hub, page):
 
 def test_a_graphics_card_that_goes_is_said_and_one_that_comes_back_draws_again(hub, page):
     hub.publish(fake_feed.refined_estimate(SCAN))
-    expect_text(page, "surface-label", "refined")
+    expect_text(page, "surface-label", "refined, S0054")
     before = crystal(page)
     page.evaluate("window.away = window.contexts[0].getExtension('WEBGL_lose_context'); window.away.loseContext()")
     words = page.locator("#surface-panel .without")
@@ -281,7 +281,7 @@ def test_without_webgl_the_page_says_so_and_all_else_works(hub, address, driver)
             hub.publish(fake_feed.live(SCAN, 20))
             hub.publish(fake_feed.refined_estimate(SCAN))
             expect_text(page, "count", "21")
-            expect_text(page, "estimate-label", "refined")
+            expect_text(page, "estimate-label", "refined, S0054")
             playwright.expect(page.get_by_text("this browser has no WebGL")).to_be_visible()
             assert not page.locator("#surface-panel canvas").is_visible()
             page.get_by_role("button", name="strain", exact=True).click()
@@ -295,7 +295,7 @@ def test_a_surface_of_an_earlier_run_says_so(hub, page):
     hub.publish(fake_feed.run_started(SCAN))
     hub.publish(fake_feed.refined_estimate(SCAN))
     hub.publish(Update(topic="run", run="next", fields={"state": "started", "name": "S0055", "num": 9}))
-    expect_text(page, "surface-label", "refined, of S0054")
+    expect_text(page, "surface-label", "refined, S0054 (an earlier run)")
     assert page.locator("#surface-label").get_attribute("data-kind") == "warn"
 
 
@@ -303,7 +303,7 @@ def test_an_estimate_without_a_surface_says_so(hub, page):
     estimate = fake_feed.refined_estimate(SCAN)
     arrays = {name: array for name, array in estimate.arrays.items() if not name.startswith("surface")}
     hub.publish(Update(topic="estimate", run=SCAN.run, fields={**estimate.fields, "surface": None}, arrays=arrays))
-    expect_text(page, "surface-label", "refined")
+    expect_text(page, "surface-label", "refined, S0054")
     expect_text(page, "surface-about", "")
     assert page.locator("[data-view=x]").is_disabled()
     assert "cannot be drawn" not in page.locator("main").inner_text()

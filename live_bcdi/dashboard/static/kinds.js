@@ -1,0 +1,13 @@
+// The kinds of image that a service may send, the surest last. What is shown always says which kind it is.
+
+export const KINDS = {
+  live: { name: "live estimate", tone: "busy", sure: "one start on what is measured so far: how sure it is is not known" },
+  preview: { name: "preview", tone: "busy", sure: "a network's guess, not fitted to the counts" },
+  refined: { name: "refined", tone: "ok", sure: "" },
+  dynamical: { name: "dynamical", tone: "ok", sure: "" },
+};
+
+export const kindOf = (estimate) => KINDS[estimate?.fields.kind] ?? { name: String(estimate?.fields.kind ?? ""), tone: "busy", sure: "" };
+
+/** Whether it is a result, and no hint of one. */
+export const isResult = (estimate) => ["refined", "dynamical"].includes(estimate?.fields.kind);
