@@ -571,3 +571,18 @@ def test_half_a_ticket_of_who_was_killed_goes(tmp_path):
 def test_a_worker_that_does_not_see_the_storage_says_so_before_the_work(service, documents, tmp_path):
     with pytest.raises(ScanError, match="same paths"):
         refine_run({"start": documents[0][1], "file": "frames.h5"}, tmp_path / "elsewhere", service.config)
+
+
+def test_a_refinement_says_how_far_it_is_while_it_works(refiner, documents, service, monkeypatch):
+    """From its own process, with a share that rises and a text; at 1 s between words, it works for longer."""
+    monkeypatch.setattr("live_bcdi_consumers.refine.TELL_RUNNING_S", 0.05)
+    service.config = service.config.changed(phasing={"recipe": "6000*ER", "starts": 2, "threads": 1})
+    one = refiner()
+    one.measure(documents)
+    (summary,) = worked(one).got
+    jobs = [job for fields in said(service, "queue") for job in fields["jobs"]]
+    shares = [job["share"] for job in jobs if job["share"] is not None]
+    assert len(set(shares)) > 1 and shares == sorted(shares) and shares[-1] <= 1.0
+    assert any("of 6000" in job["text"] for job in jobs)
+    assert any(job["left_s"] is not None and job["left_s"] < 100 * summary["seconds"] for job in jobs)
+    assert jobs[0]["share"] is None, "before its process is there, nothing is known"
