@@ -84,7 +84,7 @@ def _phased(result: Reconstruction) -> Iterator[str]:
         return
     if len(result.chi_starts) > 1:
         yield f"{len(result.chi_starts)} starts went to the end; {_chosen_by(result)} was kept."
-    yield f"Its modulus error {misfit_formula(result)}, is {result.chi:.4g}{_of_all(result)}."
+    yield f"Its modulus error, {misfit_formula(result)}, is {result.chi:.4g}{_of_all(result)}."
     if result.agreement is not None:
         weight = 100 * result.agreement.weights[0]
         yield f"The first orthogonal mode of these starts, aligned, holds {weight:.1f} % of their intensity."
