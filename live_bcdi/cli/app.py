@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from glob import escape, glob
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -10,6 +10,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ..config import find_config, shipped_configs
 from ..metadata import plain
@@ -108,5 +109,16 @@ def print_table(table: dict[str, Any], as_json: bool, title: str) -> None:
     shown.columns[1].overflow = "fold"
     for key, value in table.items():
         if value is not None:
-            shown.add_row(key, f"{value:.6g}" if isinstance(value, float) else str(value))
+            shown.add_row(key, Text(_in_words(value)))
     screen.print(shown)
+
+
+def _in_words(value: Any) -> str:
+    """Numbers to six digits, a list in a line or, of sentences, one a line."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {_in_words(each)}" for key, each in value.items())
+    if isinstance(value, list | tuple):
+        return ("\n" if any(isinstance(each, str) for each in value) else ", ").join(map(_in_words, value))
+    return str(value)

@@ -9,6 +9,7 @@ import pytest
 import tifffile
 
 from live_bcdi import cli
+from live_bcdi.cli.app import print_table
 from live_bcdi.config import load_config
 from live_bcdi.sim import simulate_scan
 from live_bcdi.transport.hdf5 import read_result, read_scan, write_scan
@@ -373,3 +374,16 @@ def test_a_figure_and_a_report_of_a_result_and_their_numbers(run, tmp_path):
     assert f"{table['chi']:.4g}" in (tmp_path / "scan_result_report.html").read_text(encoding="utf-8")
     assert "scan_result_report.html exists" in one_line(run("report", "scan_result.cxi"))
     assert "is not a result" in one_line(run("report", "scan.h5"))
+
+
+def test_a_table_is_read_by_people(capsys):
+    """No brackets, quotes or sixteen digits; what has brackets of its own is no mark-up."""
+    table = {
+        "chosen": ["two sentences", "[of words]"],
+        "fsc": {"0.5": 43.29751831094191},
+        "shape": [3, 4.5],
+        "none": None,
+    }
+    print_table(table, False, "Title")
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert lines == ["Title", "chosen  two sentences", "[of words]", "fsc     0.5: 43.2975", "shape   3, 4.5"]
