@@ -147,6 +147,6 @@ def _guided(result: Reconstruction) -> tuple[str, ...]:
     if "Guide" not in result.recipe:
         return ()
     return (
-        "The starts guide each other and are not independent: the resolution is an upper limit of what is"
-        " resolved, and the uncertainties below are lower limits.",
+        "The starts guide each other and are not independent: the resolution is the best that it can"
+        " be, and the uncertainties below are lower limits.",
     )

@@ -162,20 +162,19 @@ def results(root: Container, run: str | None = None) -> list[tuple[str, Containe
     if REFINED not in root:
         return []
     found = []
-    for uid in root[REFINED]:
+    for uid, runs in root[REFINED].items():
         if run is None or uid.startswith(run):
-            found += [
-                (f"{REFINED}/{uid}/{version}", node) for version, node in versions(root, REFINED, uid).items()
-            ]
+            found += [(f"{REFINED}/{uid}/{version}", node) for version, node in _complete(runs).items()]
     return sorted(found, key=lambda item: str(item[1].metadata.get("finished", "")))
 
 
 def versions(root: Container, kind: str, uid: str) -> dict[str, Container]:
     """The complete results of one kind of a run, by their version, in order; empty where there are none."""
-    if kind not in root or uid not in root[kind]:
-        return {}
-    complete = root[kind, uid].search(Key("complete") == True)  # noqa: E712  Tiled builds a query of it
-    nodes = dict(complete.items())
+    return _complete(root[kind, uid]) if kind in root and uid in root[kind] else {}
+
+
+def _complete(runs: Container) -> dict[str, Container]:
+    nodes = dict(runs.search(Key("complete") == True).items())  # noqa: E712  Tiled builds a query of it
     return {version: nodes[version] for version in sorted(nodes, key=int)}
 
 
