@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 from tiled.client.container import Container
-from tiled.queries import Key, KeyPresent, KeysFilter, Like
+from tiled.queries import KeyPresent, KeysFilter, Like
 
 from ..types import LabImage, ScanError
 from .stored import LAB_ARRAYS, lab_from
-from .tiled import find_run
+from .tiled import REFINED, find_run, whole
 
 SCAN = "start.live_bcdi.scan"
 MOST_ROWS = 100
@@ -79,17 +79,16 @@ def _row(uid: str, node: Container, results: list[dict[str, Any]]) -> dict[str, 
 
 
 def _results_of(root: Container, uids: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
-    if not uids or "refined" not in root:
+    if not uids or REFINED not in root:
         return {}
-    return {uid: result_facts(runs) for uid, runs in root["refined"].search(KeysFilter(keys=list(uids))).items()}
+    return {uid: result_facts(runs) for uid, runs in root[REFINED].search(KeysFilter(keys=list(uids))).items()}
 
 
 def result_facts(versions: Container) -> list[dict[str, Any]]:
     """{version, chi, resolution_nm, ...} of each whole result of a run, in order."""
-    complete = versions.search(Key("complete") == True)  # noqa: E712  Tiled builds a query of it
     return [
         {"version": version, **{name: node.metadata.get(name) for name in _FACTS}}
-        for version, node in sorted(complete.items(), key=lambda item: int(item[0]))
+        for version, node in whole(versions).items()
     ]
 
 
@@ -98,16 +97,16 @@ def find_result(root: Container, run: str, version: str = "") -> tuple[str, str]
 
     Raises ScanError where there is no such run or result, or it was cut off while it was stored."""
     uid = find_run(root, run)
-    versions = root["refined", uid] if "refined" in root and uid in root["refined"] else {}
-    whole = [each["version"] for each in result_facts(versions)] if versions else []
-    if not whole and not version:
+    versions = root[REFINED, uid] if REFINED in root and uid in root[REFINED] else {}
+    found = list(whole(versions)) if versions else []
+    if not found and not version:
         raise ScanError(f"run {uid[:8]} has no result yet; `live-bcdi phase {uid[:8]}` makes one")
-    wanted = version or whole[-1]
-    if wanted in whole:
+    wanted = version or found[-1]
+    if wanted in found:
         return uid, wanted
     if wanted in versions:
         raise ScanError(f"result {wanted} of run {uid[:8]} was cut off while it was stored; choose another one")
-    raise ScanError(f"run {uid[:8]} has no result {wanted}; it has {', '.join(whole) or 'none'}")
+    raise ScanError(f"run {uid[:8]} has no result {wanted}; it has {', '.join(found) or 'none'}")
 
 
 def read_lab_image(root: Container, uid: str, version: str) -> tuple[LabImage, dict[str, Any]]:
@@ -115,7 +114,7 @@ def read_lab_image(root: Container, uid: str, version: str) -> tuple[LabImage, d
 
     Raises ScanError where it has none, or an array is missing.
     """
-    node = root["refined", uid, version]
+    node = root[REFINED, uid, version]
     metadata = dict(node.metadata)
     if metadata.get("voxel_nm") is None:
         raise ScanError(

@@ -164,16 +164,17 @@ def results(root: Container, run: str | None = None) -> list[tuple[str, Containe
     found = []
     for uid, runs in root[REFINED].items():
         if run is None or uid.startswith(run):
-            found += [(f"{REFINED}/{uid}/{version}", node) for version, node in _complete(runs).items()]
+            found += [(f"{REFINED}/{uid}/{version}", node) for version, node in whole(runs).items()]
     return sorted(found, key=lambda item: str(item[1].metadata.get("finished", "")))
 
 
 def versions(root: Container, kind: str, uid: str) -> dict[str, Container]:
     """The complete results of one kind of a run, by their version, in order; empty where there are none."""
-    return _complete(root[kind, uid]) if kind in root and uid in root[kind] else {}
+    return whole(root[kind, uid]) if kind in root and uid in root[kind] else {}
 
 
-def _complete(runs: Container) -> dict[str, Container]:
+def whole(runs: Container) -> dict[str, Container]:
+    """The complete ones of a run's results, by their version, in order."""
     nodes = dict(runs.search(Key("complete") == True).items())  # noqa: E712  Tiled builds a query of it
     return {version: nodes[version] for version in sorted(nodes, key=int)}
 
