@@ -1,11 +1,14 @@
-"""The crystal while the scan runs: a few warm-started iterations on the frames so far, well under a second.
+"""The crystal while the scan runs: a network's preview, or a few warm-started iterations on the frames so far,
+well under a second.
 
-It says what shape to expect and whether the scan is worth finishing. It is not a result: one start, a small box
-around the peak, detector-frame voxels.
+It says what shape to expect and whether the scan is worth finishing. It is not a result: a small box around the
+peak, detector-frame voxels.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from time import perf_counter
+from typing import Protocol
 
 import numpy as np
 
@@ -13,15 +16,26 @@ from .advice import PatternFacts
 from .config import Preprocessing
 from .geometry import direct_basis_nm
 from .isosurface import Isosurface, isosurface
-from .phasing import Pattern, Start, parse, retrieve
+from .phasing import Pattern, Retrieval, Start, parse, retrieve
 from .phasing.align import with_ramp
 from .phasing.automatic import traits_of
 from .phasing.kernels_numpy import Object
 from .phasing.operators import ER, HIO, ShrinkWrap
 from .preprocess import diffraction_volume, rocking_grid_deg
-from .types import BoolArray, DiffractionVolume, Outcome, RockingScan, ScanError, Vector
+from .types import BoolArray, DiffractionVolume, Outcome, Reconstruction, RockingScan, ScanError, Vector
 
 TRIANGLES = 12_000  # of the surface that each refresh sends: 0.2 MB
+
+
+class Unlike(ScanError):
+    """A pattern that a network cannot be asked about; the message is a sentence that says why."""
+
+
+class Preview(Protocol):
+    """A network's object of a pattern, and how sure it is: `metrics["phase_std_rad"]`. `also` are objects of the
+    pattern's shape that may be better. Raises Unlike."""
+
+    def __call__(self, pattern: Pattern, *, also: Sequence[Object] = ()) -> Reconstruction: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,7 +46,8 @@ class LiveEstimate:
     `origin` is where the pattern was centred, in numbers that do not move with the window: the rocking angle in
     degrees, and row and column from the pixel that the arm points at. The next estimate starts from there.
     `surface` is in nm along the lab's axes, `q_centre_invA` the scattering vector there; `pattern` is what the
-    frames show before they are retrieved.
+    frames show before they are retrieved. `preview` is what a network made of them, with the volume; without one,
+    `unlike` says why, where a network refused.
     """
 
     density: Object
@@ -45,28 +60,34 @@ class LiveEstimate:
     q_centre_invA: Vector
     pattern: PatternFacts
     surface: Isosurface | None = None
+    phase_std_rad: float | None = None
+    preview: Reconstruction | None = None
+    unlike: str = ""
 
 
 def live_estimate(
-    scan: RockingScan, *, edge: int, iterations: int = 40, previous: LiveEstimate | None = None
+    scan: RockingScan,
+    *,
+    edge: int,
+    iterations: int = 40,
+    previous: LiveEstimate | None = None,
+    preview: Preview | None = None,
 ) -> LiveEstimate:
     """A quick object from the frames so far in a box of `edge` voxels a side; what is not there yet is free.
 
-    `scan` may be a box of the detector. Starts from `previous` where there is one of the same `edge`. Raises
-    ScanError where too little has been seen (fewer than 3 frames, no counts) or the retrieval diverged.
+    `scan` may be a box of the detector. Starts from `previous` where there is one of the same `edge`. With a
+    `preview`, the object is the one that it chooses, unless it refuses the pattern. Raises ScanError where too
+    little has been seen (fewer than 3 frames, no counts) or the retrieval diverged.
     """
     began_s = perf_counter()
     volume = diffraction_volume(scan, Preprocessing(shape=(edge, edge, edge)))
     origin, step_deg = _origin(scan, volume)
+    pattern = Pattern(intensity=volume.intensity, mask=volume.mask)
     start = Start(seed=0)
     if previous is not None and previous.density.shape == volume.intensity.shape:
         start = Start(initial=_moved(previous, origin, step_deg), support=previous.support)
-    finish = max(iterations // 4, 1)
-    recipe = max(iterations - finish, 1) * HIO + ShrinkWrap(sigma=1.0, threshold=0.15) + finish * ER
-    pattern = Pattern(intensity=volume.intensity, mask=volume.mask)
-    found = retrieve(pattern, recipe, start=start)
-    if found.outcome is Outcome.DIVERGED:
-        raise ScanError(f"{scan.name}: {found.outcome.value}")
+    seen, unlike = _previewed(pattern, start, preview)
+    found = seen or _iterated(pattern, start, iterations, scan.name)
     basis_nm = direct_basis_nm(volume.q_steps_invA, (edge, edge, edge))
     edges = np.linalg.norm(basis_nm, axis=0)
     q_x, q_y, q_z = volume.q_centre_invA
@@ -82,7 +103,28 @@ def live_estimate(
         q_centre_invA=(float(q_x), float(q_y), float(q_z)),
         pattern=pattern_facts(pattern),
         surface=surface,
+        phase_std_rad=None if seen is None else seen.metrics["phase_std_rad"],
+        preview=None if seen is None else replace(seen, volume=volume),
+        unlike=unlike,
     )
+
+
+def _previewed(pattern: Pattern, start: Start, preview: Preview | None) -> tuple[Reconstruction | None, str]:
+    if preview is None:
+        return None, ""
+    try:
+        return preview(pattern, also=() if start.initial is None else (start.initial,)), ""
+    except Unlike as error:
+        return None, str(error)
+
+
+def _iterated(pattern: Pattern, start: Start, iterations: int, name: str) -> Retrieval:
+    finish = max(iterations // 4, 1)
+    recipe = max(iterations - finish, 1) * HIO + ShrinkWrap(sigma=1.0, threshold=0.15) + finish * ER
+    found = retrieve(pattern, recipe, start=start)
+    if found.outcome is Outcome.DIVERGED:
+        raise ScanError(f"{name}: {found.outcome.value}")
+    return found
 
 
 def pattern_facts(pattern: Pattern) -> PatternFacts:

@@ -13,6 +13,7 @@ from live_bcdi.transport.hdf5 import read_result
 from live_bcdi.transport.tiled import connect, require_answer, store_result
 from live_bcdi.types import Reconstruction, ScanError
 
+from .estimating import OWED
 from .service import Service
 from .tickets import Tickets
 from .views import refined_update
@@ -23,11 +24,12 @@ AWAY = (httpx.TransportError, ConnectionError)
 
 
 class Delivery:
-    """Tickets in `outbox/` are results that are owed to Tiled; those it refuses go to `outbox/refused/`."""
+    """Tickets in `outbox/` are results that are owed to Tiled, in `outbox/previews/` the live service's previews;
+    those it refuses go to `outbox/refused/`. A preview's file goes when Tiled has it."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._outbox = Tickets(service.folder("outbox"))
+        self._outbox, self._previews = Tickets(service.folder("outbox")), Tickets(service.folder(OWED))
         self._refused = Tickets(service.folder("outbox/refused"))
         self._tries: dict[str, int] = {}
         self._next_s = 0.0
@@ -45,21 +47,21 @@ class Delivery:
 
     def owed(self) -> int:
         """Results that Tiled has not taken yet."""
-        return len(self._outbox.names())
+        return len(self._outbox.names()) + len(self._previews.names())
 
     def work(self) -> None:
         """Every few seconds, send what waits."""
         if time.monotonic() < self._next_s:
             return
         self._next_s = time.monotonic() + RETRY_S
-        waiting = list(self._outbox)
+        waiting = [(box, *ticket) for box in (self._outbox, self._previews) for ticket in box]
         if not waiting:
             self._said = ""
             return
         try:
             root = self._connected()
-            for name, summary in waiting:
-                self._deliver(root, name, summary)
+            for box, name, summary in waiting:
+                self._deliver(root, box, name, summary)
         except (ScanError, *AWAY) as error:
             self._root = None
             self._say(f"{len(waiting)} result(s) wait on disk for Tiled: {error}")
@@ -72,27 +74,35 @@ class Delivery:
             require_answer(self._service.config)
         return self._root
 
-    def _deliver(self, root: Container, name: str, summary: dict[str, Any]) -> None:
+    def _deliver(self, root: Container, box: Tickets, name: str, summary: dict[str, Any]) -> None:
         result = self._read(summary)
         if result is None:
-            self._put_aside(name, summary)
+            self._put_aside(box, name, summary)
             return
+        kind = "preview" if box is self._previews else "refined"
         try:
             about = {**summary, "raw": f"raw/{summary['run']}", "finished": time.time()}
-            tiled = store_result(root, summary["run"], result, about)
+            tiled = store_result(root, summary["run"], result, about, kind=kind)
         except AWAY:
             raise
         except Exception as error:  # noqa: BLE001  whatever a server that answers finds wrong, the file is on disk
-            self._say(f"Tiled did not take the result of {summary['name']}: {error}")
+            self._say(f"Tiled did not take the {kind} result of {summary['name']}: {error}")
             self._tries[name] = self._tries.get(name, 0) + 1
             if self._tries[name] >= MAX_TRIES:
-                self._put_aside(name, summary)
+                self._put_aside(box, name, summary)
             return
-        self._outbox.drop(name)
-        self._service.updates.send(Update(topic="result", run=summary["run"], fields={**summary, "tiled": tiled}))
+        box.drop(name)
+        if kind == "preview":
+            Path(summary["file"]).unlink(missing_ok=True)
+        else:
+            told = {**summary, "tiled": tiled}
+            self._service.updates.send(Update(topic="result", run=summary["run"], fields=told))
 
-    def _put_aside(self, name: str, summary: dict[str, Any]) -> None:
-        self._outbox.move(name, self._refused)
+    def _put_aside(self, box: Tickets, name: str, summary: dict[str, Any]) -> None:
+        if box is self._previews:  # the refined result is on its way
+            box.drop(name)
+        else:
+            box.move(name, self._refused)
         self._service.notice("error", f"the result stays on disk only: {summary['file']}", summary["run"])
 
     def _read(self, summary: Mapping[str, Any]) -> Reconstruction | None:

@@ -21,9 +21,9 @@ SHARE = 99.0  # per cent of the crystal that the range of a diverging map holds
 
 def estimate_update(plan: RunPlan, frames: int, estimate: LiveEstimate, *, lag_s: float) -> Update:
     """The live estimate of the first `frames` frames, on the detector's conjugate grid, `lag_s` after the last of
-    them came."""
+    them came; with `phase_std_rad` it is a network's preview."""
     fields = {
-        "kind": "live",
+        "kind": "live" if estimate.phase_std_rad is None else "preview",
         "frames": frames,
         "num": plan.num,
         "chi": estimate.chi,
@@ -32,6 +32,8 @@ def estimate_update(plan: RunPlan, frames: int, estimate: LiveEstimate, *, lag_s
         "voxel_nm": list(estimate.voxel_nm),
         "axes": DETECTOR,
         "surface": about_surface(estimate.surface, axes=LAB, q_invA=estimate.q_centre_invA),
+        "phase_std_rad": estimate.phase_std_rad,
+        "unlike": estimate.unlike,
     }
     arrays = _slices(estimate.density, estimate.support) | surface_arrays(estimate.surface)
     return Update(topic="estimate", run=plan.run, fields=fields, arrays=arrays)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from live_bcdi.advice import Advice, advise_scan
-from live_bcdi.estimate import LiveEstimate, live_estimate, warm_up
+from live_bcdi.estimate import LiveEstimate
 from live_bcdi.jobs import JobPool
 from live_bcdi.log import about_run
 from live_bcdi.stream import journal, pixels
@@ -27,6 +27,7 @@ from live_bcdi.stream.updates import Update
 from live_bcdi.transport.hdf5 import FrameFile
 from live_bcdi.types import Frame, ScanError
 
+from .estimating import estimate_run, keep_preview, prepare
 from .files import frame_file_of, recorded_file, written_s
 from .service import Service
 from .views import advice_update, estimate_update
@@ -56,6 +57,8 @@ class Watched:
     estimated_count: int = 0
     previous: LiveEstimate | None = None
     preview_lag_s: float | None = None
+    refused: bool = False
+    kept: bool = False
     advice: tuple[Advice, ...] | None = None
     advise_s: float = 0.0
     most_waiting: int = 0
@@ -89,7 +92,7 @@ class Watch:
     def __init__(self, service: Service) -> None:
         self._service = service
         self.estimator = JobPool(workers=1, threads=1, nice=NICE)
-        self.estimator.submit(warm_up)
+        self._prepared: Future[str] | None = self.estimator.submit(prepare, network=service.config.live.network)
         pixels.warm_up()
         self._open: dict[str, Watched] = {}
         self._over: deque[str] = deque(maxlen=OVER)
@@ -319,6 +322,8 @@ class Watch:
             self._advise(shown)
         if self._future is None and count > shown.estimated_count:
             self._estimate(shown, count)
+        self._say_about_network(shown)
+        self._keep(shown)
 
     def until_tell_s(self) -> float:
         """How long until there is something to tell; infinity where that takes another frame."""
@@ -343,14 +348,31 @@ class Watch:
             scan = watched.live.snapshot(settings.edge_voxels)
         except ScanError:
             return  # the window moved to where no frame is known yet
-        job = self.estimator.submit(
-            live_estimate,
-            scan,
-            previous=watched.previous,
-            edge=settings.edge_voxels,
-            iterations=settings.iterations,
-        )
+        run = watched.live.plan.run
+        job = self.estimator.submit(estimate_run, run, scan, settings=settings, previous=watched.previous)
         self._future = (watched, watched.live.newest_s or time.monotonic(), job)
+
+    def _keep(self, watched: Watched) -> None:
+        """Owe the preview of a whole run to Tiled."""
+        seen, last = watched.live.assembler, watched.previous
+        if watched.kept or not watched.done or last is None or last.phase_std_rad is None:
+            return
+        if self._future is None and watched.estimated_count == seen.count:
+            watched.kept = True
+            plan = watched.live.plan
+            summary = {"run": plan.run, "name": plan.name, "frames": last.frames, "num": plan.num}
+            summary |= {"missing": seen.missing, "seconds": last.seconds}
+            self.estimator.submit(keep_preview, summary, self._service.directory, self._service.config.crystal)
+
+    def _say_about_network(self, watched: Watched) -> None:
+        """Once why there is none, and once a run why it is not asked."""
+        why, run = "", ""
+        if self._prepared is not None and self._prepared.done():
+            why, self._prepared = str(self._prepared.exception() or self._prepared.result()), None
+        elif watched.previous is not None and watched.previous.unlike and not watched.refused:
+            watched.refused, why, run = True, watched.previous.unlike, watched.live.plan.run
+        if why:
+            self._service.notice("info", f"no network's preview, the estimate is by iterations: {why}", run)
 
     def _collect(self) -> None:
         if self._future is None or not self._future[2].done():

@@ -84,15 +84,15 @@ def _oversampling(support: BoolArray) -> tuple[float, float, float]:
 
 def asymmetry(intensity: FloatArray, mask: BoolArray) -> float:
     """How far a pattern is from its inversion through n//2, over voxels measured on both sides (`Traits`)."""
-    both = ~(mask | _inverted(mask))
+    both = ~(mask | inverted(mask))
     counts = np.asarray(intensity, np.float64)
-    difference, total = (counts - _inverted(counts))[both], (counts + _inverted(counts))[both]
+    difference, total = (counts - inverted(counts))[both], (counts + inverted(counts))[both]
     # a Poisson difference has the variance of the sum
     excess = np.sum(difference**2) - np.sum(total)
     return float(np.sqrt(max(excess, 0.0) / max(np.sum(total**2), 1e-300)))
 
 
-def _inverted(array: NDArray[Any]) -> NDArray[Any]:
+def inverted(array: NDArray[Any]) -> NDArray[Any]:
     """About n//2; the far edge of an even axis has no partner but itself."""
     return np.roll(array[::-1, ::-1, ::-1], [1 - n % 2 for n in array.shape], axis=(0, 1, 2))
 

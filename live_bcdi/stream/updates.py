@@ -12,9 +12,9 @@
 | | | centroid_row_std, |
 | | | centroid_column_std, |
 | | | monitor, times_s |
-| estimate | kind (live, refined), frames, num, chi, seconds, voxel_nm, axes, | amplitude_0..2, |
+| estimate | kind (live, preview, refined), frames, num, chi, seconds, voxel_nm, axes, | amplitude_0..2, |
 | | resolution_nm, lag_s, surface, ranges, uncertainty, chi_starts, free_llk, | phase_0..2, |
-| | free_llk_starts, fsc_nm, limit_nm | |
+| | free_llk_starts, fsc_nm, limit_nm, phase_std_rad, unlike | |
 | | | displacement_0..2, |
 | | | strain_0..2, |
 | | | surface_vertices, |
@@ -79,7 +79,8 @@ it keeps all; after it moved, frames count as missing until they are read from t
 how long ago, when the update was sent, the newest frame of the stream had come (None before the first); whoever
 shows it adds the time since. `frame_time_s` is the detector's own time stamp of the frame in `image`, None where
 it has none, and for the peak's frame, which is shown in the end. `lag_s` of a live estimate is from the arrival of
-the newest frame that it holds to its being sent. `queue` is what refine has before it, sent when it changes and
+the newest frame that it holds to its being sent. A preview is a live estimate by the network, `phase_std_rad` how far
+its phase is expected to be off, the median inside the crystal; `unlike` says why the network was not asked. `queue` is what refine has before it, sent when it changes and
 at least every 5 s: refinements that are `running`, runs that are `waiting` for a worker, those put off until
 `later`, and results in the `outbox`, which Tiled has not taken. `stop_to_result_s` is from refine's hearing of
 the run's end to its result on disk, `last_frame_to_result_s` to there from the last frame's own time stamp. A

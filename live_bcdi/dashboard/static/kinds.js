@@ -2,7 +2,7 @@
 
 export const KINDS = {
   live: { name: "live estimate", tone: "busy", sure: "one start on what is measured so far: how sure it is is not known" },
-  preview: { name: "preview", tone: "busy", sure: "a network's guess, not fitted to the counts" },
+  preview: { name: "preview", tone: "busy", sure: "a network's guess, polished on what is measured so far" },
   refined: { name: "refined", tone: "ok", sure: "" },
   dynamical: { name: "dynamical", tone: "ok", sure: "" },
 };

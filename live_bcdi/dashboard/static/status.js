@@ -93,7 +93,12 @@ export function showSurface(estimate, name) {
         Number.isFinite(fields.resolution_nm) ? `resolution ${significant(fields.resolution_nm)} nm` : "",
         spread ? `${name} uncertain by ${scientific(spread)}${name === "displacement" ? " \u00c5" : ""} (median over the starts)` : "",
       ]
-    : [`\u03c7 ${significant(fields.chi ?? NaN)}`, kindOf(estimate).sure];
+    : [
+        `\u03c7 ${significant(fields.chi ?? NaN)}`,
+        kindOf(estimate).sure,
+        Number.isFinite(fields.phase_std_rad) ? `phase uncertain by ${significant(fields.phase_std_rad, 2)} rad (median)` : "",
+        fields.unlike ? `no preview by the network: ${fields.unlike}` : "",
+      ];
   put("surface-about", [rangeInWords(quantityOf(estimate, name)), level, ...sure].filter(Boolean).join("; "));
 }
 

@@ -1,0 +1,72 @@
+"""The jobs of the live consumer's worker: an estimate of the frames so far, by the network where there is one, and
+the last of them kept for Tiled. Each runs in the same process, which holds the network and the newest preview.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from live_bcdi.config import CrystalConfig, LiveConfig
+from live_bcdi.estimate import LiveEstimate, Preview, live_estimate, warm_up
+from live_bcdi.phasing.align import without_ramp
+from live_bcdi.strain import lab_image
+from live_bcdi.transport.hdf5 import write_result
+from live_bcdi.types import Reconstruction, RockingScan, ScanError
+
+from .tickets import Tickets
+
+PREVIEWS, OWED = "previews", "outbox/previews"
+_newest: dict[str, Reconstruction] = {}  # of one run
+
+
+def prepare(*, network: bool) -> str:
+    """Load and compile what estimates need; why there is no network where one was wanted, else nothing."""
+    warm_up()
+    return _network()[1] if network else ""
+
+
+@cache
+def _network() -> tuple[Preview | None, str]:
+    """The network, loaded once a process, or why there is none."""
+    try:
+        from live_bcdi_models.previewing import preview_of, warm_up
+
+        warm_up(threads=1)
+    except ImportError as error:
+        return None, f"{error.name} is not installed"
+    except ScanError as error:
+        return None, str(error)
+    return preview_of, ""
+
+
+def estimate_run(
+    run: str, scan: RockingScan, *, settings: LiveConfig, previous: LiveEstimate | None
+) -> LiveEstimate:
+    """`live_estimate`, by the network where there is one. What only `keep_preview` wants stays in this process."""
+    network = _network()[0] if settings.network else None
+    edge, iterations = settings.edge_voxels, settings.iterations
+    estimate = live_estimate(scan, edge=edge, iterations=iterations, previous=previous, preview=network)
+    _newest.clear()
+    if estimate.preview is not None:
+        _newest[run] = estimate.preview
+    return replace(estimate, preview=None)
+
+
+def keep_preview(summary: Mapping[str, Any], storage: Path, crystal: CrystalConfig) -> bool:
+    """Write the newest preview of `summary["run"]` and a ticket that owes it to Tiled; False where it was none."""
+    run = str(summary["run"])
+    result = _newest.pop(run, None)
+    if result is None or result.volume is None:
+        return False
+    result = replace(result, lab=lab_image(*without_ramp(result.density), result.volume, crystal))
+    for folder in (PREVIEWS, OWED):
+        (storage / folder).mkdir(parents=True, exist_ok=True)
+    name = f"{time.time():017.6f}_{run}"
+    path = storage / PREVIEWS / f"{name}.cxi"
+    write_result(path, result, scan_name=str(summary["name"]), run=run, links={})
+    told = {"chi": result.chi, "phase_std_rad": result.metrics["phase_std_rad"], "file": str(path)}
+    Tickets(storage / OWED).put(name, {**summary, **told})
+    return True
