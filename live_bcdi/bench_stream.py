@@ -22,7 +22,8 @@ import zmq
 
 from live_bcdi_consumers import broker, live
 from live_bcdi_consumers.service import Service
-from live_bcdi_consumers.watch import Watch, Watched
+from live_bcdi_consumers.watch import Watch
+from live_bcdi_consumers.watched import Watched
 
 from .config import Config
 from .faults.memory import children, resident_mb

@@ -12,11 +12,10 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from live_bcdi.advice import Advice, advise_scan
+from live_bcdi.advice import advise_scan
 from live_bcdi.estimate import LiveEstimate
 from live_bcdi.jobs import JobPool
 from live_bcdi.log import about_run
@@ -31,6 +30,7 @@ from .estimating import estimate_run, keep_preview, prepare
 from .files import frame_file_of, recorded_file, written_s
 from .service import Service
 from .views import advice_update, estimate_update
+from .watched import Watched
 
 OPEN_RUNS = 4  # at once; they share the memory
 EARLY_FRAMES, EARLY_BYTES = 256, 1 << 28  # that overtook their start document, which follows within milliseconds
@@ -42,48 +42,6 @@ NEWEST = 2 * OPEN_RUNS  # journals among which that of a run under way is; thous
 OVER = 1000  # runs whose late frames are known to be late
 ADVISE_S = 1.0
 NICE = 10  # the estimate gives way to whoever receives, writes and sends frames
-
-
-@dataclass(slots=True, eq=False)
-class Watched:
-    """A run, its file where documents name one, and what the page was told of it."""
-
-    live: LiveRun
-    path: str | None = None
-    stop: dict[str, Any] | None = None
-    stop_s: float = 0.0
-    done: bool = False
-    told_count: int = -1
-    estimated_count: int = 0
-    previous: LiveEstimate | None = None
-    preview_lag_s: float | None = None
-    refused: bool = False
-    kept: bool = False
-    advice: tuple[Advice, ...] | None = None
-    advise_s: float = 0.0
-    most_waiting: int = 0
-    active_s: float = 0.0
-    open_again_s: float = 0.0
-    store: FrameFile | None = None
-
-    def refill(self, for_s: float) -> bool:
-        """Read for so long what is missing so far, or at the run's end all. True where there is no more to read.
-
-        Raises ScanError where the file cannot be read."""
-        ended = self.stop is not None
-        if not (self.live.assembler.missing if ended else self.live.is_behind):
-            return True
-        if self.path is None:
-            raise ScanError("its documents name no frame file")
-        if self.store is None:
-            self.store = FrameFile(self.path, wait_s=2.0 if ended else 0.0)
-        return self.live.refill(self.store, to_end=ended, for_s=for_s)
-
-    def close(self) -> None:
-        """Close the file; `refill` opens it again."""
-        if self.store is not None:
-            self.store.close()
-            self.store = None
 
 
 class Watch:

@@ -79,12 +79,13 @@ it keeps all; after it moved, frames count as missing until they are read from t
 how long ago, when the update was sent, the newest frame of the stream had come (None before the first); whoever
 shows it adds the time since. `frame_time_s` is the detector's own time stamp of the frame in `image`, None where
 it has none, and for the peak's frame, which is shown in the end. `lag_s` of a live estimate is from the arrival of
-the newest frame that it holds to its being sent. A preview is a live estimate by the network, `phase_std_rad` how far
-its phase is expected to be off, the median inside the crystal; `unlike` says why the network was not asked. `queue` is what refine has before it, sent when it changes and
-at least every 5 s: refinements that are `running`, runs that are `waiting` for a worker, those put off until
-`later`, and results in the `outbox`, which Tiled has not taken. `stop_to_result_s` is from refine's hearing of
-the run's end to its result on disk, `last_frame_to_result_s` to there from the last frame's own time stamp. A
-duration that is not known, or comes out negative because clocks differ, is None.
+the newest frame that it holds to its being sent. A preview is a live estimate by the network, `phase_std_rad` how
+far its phase is expected to be off, the median inside the crystal; `unlike` says why the network was not asked.
+`queue` is what refine has before it, sent when it changes and at least every 5 s: refinements that are `running`,
+runs that are `waiting` for a worker, those put off until `later`, and results in the `outbox`, which Tiled has not
+taken. `stop_to_result_s` is from refine's hearing of the run's end to its result on disk, `last_frame_to_result_s`
+to there from the last frame's own time stamp. A duration that is not known, or comes out negative because clocks
+differ, is None.
 """
 
 from collections.abc import Callable, Mapping
