@@ -32,7 +32,10 @@ def prepare(*, network: bool) -> str:
 def _network() -> tuple[Preview | None, str]:
     """The network, loaded once a process, or why there is none."""
     try:
-        from live_bcdi_models.previewing import preview_of, warm_up
+        from live_bcdi_models.previewing import (  # type: ignore[import-not-found, unused-ignore]
+            preview_of,
+            warm_up,
+        )
 
         warm_up(threads=1)
     except ImportError as error:

@@ -7,13 +7,13 @@ import pytest
 
 from live_bcdi import preprocess
 from live_bcdi.config import Preprocessing
-from live_bcdi.estimate import live_estimate, warm_up
+from live_bcdi.estimate import Unlike, live_estimate, warm_up
 from live_bcdi.geometry import direct_basis_nm
 from live_bcdi.phasing import Plan
 from live_bcdi.pipeline import reconstruct
 from live_bcdi.preprocess import diffraction_volume
 from live_bcdi.stream.fakes import small_geometry
-from live_bcdi.types import RockingScan, ScanError
+from live_bcdi.types import Outcome, Reconstruction, RockingScan, ScanError
 
 EDGE = 32
 
@@ -110,3 +110,35 @@ def test_too_little_is_said():
 
 def test_warming_up_is_harmless():
     warm_up()
+
+
+def test_a_preview_takes_the_place_of_iterations_unless_it_refuses():
+    """It is shown the pattern and the last object, moved; what it says of itself reaches the page."""
+    seen = []
+
+    def preview(pattern, *, also=()):
+        seen.append((pattern, also))
+        found = np.zeros(pattern.intensity.shape, np.complex64)
+        found[12:20, 12:20, 12:20] = 1
+        told = {
+            "density": found,
+            "support": found.real > 0,
+            "chi": 0.25,
+            "chi_starts": (0.25,),
+            "recipe": "network",
+        }
+        return Reconstruction(**told, metrics={"phase_std_rad": 0.5}, seed=0, outcome=Outcome.DONE)
+
+    def refusing(pattern, *, also=()):
+        raise Unlike("two peaks")
+
+    first = live_estimate(SCAN, edge=EDGE, preview=preview)
+    second = live_estimate(SCAN, edge=EDGE, previous=first, preview=preview)
+    assert (first.chi, first.phase_std_rad, first.unlike) == (0.25, 0.5, "")
+    assert first.preview.volume.intensity.shape == (EDGE,) * 3
+    assert seen[0][1] == () and seen[0][0].total_counts == first.preview.volume.intensity.sum()
+    np.testing.assert_allclose(seen[1][1][0], first.density)
+    refused = live_estimate(SCAN, edge=EDGE, preview=refusing)
+    assert (refused.phase_std_rad, refused.preview, refused.unlike) == (None, None, "two peaks")
+    assert refused.density.tobytes() == live_estimate(SCAN, edge=EDGE).density.tobytes()
+    assert second.surface is not None

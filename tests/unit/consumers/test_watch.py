@@ -7,6 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from live_bcdi.advice import PatternFacts
+from live_bcdi.estimate import LiveEstimate
 from live_bcdi.metadata import scan_metadata
 from live_bcdi.stream import journal
 from live_bcdi.stream.fakes import frames_of, small_scan, start_document
@@ -378,3 +380,63 @@ def test_advice_is_told_when_it_changes_and_not_again(service, watch, clock, tmp
         ["saturated", "off_range"],
     ]
     assert "1 pixel reached the detector's limit of 1e+03 counts" in advice[1]["advice"][0]["why"]
+
+
+def settled(estimate):
+    job = Future()
+    job.set_result(estimate)
+    return job
+
+
+def test_why_there_is_no_network_is_said_once_and_why_it_is_not_asked_once_a_run(service, watch, clock, tmp_path):
+    beamline = Beamline(tmp_path, 1)
+    watch._prepared.set_result("torch is not installed")
+    for document in beamline.beginning():
+        watch.document(*document)
+    for index in range(4):
+        watch.frame(beamline.frames[index])
+        clock.now_s += 1.0
+        watch.tell()
+        if watch._future is not None:
+            watch._future = (*watch._future[:2], settled(estimate_of(unlike="two peaks")))
+    messages = [update.fields["message"] for update in service.updates.sent if update.topic == "notice"]
+    assert [message.rpartition(": ")[2] for message in messages] == ["torch is not installed", "two peaks"]
+
+
+@pytest.mark.parametrize("phase_std_rad", [0.4, None])
+def test_the_last_preview_of_a_run_is_kept_once(service, watch, clock, tmp_path, phase_std_rad):
+    beamline = Beamline(tmp_path, 1)
+    for document in beamline.beginning():
+        watch.document(*document)
+    for frame in beamline.frames:
+        watch.frame(frame)
+    for step in range(5):
+        clock.now_s += 1.0
+        watch.tell()
+        if watch._future is not None:
+            watch._future = (*watch._future[:2], settled(estimate_of(phase_std_rad=phase_std_rad)))
+        if step == 1:
+            assert "keep_preview" not in [job.__name__ for job, _ in watch.estimator.jobs], "the run is under way"
+            watch.document(*beamline.stop)
+            work(watch)
+    kept = [args for job, args in watch.estimator.jobs if job.__name__ == "keep_preview"]
+    if phase_std_rad is None:
+        assert kept == []
+    else:
+        ((summary, storage, _),) = kept
+        assert (summary["run"], summary["frames"], summary["num"], storage) == (
+            *(beamline.run, NUM, NUM),
+            service.directory,
+        )
+
+
+def estimate_of(*, phase_std_rad=None, unlike=""):
+    density = np.zeros((16, 16, 16), np.complex64)
+    density[6:10, 6:10, 6:10] = 1
+    return LiveEstimate(
+        **{"density": density, "support": density.real > 0, "chi": 0.1, "frames": NUM, "seconds": 0.1},
+        **{"voxel_nm": (1.0, 1.0, 1.0), "origin": (0.0, 0.0, 0.0), "q_centre_invA": (0.0, 0.0, 1.0)},
+        pattern=PatternFacts(counts=1e6, oversampling=(4.0, 4.0, 4.0), asymmetry=0.1),
+        phase_std_rad=phase_std_rad,
+        unlike=unlike,
+    )
