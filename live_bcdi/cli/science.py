@@ -179,7 +179,7 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
 @contextmanager
 def _progress(*, quiet: bool) -> Iterator[Callable[[float, str], None]]:
     """A bar on stderr; what to tell it."""
-    with Progress(console=errors, disable=quiet, transient=True) as bar:
+    with Progress(console=errors, disable=quiet or not errors.is_terminal, transient=True) as bar:
         task = bar.add_task("phase retrieval", total=1.0)
         yield lambda share, text: bar.update(task, completed=share, description=text)
 
