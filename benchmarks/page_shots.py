@@ -136,6 +136,19 @@ def empty(hub: Hub, scan: FakeScan) -> None:
     _publish(hub, fake_feed.heartbeats())
 
 
+def series(hub: Hub, scan: FakeScan) -> None:
+    """Six states of a battery, the last of which has its result."""
+    refined(hub, scan)
+    hub.publish(fake_feed.series())
+
+
+def series_by_time(hub: Hub, scan: FakeScan) -> None:
+    """Many runs, of which two did not say their state."""
+    refined(hub, scan)
+    states = [2.5 + 0.05 * min(number, 60 - number) for number in range(60)]
+    hub.publish(fake_feed.series([None if number in (7, 31) else state for number, state in enumerate(states)]))
+
+
 SCENES: dict[str, Callable[[Hub, FakeScan], None]] = {
     "empty": empty,
     "during": during,
@@ -144,6 +157,8 @@ SCENES: dict[str, Callable[[Hub, FakeScan], None]] = {
     "strain": refined,
     "missing": missing,
     "dead": dead,
+    "series": series,
+    "series_by_time": series_by_time,
 }
 
 

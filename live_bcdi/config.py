@@ -279,6 +279,15 @@ class JobsConfig(_Table):
     waiting: int = Field(default=20, ge=1)
 
 
+class OperandoConfig(_Table):
+    """`state`, in `unit`, is a key of the start document or a signal of the events (docs/how-to/operando.md); runs with
+    the same values of the keys `series` are one series."""
+
+    state: str | None = Field(default=None, min_length=1)
+    unit: str = ""
+    series: tuple[str, ...] = ("sample", "hkl")
+
+
 class Config(_Table):
     """One beamline."""
 
@@ -297,6 +306,7 @@ class Config(_Table):
     jobs: JobsConfig = JobsConfig()
     crystal: CrystalConfig = CrystalConfig()
     live: LiveConfig = LiveConfig()
+    operando: OperandoConfig = OperandoConfig()
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     def geometry(

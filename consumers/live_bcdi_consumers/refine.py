@@ -6,6 +6,7 @@ archiver's journals.
 """
 
 import time
+from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Future
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ from .delivery import Delivery
 from .progress import Durations, FileProgress, JobProgress, empty
 from .refining import refine_run
 from .runs import Runs
+from .series import Series
 from .service import Service
 from .views import advice_update
 
@@ -39,7 +41,8 @@ def run(service: Service) -> None:
     if backlog is None:
         return
     runs = Runs(service, backlog)
-    refiner = Refiner(service, backlog, open_jobs(service.config, nice=NICE))
+    series = Series(service)
+    refiner = Refiner(service, backlog, open_jobs(service.config, nice=NICE), series.add)
     delivery = Delivery(service)
     try:
         while not service.stopping.is_set():
@@ -48,6 +51,7 @@ def run(service: Service) -> None:
             runs.work()
             refiner.work(delivery)
             delivery.work()
+            series.work()
             service.beat("busy" if refiner.busy else "ready", refiner.detail)
     finally:
         refiner.jobs.shutdown()
@@ -79,8 +83,11 @@ class Refiner:
     """Takes runs from the backlog, as many at a time as there are places. One that ended its worker or its memory
     is tried again alone: what it lacked, others may have had."""
 
-    def __init__(self, service: Service, backlog: Backlog, jobs: Jobs) -> None:
-        self._service, self._backlog, self.jobs = service, backlog, jobs
+    def __init__(
+        self, service: Service, backlog: Backlog, jobs: Jobs, refined: Callable[[dict[str, Any]], None]
+    ) -> None:
+        """`refined` is told the summary of each result that is on disk, and noted."""
+        self._service, self._backlog, self.jobs, self._refined = service, backlog, jobs, refined
         self._results = service.folder("results")
         self._progress_file = empty(service.folder("progress"))
         self._durations = Durations()
@@ -128,6 +135,7 @@ class Refiner:
             self._backlog.refined(name, summary)
             self._service.updates.send(advice_update(summary["run"], "result", advice))
             self._durations.add(summary.get("num"), summary.get("seconds"))
+            self._refined(summary)
             self._problem = ""
             _log(summary)
         elif isinstance(error, StorageError):

@@ -21,6 +21,7 @@ from live_bcdi.transport.hdf5 import FrameFile, write_result
 from live_bcdi.transport.images import read_image
 from live_bcdi.types import FloatArray, Outcome, Reconstruction, RockingScan, ScanError
 
+from .series import operando_table
 from .views import limit_nm
 
 
@@ -30,7 +31,8 @@ def refine_run(
     """The job: frames of a finished run -> result file.
 
     Returns the summary that is published: run, name, chi, resolution_nm, frames, num, missing, seconds, file, and
-    `advice`, which is told apart. `progress` is picklable. Raises ScanError as its parts do.
+    the table `operando`, and `advice`, which is told apart. `progress` is picklable. Raises ScanError as its parts
+    do.
     """
     began_s = time.perf_counter()
     if not results.is_dir():  # said now, and not after the work
@@ -57,6 +59,7 @@ def refine_run(
         "missing": assembler.missing,
         "last_frame_s": _newest(assembler.timestamps_s),
         "frame_totals_equal": _totals_equal(scan),
+        "operando": operando_table(ticket["start"], result, config.operando, results.parent),
         "seconds": time.perf_counter() - began_s,
         "file": str(path),
         "advice": _advice(result),

@@ -5,7 +5,7 @@ slices of |FFT|^2 with Poisson noise. Nothing here is a model of an experiment: 
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ LIVE_EDGE = 64
 LAB_EDGE = 96
 LAB_VOXEL_NM = 5.0
 Q_INVA = (0.62, 2.41, 1.02)
+VOLTAGES = (2.5, 3.0, 3.5, 4.0, 3.5, 3.0)
 INSIDE = 0.3  # of the maximum
 SERVICES = ("broker", "tiled_server", "archiver", "live", "refine", "page")
 
@@ -239,6 +240,38 @@ def result(scan: FakeScan) -> Update:
         "last_frame_to_result_s": 63.4,
     }
     return Update(topic="result", run=scan.run, fields=fields)
+
+
+def series(states: Sequence[float | None] = VOLTAGES, *, name: str | None = "voltage") -> Update:
+    """A cell that is charged and discharged: what the runs at these voltages gave; None where one did not say."""
+    runs = [_of_series(number, state, states[0] or 0.0) for number, state in enumerate(states)]
+    fields = {
+        "series": "LiCoO2 grain, hkl 1 0 -5",
+        "state": None if name is None else {"name": name, "unit": "V"},
+        "explained": [0.91, 0.05, 0.02],
+        "runs": runs,
+    }
+    return Update(topic="operando", run=str(runs[-1]["run"]), fields=fields)
+
+
+def _of_series(number: int, state: float | None, first: float) -> dict[str, Any]:
+    charged = (state or first) - first + 0.05 * number  # it does not come back to where it was
+    return {
+        "run": f"5f0c1de2-0000-4000-8000-{number + 40:012d}",
+        "name": f"S{number + 40:04d}",
+        "time_s": 1.79e9 + 1700.0 * number,
+        "state": state,
+        "state_std": None if state is None else 0.02,
+        "state_why": "neither the start document nor an event has 'voltage'" if state is None else None,
+        "strain_std": 1.1e-4 + 2.3e-4 * charged,
+        "strain_std_error": 2e-5 + 5e-6 * number,
+        "d_change": -1.4e-3 * charged,
+        "components": [0.19 * charged, 0.01 * (-1) ** number, 0.0],
+        "components_why": None,
+        "chi": 0.012,
+        "resolution_nm": 19.4,
+        "intensity": 4.6e7,
+    }
 
 
 def queue(*jobs: dict[str, Any], running: int = 0, waiting: int = 0, later: int = 0, outbox: int = 0) -> Update:

@@ -26,6 +26,9 @@
 | queue | running, waiting, later, outbox, jobs | |
 | result | name, chi, resolution_nm, seconds, file, tiled, frames, num, error, | |
 | | stop_to_result_s, last_frame_to_result_s | |
+| operando | series, state {name, unit}, explained, runs: [{run, name, time_s, state, state_std, | |
+| | state_why, strain_std, strain_std_error, d_change, components, components_why, chi, | |
+| | resolution_nm, intensity}] | |
 | notice | service, level (info, warning, error), message | |
 
 `peak` is (rocking, row, column) in the detector's own pixels; `image_bin` is how many of them, an edge, one
@@ -86,6 +89,12 @@ runs that are `waiting` for a worker, those put off until `later`, and results i
 taken. `stop_to_result_s` is from refine's hearing of the run's end to its result on disk, `last_frame_to_result_s`
 to there from the last frame's own time stamp. A duration that is not known, or comes out negative because clocks
 differ, is None.
+
+`operando` is the series of the newest result, its newest 500 runs in the order of time, sent when that changes and
+every 30 s. `state` is None where `[operando] state` is not set, and that of a run where it is not known, with
+`state_why`; `d_change` is d / d_first - 1; `components` are the run's scores in at most three principal
+components, as shares of the mean pattern's size from the first run, empty where `components_why` says why;
+`explained` is the share of the variance that each has.
 """
 
 from collections.abc import Callable, Mapping
@@ -94,7 +103,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-TOPICS = ("health", "run", "live", "estimate", "advice", "queue", "result", "notice")
+TOPICS = ("health", "run", "live", "estimate", "advice", "queue", "result", "operando", "notice")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

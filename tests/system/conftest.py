@@ -23,6 +23,7 @@ def make_config(free_port):
             "page": {"port": free_port()},
             "storage": {"directory": str(folder / "runs")},
             "phasing": {"starts": 2, "threads": 1},
+            "operando": {"state": "simulated.photons"},  # what simulated scans say of themselves
             **tables,
         }
         text = BEAMLINE.read_text() + "".join(_table(name, table) for name, table in added.items())

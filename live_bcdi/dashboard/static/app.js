@@ -5,6 +5,7 @@ import { Connection } from "./connection.js";
 import { DriftPanel } from "./drift.js";
 import { FramePanel } from "./frame.js";
 import { showMerit } from "./merit.js";
+import { OperandoPanel } from "./operando.js";
 import { RockingPanel } from "./rocking.js";
 import { SlicesPanel } from "./slices.js";
 import { has } from "./quantity.js";
@@ -24,6 +25,7 @@ const panels = {
   slices: new SlicesPanel("crystal-panel"),
   surface: new SurfacePanel("surface-panel"),
   drift: new DriftPanel("drift-panel"),
+  operando: new OperandoPanel("operando-panel"),
 };
 const choices = [...document.querySelectorAll("[data-choice]")];
 const quantities = [...document.querySelectorAll("[data-quantity]")];
@@ -66,6 +68,7 @@ function receive(message) {
   if (topic === "run" || topic === "live") showScan();
   if (topic === "run" || topic === "estimate") showCrystal();
   if (topic === "run" || topic === "result") showResult(store);
+  if (topic === "operando") panels.operando.show(message);
   if (topic === "health") showServices(store, connection.now());
   if (topic === "run" || topic === "notice") showNotices(store);
   if (topic === "estimate" || topic === "result") showStatus(store, connection.now());

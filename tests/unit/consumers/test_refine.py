@@ -46,7 +46,8 @@ class Refine:
     def __init__(self, service):
         self.backlog = Backlog(service, service.config.jobs.waiting)
         self.runs = Runs(service, self.backlog)
-        self.refiner = Refiner(service, self.backlog, open_jobs(service.config))
+        self.refined = []
+        self.refiner = Refiner(service, self.backlog, open_jobs(service.config), self.refined.append)
 
     def measure(self, documents):
         for name, doc in documents:

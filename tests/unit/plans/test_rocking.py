@@ -6,9 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from bluesky import RunEngine
+from bluesky.preprocessors import SupplementalData
 from bluesky.utils import FailedStatus
 from event_model import DocumentNames, schema_validators
-from ophyd_async.core import init_devices
+from ophyd_async.core import init_devices, soft_signal_rw
 from ophyd_async.sim import SimMotor
 
 from live_bcdi.metadata import scan_metadata
@@ -16,6 +17,7 @@ from live_bcdi.stream.assembler import Assembler
 from live_bcdi.stream.fakes import small_scan
 from live_bcdi.stream.run import KEY, run_plan
 from live_bcdi.stream.sources import Angles
+from live_bcdi.stream.state import state_of
 from live_bcdi.transport.hdf5 import FrameFile, read_scan
 from live_bcdi.transport.zmq import FrameSubscriber
 from live_bcdi.types import ScanError
@@ -79,6 +81,21 @@ def test_documents_file_and_stream_agree_with_the_recording(beamline, plan, expo
         assembler.add(frame)
     np.testing.assert_array_equal(assembler.scan().intensity, SCAN.intensity)
     np.testing.assert_array_equal(assembler.scan().angles_deg, SCAN.angles_deg)
+
+
+@pytest.mark.parametrize("plan", [rocking_scan, fly_rocking_scan])
+def test_a_voltage_in_the_baseline_or_monitored_is_the_runs_state(beamline, plan):
+    """bluesky's own documents; what is monitored is not changed while the scan runs."""
+    engine, detector, axis, documents, _ = beamline
+    with init_devices():
+        voltage, heat = soft_signal_rw(float, 3.6), soft_signal_rw(float, 295.0)
+    voltage.set_name("cell-voltage")
+    heat.set_name("heat")
+    engine.preprocessors.append(SupplementalData(baseline=[voltage], monitors=[heat]))
+    engine(plan(detector, axis, *points(), 0.005, md={KEY: scan_metadata(SCAN)}))
+    found = {name: state_of(documents[0][1], documents, name) for name in ("cell-voltage", "heat")}
+    assert found["cell-voltage"] == {"value": 3.6, "std": 0.0, "readings": 2, "from": "baseline"}
+    assert (found["heat"]["value"], found["heat"]["from"]) == (295.0, "heat_monitor")
 
 
 def test_a_scan_name_with_a_slash_is_no_folder(beamline, tmp_path):
