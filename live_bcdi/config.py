@@ -280,8 +280,8 @@ class JobsConfig(_Table):
 
 
 class OperandoConfig(_Table):
-    """`state`, in `unit`, is a key of the start document or a signal of the events (docs/how-to/operando.md); runs with
-    the same values of the keys `series` are one series."""
+    """`state`, in `unit`, is a key of the start document or a signal of the events (docs/how-to/operando.md); runs
+    with the same values of the keys `series` are one series."""
 
     state: str | None = Field(default=None, min_length=1)
     unit: str = ""
