@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from websockets.sync.client import connect as connect_page
 
 from live_bcdi.config import load_config
 from live_bcdi.session import play
@@ -215,29 +214,6 @@ def test_a_sweep_gives_the_same_frames(system, scan_file):
     frames = load_config(system[1]).storage.directory / "frames"
     (path,) = frames.glob(f"*_{told['run'][:8]}.h5")
     np.testing.assert_array_equal(read_scan(path).intensity, read_scan(scan_file[0]).intensity)
-
-
-def test_the_page_has_the_series_of_both_runs_also_after_refine_was_killed(played, system):
-    """The same crystal twice: whatever the scan's way, neither its spacing nor its pattern has changed."""
-
-    def series():
-        page, found = load_config(system[1]).page, {}
-        with connect_page(f"ws://{page.host}:{page.port}/ws") as socket:
-            while found.get("topic") != "tick":
-                message = socket.recv(timeout=10)
-                found = json.loads(message[4 : 4 + int.from_bytes(message[:4], "little")])
-                if found["topic"] == "operando":
-                    return found if len(found["fields"]["runs"]) == 2 else None
-        return None
-
-    before = eventually(series)
-    first, second = before["fields"]["runs"]
-    assert (first["run"], first["state"], second["state"]) == (played["run"], 2e6, 2e6)
-    assert abs(second["d_change"]) < 1e-4
-    assert abs(second["components"][0]) < 1e-6
-    os.kill(system[0].pids()["refine"], signal.SIGKILL)
-    after = eventually(lambda: (now := series()) and now["published_s"] > before["published_s"] and now, 60)
-    assert after["fields"] == before["fields"]
 
 
 def test_a_killed_service_is_started_again(system):

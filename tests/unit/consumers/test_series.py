@@ -47,6 +47,7 @@ def summaries(frames, service):
         for name, doc in [("start", start), *baseline(run, volts)]:
             journal.append(service.folder("documents/sent") / f"{run}.jsonl", name, doc)
         made.append(refine_run({"file": str(path), "start": start}, results, service.config))
+        del made[-1]["advice"]  # is told apart
         done.put(f"{number}_{run}", made[-1])
     return made
 
