@@ -14,7 +14,7 @@ from live_bcdi.operando import Pattern, numbers_of, pattern_of, series_fields
 from live_bcdi.stream import journal
 from live_bcdi.stream.state import series_of, state_of
 from live_bcdi.stream.updates import Update
-from live_bcdi.transport.results import read_volume
+from live_bcdi.transport.results import read_result
 from live_bcdi.types import Reconstruction, ScanError
 
 from .service import Service
@@ -113,6 +113,7 @@ def _is_whole(summary: Mapping[str, Any]) -> bool:
 def _pattern(file: str) -> Pattern | str:
     """The pattern of a result file, or why there is none."""
     try:
-        return pattern_of(read_volume(Path(file)))
+        volume = read_result(Path(file)).volume
+        return "its file has no intensities" if volume is None else pattern_of(volume)
     except ScanError as error:
         return str(error)

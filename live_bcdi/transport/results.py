@@ -103,15 +103,6 @@ def read_result(path: Path) -> Reconstruction:
         )
 
 
-def read_volume(path: Path) -> DiffractionVolume:
-    """The intensities of a result alone. Raises ScanError as `read_result` does, and where it has none."""
-    with open_file(path) as file, clear_errors(path, "reconstruction"):
-        volume = _volume_group(file)
-        if volume is None:
-            raise ScanError(f"{path} has no intensities")
-        return _read_volume(volume)
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Origin:
     """Where a result is from: the scan's name, the raw run's uid (empty offline, several with
