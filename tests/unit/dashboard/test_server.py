@@ -104,7 +104,7 @@ def test_health(hub, url):
 def test_the_page_is_whole_light_and_asks_nobody_else(url):
     page = httpx.get(url)
     assert page.status_code == 200 and "default-src 'self'" in page.headers["content-security-policy"]
-    seen, wanted = set(), {"index.html"}
+    seen, wanted = set(), {"index.html", "history.html"}
     while wanted:
         name = wanted.pop()
         seen.add(name)
@@ -112,7 +112,7 @@ def test_the_page_is_whole_light_and_asks_nobody_else(url):
         assert answer.status_code == 200, name
         assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", answer.text), f"{name} names another host"
         found = re.findall(r"(?:src|href)=\"([\w.]+)\"|from \"\./([\w.]+)\"|url\(([\w.]+)\)", answer.text)
-        wanted |= {next(filter(None, groups)) for groups in found} - seen - {"health"}
+        wanted |= {next(filter(None, groups)) for groups in found} - seen - {"health", "history"}
     files = {entry.name: len(entry.read_bytes()) for entry in STATIC.iterdir()}
     assert seen == set(files), "a file is served that nothing asks for, or asked for that is not there"
     assert sum(files.values()) < MAX_PAGE_BYTES
