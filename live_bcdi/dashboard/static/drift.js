@@ -73,7 +73,7 @@ export class DriftPanel extends Panel {
     }
     const strips = this._strips(frames, colours);
     const left = 5.2 * size;
-    const box = { x: left, y: 1.5 * size, w: w - left - 18, h: h - 4.2 * size };
+    const box = { x: left, y: 1.5 * size, w: w - left - 18, h: h - 3.6 * size - 18 };
     const [first, last] = [frames.x(frames.there[0]), frames.x(frames.there.at(-1))];
     const span = last > first ? last - first : 1;
     const x = (value) => box.x + ((value - first) / span) * box.w;
