@@ -6,6 +6,7 @@ for _library in ("OMP", "MKL", "OPENBLAS", "NUMBA"):
     os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
 
 import random
+import shutil
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -29,6 +30,16 @@ def shared() -> Path:
 def s0054(shared: Path) -> Path:
     """Folder of scan 54, measured at 34-ID-C."""
     return shared / "34idc_S0054"
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Where Debian's Chromium is. A laptop may do without the page's tests, CI may not."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        without = pytest.fail if os.environ.get("CI") else pytest.skip
+        without("no chromium on this machine: apt-get install chromium")
+    return path
 
 
 @pytest.fixture(scope="session")

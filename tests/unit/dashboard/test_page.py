@@ -3,7 +3,6 @@
 import base64
 import io
 import re
-import shutil
 import time
 from collections.abc import Iterator
 
@@ -16,7 +15,6 @@ from live_bcdi.dashboard import Hub, fake_feed
 from live_bcdi.stream.updates import Update
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
@@ -27,11 +25,9 @@ MAX_PAGE_BYTES = 1_000_000
 
 
 @pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("no chromium on this machine")
+def browser(chromium):
     with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        browser = driver.chromium.launch(executable_path=chromium, args=FLAGS)
         yield browser
         browser.close()
 

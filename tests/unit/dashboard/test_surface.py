@@ -3,7 +3,6 @@ there is no WebGL."""
 
 import base64
 import io
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,6 @@ from live_bcdi.isosurface import isosurface
 from live_bcdi.stream.updates import Update
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--enable-unsafe-swiftshader", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
@@ -36,15 +34,13 @@ HTMLCanvasElement.prototype.getContext = function (kind, ...rest) {
 
 @pytest.fixture(scope="module")
 def driver():
-    if CHROMIUM is None:
-        pytest.skip("no chromium on this machine")
     with playwright.sync_playwright() as driver:
         yield driver
 
 
 @pytest.fixture(scope="module")
-def browser(driver):
-    browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+def browser(driver, chromium):
+    browser = driver.chromium.launch(executable_path=chromium, args=FLAGS)
     yield browser
     browser.close()
 
@@ -272,8 +268,8 @@ def test_a_graphics_card_that_goes_is_said_and_one_that_comes_back_draws_again(h
     np.testing.assert_array_equal(crystal(page), before)
 
 
-def test_without_webgl_the_page_says_so_and_all_else_works(hub, address, driver):
-    browser = driver.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, "--disable-3d-apis"])
+def test_without_webgl_the_page_says_so_and_all_else_works(hub, address, driver, chromium):
+    browser = driver.chromium.launch(executable_path=chromium, args=[*FLAGS, "--disable-3d-apis"])
     try:
         for page in opened(browser, address):
             assert page.evaluate("document.createElement('canvas').getContext('webgl2')") is None
