@@ -26,7 +26,8 @@ def photograph(url: str, path: Path) -> None:
         page = browser.new_page(viewport={"width": 1600, "height": 1000})
         page.goto(url)
         page.wait_for_timeout(1500)
-        page.screenshot(path=path)
+        height = page.evaluate("document.querySelector('main').getBoundingClientRect().bottom + 10")
+        page.screenshot(path=path, clip={"x": 0, "y": 0, "width": 1600, "height": height})
         browser.close()
 
 

@@ -57,7 +57,8 @@ function show() {
   if (d) columns.d = { estimate: part(d, "d", {}), quantity: change };
   cuts.show(columns, { together: d !== null });
   const said = a || b ? rangeInWords(quantityOf(a ?? b, quantity)) : "";
-  put("ranges", [said && `A and B: ${said}`, change && `B \u2212 A: ${rangeInWords(change)}`].filter(Boolean).join("; "));
+  const whose = a && b ? "A and B" : a ? "A" : "B";
+  put("ranges", [said && `${whose}: ${said}`, change && `B \u2212 A: ${rangeInWords(change)}`].filter(Boolean).join("; "));
   for (const button of document.querySelectorAll("[data-look]")) {
     button.disabled = !(a || b) || (button.dataset.look === "q" && !(a ?? b).fields.surface?.q_invA);
   }

@@ -5,7 +5,7 @@ import { scientific, withUnit } from "./quantity.js";
 import { element, put } from "./text.js";
 
 const plain = (value) => significant(value ?? NaN);
-const size = (edges) => (edges ? edges.map((edge) => fixed(edge, 0)).join(" \u00d7 ") : plain(NaN));
+const size = (edges) => (edges ? edges.map((edge) => fixed(edge, 0)).join("\u00d7") : plain(NaN));
 
 // [name, what of a side's facts, how it is written, whether a difference of it means something]
 const ROWS = [
@@ -16,8 +16,8 @@ const ROWS = [
   ["size x, y, z (nm)", (facts) => facts.extent_nm, size, false],
   ["volume (10\u2076 nm\u00b3)", (facts) => facts.volume_nm3 / 1e6, plain, true],
   ["mean d (\u00c5)", (facts) => facts.spacing_angstrom, (value) => fixed(value ?? NaN, 5), true],
-  ["displacement, std (\u00c5)", (facts) => facts.displacement_std, plain, true],
-  ["strain, std", (facts) => facts.strain_std, scientific, true],
+  ["std of displ. (\u00c5)", (facts) => facts.displacement_std, plain, true],
+  ["std of strain", (facts) => facts.strain_std, scientific, true],
 ];
 
 const signed = (string) => (string.startsWith(MINUS) || /^[\u2013 0]*$/.test(string) ? string : `+${string}`);
@@ -32,10 +32,12 @@ export function showNumbers({ a, b, d }) {
   });
   if (d) {
     const { mean_strain: mean, rms_strain: strain, rms_displacement_angstrom: displacement } = d.fields;
-    rows.push(["strain, mean, against A", "0", signed(scientific(mean)), signed(scientific(mean))]);
-    rows.push(["rms of B \u2212 A: strain", "", "", scientific(strain)]);
-    rows.push(["rms of B \u2212 A: displacement", "", "", withUnit("displacement", displacement)]);
-    rows.push(["amplitudes correlate by", "", "", fixed(d.fields.correlation, 4)]);
+    rows.unshift(
+      ["rms strain", "", "", scientific(strain)],
+      ["rms displacement", "", "", withUnit("displacement", displacement)],
+      ["strain, mean", "0", signed(scientific(mean)), signed(scientific(mean))],
+      ["same amplitude", "", "", fixed(d.fields.correlation, 4)],
+    );
   }
   element("numbers").replaceChildren(...(first || second ? rows : []).map(row));
   put("registration", d ? registration(d.fields) : "");

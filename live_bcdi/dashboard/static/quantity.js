@@ -61,9 +61,10 @@ export function endsOf({ name, map, cyclic: closed, limit }) {
 }
 
 /** "strain ±7.6×10⁻⁴", the range that its colours have. */
-export function rangeInWords({ name, limit }) {
+export function rangeInWords({ name, map, cyclic: closed, limit }) {
   const unit = UNITS[name] ? ` ${UNITS[name]}` : "";
-  return name === "phase" ? "phase \u00b1\u03c0" : `${name} \u00b1${scientific(limit)}${unit}`;
+  if (map === viridis) return `${name} 0 to 1`;
+  return closed ? `${name} \u00b1\u03c0` : `${name} \u00b1${scientific(limit)}${unit}`;
 }
 
 /** The legend in a box whose top is at `y`, `w` wide and `h` high. */

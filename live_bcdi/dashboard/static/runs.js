@@ -99,9 +99,9 @@ export class RunList {
       node.textContent = text;
       return node;
     };
-    const what = add("span", "what", "");
-    add("b", "", row.name || row.run.slice(0, 8), what);
-    add("span", "sample", ` ${[row.sample, hklText(row.hkl)].filter(Boolean).join(" ")}`, what);
+    const crystal = add("span", "", "");
+    add("b", "", row.name || row.run.slice(0, 8), crystal);
+    add("span", "sample", ` ${[row.sample, hklText(row.hkl)].filter(Boolean).join(" ")}`, crystal);
     const choose = add("span", "choose", "");
     const newest = row.results.at(-1);
     let version = null;
