@@ -1,0 +1,84 @@
+"""The verb that makes a network's weights: train."""
+
+import os
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..types import ScanError
+from .app import JsonOption, app, errors, print_json, print_table
+
+
+@app.command()
+def train(
+    preset: Annotated[
+        str,
+        typer.Option(help="h200-25min needs a GPU; cpu-1h is one thread; tiny shows in a minute that it learns."),
+    ] = "cpu-1h",
+    output: Annotated[Path, typer.Option("--output", "-o", help="A folder: checkpoint, weights and card.")] = Path(
+        "runs/network"
+    ),
+    minutes: Annotated[float | None, typer.Option(min=0.01, help="Another length than the preset's.")] = None,
+    network: Annotated[str | None, typer.Option(help="Another network than the preset's.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the crystals and the first weights.")] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="On a CPU.")] = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a network on simulated crystals; write its weights, checksum and card.
+
+    Stopped by Ctrl-C or SIGTERM, it keeps a checkpoint, and the same command goes on from there. A checkpoint is
+    also kept every half a minute.
+    """
+    os.environ.update(OMP_NUM_THREADS=str(threads))  # read when torch is loaded
+    try:
+        from live_bcdi_models import training
+    except ImportError as error:
+        raise ScanError(f"training needs torch ({error}): pip install 'live_bcdi[network]'") from None
+
+    chosen = training.chosen(preset, minutes=minutes, network=network)
+    begun = training.begun(chosen, seed=seed, folder=output)
+    with _told_to_stop() as stopped:
+        over = begun.run(say=None if as_json else _say, stopped=stopped.is_set)
+    if not over:
+        errors.print(f"stopped; the same command goes on from {output / training.CHECKPOINT}", soft_wrap=True)
+        raise typer.Exit(130)
+    command = shlex.join(["live-bcdi", *sys.argv[1:]])
+    path = output / "preview.safetensors"
+    card = begun.finish(path, name=preset, command=command)
+    table = {
+        "weights": str(path),
+        "network": card.network,
+        "crystals": card.samples,
+        "minutes": card.seconds / 60,
+        **{f"correlation, {strain}": score for strain, score in card.scores.items()},
+        "untrained": card.scores_untrained["all"],
+        "sha256": card.sha256,
+    }
+    if as_json:
+        print_json(table)
+    else:
+        print_table(table, False, "correlation with the truth of held-out crystals")
+
+
+@contextmanager
+def _told_to_stop() -> Iterator[threading.Event]:
+    """Set by SIGTERM and Ctrl-C: the step under way ends before the checkpoint is written."""
+    told = threading.Event()
+    signals = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(each, lambda signum, frame: told.set()) for each in signals]
+    try:
+        yield told
+    finally:
+        for each, handler in zip(signals, before, strict=True):
+            signal.signal(each, handler)
+
+
+def _say(seconds: float, samples: int, loss: float) -> None:
+    errors.print(f"{seconds / 60:6.1f} min {samples:8d} crystals   loss {loss:.4f}", highlight=False)

@@ -1,0 +1,1 @@
+"""Networks that see the crystal first: what they learn from, how, and with which weights."""
