@@ -272,11 +272,13 @@ class LiveConfig(_Table):
 class JobsConfig(_Table):
     """Where finished runs are refined: by `workers` processes here, of `[phasing] threads` each, or by those of
     the dask cluster at `scheduler`. Of more than `waiting` runs the oldest are put off until nothing else waits.
+    `network`: whether some starts begin at what a network sees, where torch and the weights are there.
     """
 
     scheduler: Scheduler | None = None
     workers: int | None = Field(default=None, ge=1)
     waiting: int = Field(default=20, ge=1)
+    network: bool = False
 
 
 class OperandoConfig(_Table):

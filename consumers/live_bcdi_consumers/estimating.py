@@ -2,6 +2,7 @@
 the last of them kept for Tiled. Each runs in the same process, which holds the network and the newest preview.
 """
 
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import Any
 
 from live_bcdi.config import CrystalConfig, LiveConfig
 from live_bcdi.estimate import LiveEstimate, Preview, live_estimate, warm_up
+from live_bcdi.phasing import InitialGuess
 from live_bcdi.phasing.align import without_ramp
 from live_bcdi.strain import lab_image
 from live_bcdi.transport.hdf5 import write_result
@@ -43,6 +45,20 @@ def _network() -> tuple[Preview | None, str]:
     except ScanError as error:
         return None, str(error)
     return preview_of, ""
+
+
+def initial_guess() -> InitialGuess | None:
+    """The network's objects as where starts of a refinement begin; None, and a line in the log, without one."""
+    _, why = _network()
+    if why:
+        logging.getLogger("refine").warning("no start is guessed by a network: %s", why)
+        return None
+    from live_bcdi_models.previewing import (  # type: ignore[import-not-found, unused-ignore]
+        NetworkGuess,
+    )
+
+    guess: InitialGuess = NetworkGuess()
+    return guess
 
 
 def estimate_run(

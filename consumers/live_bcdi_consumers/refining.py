@@ -21,6 +21,7 @@ from live_bcdi.transport.hdf5 import FrameFile, write_result
 from live_bcdi.transport.images import read_image
 from live_bcdi.types import FloatArray, Outcome, Reconstruction, RockingScan, ScanError
 
+from .estimating import initial_guess
 from .series import operando_table
 from .views import limit_nm
 
@@ -45,7 +46,8 @@ def refine_run(
         assembler.refill(store)
     scan = assembler.scan()
     dark = None if config.preprocess.dark is None else read_image(config.preprocess.dark)
-    result = reconstruct_as_configured([scan], config, dark=dark, progress=progress)
+    guess = initial_guess() if config.jobs.network else None
+    result = reconstruct_as_configured([scan], config, dark=dark, guess=guess, progress=progress)
     plan = assembler.plan
     path = _free_path(results, f"{file_stem(plan.name)}_{plan.run[:8]}")
     write_result(path, result, scan_name=scan.name, run=plan.run, links={"frames": str(ticket["file"])})

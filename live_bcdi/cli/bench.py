@@ -1,12 +1,14 @@
-"""Verbs that measure: bench phasing, bench stream, bench faults."""
+"""Verbs that measure: bench phasing, bench stream, bench preview, bench faults."""
 
 import os
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from .. import log
+from ..types import ScanError
 from .app import (
     DEFAULT_CONFIG,
     ConfigOption,
@@ -18,6 +20,16 @@ from .app import (
     print_table,
     screen,
 )
+
+
+class PreviewPart(StrEnum):
+    """What `bench preview` measures."""
+
+    STRAIN = "strain"
+    PARTIAL = "partial"
+    GUARD = "guard"
+    GUIDED = "guided"
+    FIT = "fit"
 
 
 @bench_app.command("phasing")
@@ -84,6 +96,34 @@ def bench_stream(
             for of, part in value.items()
         }
         print_table({**flat, **parts}, False, str(flat.pop("detector")))
+
+
+@bench_app.command("preview")
+def bench_preview(
+    crystals: Annotated[int, typer.Option(min=2, help="Simulated crystals of each kind.")] = 16,
+    part: Annotated[
+        PreviewPart, typer.Option(help="What is measured; `fit` fits what the uncertainty is made of.")
+    ] = PreviewPart.STRAIN,
+    as_json: JsonOption = False,
+) -> None:
+    """The network's preview against plain iterations for as long, on crystals of families it was not shown."""
+    try:
+        from live_bcdi_models import judging  # type: ignore[import-not-found, unused-ignore]
+    except ImportError as error:
+        raise ScanError(f"{error.name} is not installed; pip install 'live_bcdi[network]'") from None
+    measure = {
+        PreviewPart.STRAIN: judging.by_strain,
+        PreviewPart.PARTIAL: judging.partial,
+        PreviewPart.GUARD: judging.guard,
+        PreviewPart.GUIDED: judging.guided,
+        PreviewPart.FIT: judging.fit,
+    }[part]
+    told = measure(crystals)
+    if as_json:
+        print_json(told)
+        return
+    for title, table in told.items():
+        print_table(table, False, title)
 
 
 @bench_app.command("faults")

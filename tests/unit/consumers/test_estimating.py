@@ -98,5 +98,6 @@ def test_without_torch_or_weights_the_estimate_is_by_iterations(monkeypatch):
     try:
         assert estimating.prepare(network=True) == "torch is not installed"
         assert estimating.prepare(network=False) == ""
+        assert estimating.initial_guess() is None, "a refinement goes on without"
     finally:
         estimating._network.cache_clear()
