@@ -34,7 +34,7 @@ def prepare(*, network: bool) -> str:
 def _network() -> tuple[Preview | None, str]:
     """The network, loaded once a process, or why there is none."""
     try:
-        from live_bcdi_models.previewing import (  # type: ignore[import-not-found, unused-ignore]
+        from live_bcdi_models.previewing import (
             preview_of,
             warm_up,
         )
@@ -53,7 +53,7 @@ def initial_guess() -> InitialGuess | None:
     if why:
         logging.getLogger("refine").warning("no start is guessed by a network: %s", why)
         return None
-    from live_bcdi_models.previewing import (  # type: ignore[import-not-found, unused-ignore]
+    from live_bcdi_models.previewing import (
         NetworkGuess,
     )
 

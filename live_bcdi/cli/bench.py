@@ -108,7 +108,7 @@ def bench_preview(
 ) -> None:
     """The network's preview against plain iterations for as long, on crystals of families it was not shown."""
     try:
-        from live_bcdi_models import judging  # type: ignore[import-not-found, unused-ignore]
+        from live_bcdi_models import judging
     except ImportError as error:
         raise ScanError(f"{error.name} is not installed; pip install 'live_bcdi[network]'") from None
     measure = {
