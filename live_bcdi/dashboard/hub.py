@@ -110,7 +110,10 @@ class Hub:
             self._notices += 1
             return ("notice", self._notices % NOTICES)
         name = {"health": "service", "estimate": "kind", "advice": "of"}.get(update.topic)
-        return (update.topic,) if name is None else (update.topic, str(update.fields.get(name)))
+        which = "" if name is None else str(update.fields.get(name))
+        if update.topic == "estimate" and which == "preview":
+            which = "live"  # of the frames so far there is one estimate, by the network or without it
+        return (update.topic,) if name is None else (update.topic, which)
 
     def _keep(self, key: Key, update: Update) -> None:
         now_s = self.clock_s()

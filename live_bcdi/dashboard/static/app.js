@@ -10,6 +10,7 @@ import { RockingPanel } from "./rocking.js";
 import { SlicesPanel } from "./slices.js";
 import { has } from "./quantity.js";
 import { showConnection, showEstimate, showNotices, showResult, showServices, showStatus, showSurface } from "./status.js";
+import { placeOf } from "./kinds.js";
 import { Store } from "./store.js";
 import { showStream } from "./stream.js";
 import { SurfacePanel } from "./surface.js";
@@ -48,7 +49,7 @@ function showCrystal() {
   }
   for (const button of choices) {
     button.disabled = !store.estimates.has(button.dataset.choice);
-    button.setAttribute("aria-pressed", String(button.dataset.choice === estimate?.fields.kind));
+    button.setAttribute("aria-pressed", String(button.dataset.choice === placeOf(estimate?.fields.kind)));
   }
 }
 

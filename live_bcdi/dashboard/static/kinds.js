@@ -11,3 +11,6 @@ export const kindOf = (estimate) => KINDS[estimate?.fields.kind] ?? { name: Stri
 
 /** Whether it is a result, and no hint of one. */
 export const isResult = (estimate) => ["refined", "dynamical"].includes(estimate?.fields.kind);
+
+/** The place of a kind: of the frames so far there is one estimate, by the network or without it. */
+export const placeOf = (kind) => (kind === "preview" ? "live" : kind);

@@ -1,13 +1,12 @@
 // What is known: the newest of everything, and what follows from it. No drawing here.
 
-import { KINDS } from "./kinds.js";
+import { KINDS, placeOf } from "./kinds.js";
 
 const STALE_S = 3;
 const STALE_FRAMES = 2.5; // a slow scan is not stale between two frames
 const FIRST_FRAME_S = 10;
 const OUTBOX_S = 15; // Tiled takes a result within a few
 const SILENT_S = 5; // services speak once a second
-const UNDER_WAY = ["live", "preview"];
 
 export class Store {
   constructor() {
@@ -35,11 +34,7 @@ export class Store {
     else if (topic === "result") this.result = message;
     else if (topic === "advice") this.advice.set(fields.of, message);
     else if (topic === "queue") this._takeQueue(message);
-    else if (topic === "estimate") {
-      // of the frames so far there is one estimate, the newest, by the network or without it
-      if (UNDER_WAY.includes(fields.kind)) for (const kind of UNDER_WAY) this.estimates.delete(kind);
-      this.estimates.set(fields.kind, message);
-    }
+    else if (topic === "estimate") this.estimates.set(placeOf(fields.kind), message);
     else if (topic === "health") this.services.set(fields.service, message);
     else if (topic === "notice") this.notices = [...this.notices, message].slice(-50);
   }
@@ -96,7 +91,7 @@ export class Store {
   }
 
   get currentPreview() {
-    const live = this.estimates.get("preview") ?? this.estimates.get("live");
+    const live = this.estimates.get("live");
     return live?.run === this.run?.run ? (live ?? null) : null;
   }
 

@@ -5,6 +5,7 @@ import io
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -138,6 +139,22 @@ def test_refined_result_is_shown_and_the_live_one_can_be_had_back(hub, page):
     assert "in Tiled as refined/" in page.locator("#result").inner_text()
     page.get_by_role("button", name="live", exact=True).click()
     expect_text(page, estimate_label="live estimate, S0054 (21/31)")
+
+
+def test_a_preview_says_what_it_is_how_sure_and_why_there_is_none(hub, page):
+    """It takes the place of the live estimate, and the live estimate its, whichever is the newer."""
+    show_run(hub)
+    hub.publish(fake_feed.live_estimate(SCAN, 17))
+    live = fake_feed.live_estimate(SCAN, 21)
+    preview = replace(live, fields={**live.fields, "kind": "preview", "phase_std_rad": 0.347})
+    hub.publish(preview)
+    expect_text(page, estimate_label="preview, S0054 (21/31)", surface_label="preview, S0054")
+    assert page.get_by_role("button", name="live", exact=True).get_attribute("aria-pressed") == "true"
+    assert "phase uncertain by 0.35 rad (median)" in page.locator("#surface-about").inner_text()
+    hub.publish(replace(live, fields={**live.fields, "frames": 25, "unlike": "two peaks or more"}))
+    expect_text(page, estimate_label="live estimate, S0054 (25/31)")
+    about = page.locator("#surface-about").inner_text()
+    assert "no preview by the network: two peaks or more" in about and "rad (median)" not in about
 
 
 def test_what_is_of_an_earlier_run_says_so(hub, page):
