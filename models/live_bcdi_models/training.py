@@ -4,6 +4,7 @@ What is random comes from the seed; how many steps fit into the time is the mach
 """
 
 import math
+import pickle
 import platform
 import time
 from collections.abc import Callable, Mapping
@@ -27,6 +28,7 @@ from .weights import Card, save_weights
 
 CHECKPOINT = "checkpoint.pt"
 _WARM_UP = 0.02  # of the time
+_SEEDS = 10_000_019  # steps of one training, at most
 _CLIP = 1.0  # of the gradient's norm
 _LONGEST_STEP_S = 20.0  # more than this between two steps is a process that was stopped, not one that trained
 Say = Callable[[float, int, float], None]  # seconds, crystals, mean loss since the last time
@@ -50,7 +52,7 @@ class Preset:
 PRESETS: Mapping[str, Preset] = {
     "h200-25min": Preset(network="alternating", seconds=1500, batch=256, rate=2e-3, device="cuda"),
     "cpu-1h": Preset(network="alternating", seconds=3600, batch=16, rate=1.5e-3, device="cpu"),
-    "tiny": Preset(network="alternating", seconds=60, batch=8, rate=2e-3, device="cpu", held_out=48),
+    "tiny": Preset(network="alternating", seconds=120, batch=8, rate=2e-3, device="cpu", held_out=48),
 }
 
 
@@ -128,6 +130,8 @@ class Training:
         used = self.progress.seconds / self.preset.seconds
         for group in self.optimiser.param_groups:
             group["lr"] = self.preset.rate * _schedule(used)
+        # of what a network draws itself: a training that was resumed draws the same
+        torch.manual_seed(self.seed * _SEEDS + self.progress.steps + 1)
         batch = make_batch(self.preset.batch, self.chance)
         with self._precision():
             loss = loss_of(self.network, batch)
@@ -171,11 +175,13 @@ class Training:
     def resume(self) -> None:
         """Goes on where the checkpoint in the folder ended. Raises ScanError where it is another training's."""
         assert self.folder is not None
-        state: dict[str, Any] = torch.load(
-            self.folder / CHECKPOINT, map_location=self.preset.device, weights_only=True
-        )
+        path = self.folder / CHECKPOINT
+        try:
+            state: dict[str, Any] = torch.load(path, map_location=self.preset.device, weights_only=True)
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise ScanError(f"{path} cannot be read ({error}); remove it to begin anew") from None
         if state["preset"]["network"] != self.preset.network or state["seed"] != self.seed:
-            raise ScanError(f"{self.folder / CHECKPOINT} is of another network or seed; give another --out")
+            raise ScanError(f"{path} is of another network or seed; give another --output")
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.chance.generator.set_state(state["chance"].cpu())

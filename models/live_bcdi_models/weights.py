@@ -61,11 +61,12 @@ def load_weights(path: Path | None = None, *, device: str = "cpu") -> tuple[Netw
     and its card. Raises ScanError where the file or its card is not there, damaged, or not the other's."""
     path = path or Path(str(files(__package__) / "weights" / f"{SHIPPED}.safetensors"))
     try:
-        card = Card(**json.loads(path.with_suffix(".json").read_text()))
+        table = json.loads(path.with_suffix(".json").read_text())
+        card = Card(**{**table, "known_failures": tuple(table["known_failures"])})
         data = path.read_bytes()
     except OSError as error:
         raise ScanError(f"no weights at {path}: {error.strerror}; `live-bcdi train` makes them") from None
-    except (TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ScanError(f"{path.with_suffix('.json')} is no card of a network: {error}") from None
     if hashlib.sha256(data).hexdigest() != card.sha256:
         raise ScanError(f"{path} is not what its card describes: the checksum differs; copy both again")
