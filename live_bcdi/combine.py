@@ -6,11 +6,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from skimage.registration import phase_cross_correlation
 
+from .registration import displacement
 from .types import BoolArray, DiffractionVolume, ScanError, Vector
 
-_UPSAMPLING = 20
 # Geometries that are the same but for what a drift makes of them.
 _STEP_TOLERANCE = 1e-2
 _SHIFT_SHARE = 0.25
@@ -30,7 +29,7 @@ class Summed:
 
 
 def sum_volumes(volumes: Sequence[DiffractionVolume], *, least_correlation: float = -1.0) -> Summed:
-    """Sum of repeated scans, each moved onto the first by the peak of their cross-correlation (1/20 voxel).
+    """Sum of repeated scans, each moved so that its peak lies on the first's (`registration.displacement`).
 
     Scans that correlate less with the first are left out: they show another state. (Too few counts to say leave
     a scan in.) A voxel that some scans did
@@ -77,15 +76,8 @@ def _check_same(first: DiffractionVolume, volume: DiffractionVolume, number: int
 def _moved_onto(first: DiffractionVolume, volume: DiffractionVolume, number: int) -> _Moved:
     if volume is first:
         return volume.intensity, volume.mask, (0.0, 0.0, 0.0)
-    # where either was not measured neither may pull
-    used = ~(first.mask | volume.mask)
-    moved, _, _ = phase_cross_correlation(  # type: ignore[no-untyped-call]
-        np.sqrt(first.intensity * used),
-        np.sqrt(volume.intensity * used),
-        upsample_factor=_UPSAMPLING,
-        normalization=None,
-    )
-    shift = (float(moved[0]), float(moved[1]), float(moved[2]))
+    moved = displacement((first.intensity, first.mask), (volume.intensity, volume.mask))
+    shift = (-moved[0], -moved[1], -moved[2])
     if any(abs(s) > _SHIFT_SHARE * n for s, n in zip(shift, volume.intensity.shape)):
         raise ScanError(f"scan {number} lies {shift} voxels from the first; they do not show the same peak")
     counts = ndimage.shift(np.where(volume.mask, 0, volume.intensity), shift, order=3, mode="constant")

@@ -55,20 +55,41 @@ def with_rocking_angle(geometry: Geometry, angle_deg: float) -> Geometry:
     return replace(geometry, sample=moved)
 
 
-def q_lab_invA(geometry: Geometry, row: ArrayLike, column: ArrayLike) -> Floats:
-    """Scattering vector k_out - k_in at pixels (fractions allowed), (..., 3), in inverse ångström."""
+def rocking_axis_lab(geometry: Geometry) -> Floats:
+    """Unit vector (3,) that the rocking circle turns about, as the circles outside it hold it."""
+    circle = rocking_circle(geometry)
+    return np.asarray(chain_matrix(geometry.sample[: geometry.sample.index(circle)]) @ np.asarray(circle.axis))
+
+
+def axes_across(vector: Floats, reference: Vector) -> Floats:
+    """Two unit vectors (2, 3) across `vector` (3,): the part of `reference` that is across it, and vector x that
+    one, so that (first, second, vector) is right-handed. Raises ScanError where the two are parallel."""
+    along = vector / np.linalg.norm(vector)
+    first = np.asarray(reference, float) - (np.asarray(reference, float) @ along) * along
+    if np.linalg.norm(first) < 1e-6:
+        raise ScanError("the reference of the axes across h lies along h; give another")
+    first /= np.linalg.norm(first)
+    return np.stack([first, np.cross(along, first)])
+
+
+def pixel_place_m(geometry: Geometry, row: ArrayLike, column: ArrayLike) -> Floats:
+    """Where pixels (fractions allowed) are in the lab, from the sample, (..., 3) in metres."""
     row, column = np.broadcast_arrays(np.asarray(row, float), np.asarray(column, float))
     row_m, column_m = np.asarray(geometry.pixel_um) * 1e-6
-    beam = np.asarray(geometry.beam_direction)
     at_zero = (
-        geometry.distance_m * beam
+        geometry.distance_m * np.asarray(geometry.beam_direction)
         + ((row - geometry.arm_pixel[0]) * row_m)[..., None] * np.asarray(geometry.row_direction)
         + ((column - geometry.arm_pixel[1]) * column_m)[..., None] * np.asarray(geometry.column_direction)
     )
-    outgoing = at_zero @ chain_matrix(geometry.arm).T
+    return np.asarray(at_zero @ chain_matrix(geometry.arm).T)
+
+
+def q_lab_invA(geometry: Geometry, row: ArrayLike, column: ArrayLike) -> Floats:
+    """Scattering vector k_out - k_in at pixels (fractions allowed), (..., 3), in inverse ångström."""
+    outgoing = pixel_place_m(geometry, row, column)
     outgoing /= np.linalg.norm(outgoing, axis=-1, keepdims=True)
     wave_number = 2 * np.pi / wavelength_angstrom(geometry.energy_kev)
-    return np.asarray(wave_number * (outgoing - beam))
+    return np.asarray(wave_number * (outgoing - np.asarray(geometry.beam_direction)))
 
 
 def q_crystal_invA(geometry: Geometry, angle_deg: float, row: ArrayLike, column: ArrayLike) -> Floats:

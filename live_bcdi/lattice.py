@@ -7,6 +7,7 @@ single reflection shows as well: how the planes tilt and shear (Gorobtsov & Sing
 import numpy as np
 from numpy.typing import NDArray
 
+from .geometry import axes_across
 from .strain import phase_gradient
 from .types import FloatArray, LabImage, ScanError, Vector
 
@@ -34,12 +35,7 @@ def _gradients(lab: LabImage, directions: FloatArray) -> NDArray[np.float32]:
 def shear_axes(lab: LabImage, reference: Vector = (0.0, 0.0, 1.0)) -> NDArray[np.float64]:
     """Two lab unit vectors (2, 3) across h: the part of `reference` (the beam, by default) that is across h, and
     h x that one, so that (first, second, h) is right-handed."""
-    h = lab.q_centre_invA / np.linalg.norm(lab.q_centre_invA)
-    first = np.asarray(reference, float) - (np.asarray(reference, float) @ h) * h
-    if np.linalg.norm(first) < 1e-6:
-        raise ScanError("the reference of the shear axes lies along h; give another")
-    first /= np.linalg.norm(first)
-    return np.stack([first, np.cross(h, first)])
+    return axes_across(lab.q_centre_invA, reference)
 
 
 def shear_gradients(lab: LabImage, reference: Vector = (0.0, 0.0, 1.0)) -> NDArray[np.float32]:
