@@ -24,6 +24,14 @@ function freeLlk({ fields }) {
   return { figure: significant(fields.free_llk), about: spread(fields.free_llk_starts) };
 }
 
+/** {nm, criterion}: the larger of two figures, which is the one to trust; null where neither is known. */
+export function resolutionOf(fields) {
+  const ways = [["PRTF 1/e", fields.resolution_nm], ["FSC 0.5", fields.fsc_nm?.["0.5"]]].filter(([, nm]) => Number.isFinite(nm));
+  if (!ways.length) return null;
+  const [criterion, nm] = ways.reduce((worst, each) => (each[1] > worst[1] ? each : worst));
+  return { nm, criterion };
+}
+
 /** By two ways of telling; one that equals the end of what was measured is no resolution. */
 function resolution(estimate) {
   const { resolution_nm: prtf, fsc_nm: fsc, limit_nm: limit } = estimate.fields;

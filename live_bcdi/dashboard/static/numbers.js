@@ -10,7 +10,7 @@ const size = (edges) => (edges ? edges.map((edge) => fixed(edge, 0)).join("\u00d
 // [name, what of a side's facts, how it is written, whether a difference of it means something]
 const ROWS = [
   ["\u03c7", (facts) => facts.chi, plain, true],
-  ["resolution (nm)", (facts) => facts.resolution_nm, plain, true],
+  ["PRTF 1/e (nm)", (facts) => facts.resolution_nm, plain, true],
   ["frames", (facts) => facts.frames, plain, true],
   ["voxel (nm)", (facts) => facts.voxel_nm, plain, true],
   ["size x, y, z (nm)", (facts) => facts.extent_nm, size, false],

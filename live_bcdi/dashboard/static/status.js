@@ -1,6 +1,7 @@
 // Everything on the page that is text: the status line, the figures, services, notices.
 
 import { isResult, kindOf } from "./kinds.js";
+import { resolutionOf } from "./merit.js";
 import { about, duration, fixed, short, significant } from "./plot.js";
 import { quantityOf, rangeInWords, scientific } from "./quantity.js";
 import { GLYPHS, element, mark, put } from "./text.js";
@@ -63,8 +64,10 @@ export function showEstimate(store, estimate) {
   }
   put("chi", significant(fields.chi ?? NaN));
   put("chi-of", estimate === null ? "" : name + (current ? "" : whose));
-  put("resolution", Number.isFinite(fields.resolution_nm) ? significant(fields.resolution_nm) : "\u2013");
-  put("resolution-of", estimate === null ? "" : isResult(estimate) ? "PRTF 1/e" + (current ? "" : whose) : "after refinement");
+  const found = resolutionOf(fields);
+  put("resolution", found ? significant(found.nm) : "\u2013");
+  const how = found ? found.criterion : isResult(estimate) ? "not known" : "after refinement";
+  put("resolution-of", estimate === null ? "" : how + (current ? "" : whose));
   for (const id of ["chi-of", "resolution-of"]) mark(id, estimate === null || current ? "" : "warn");
   const voxel = fields.voxel_nm?.map((edge) => significant(edge)).join(" \u00d7 ");
   const lab = fields.axes?.join() === "x,y,z";
@@ -78,7 +81,7 @@ export function showEstimate(store, estimate) {
 export function showSurface(estimate, name) {
   const fields = estimate?.fields ?? {};
   const { surface } = fields;
-  const refined = isResult(estimate);
+  const [refined, found] = [isResult(estimate), resolutionOf(fields)];
   if (!surface) {
     put("surface-about", "");
     return;
@@ -90,7 +93,7 @@ export function showSurface(estimate, name) {
   const sure = refined
     ? [
         `\u03c7 ${significant(fields.chi ?? NaN)}`,
-        Number.isFinite(fields.resolution_nm) ? `resolution ${significant(fields.resolution_nm)} nm` : "",
+        found ? `resolution ${significant(found.nm)} nm (${found.criterion})` : "",
         spread ? `${name} uncertain by ${scientific(spread)}${name === "displacement" ? " \u00c5" : ""} (median over the starts)` : "",
       ]
     : [
@@ -112,7 +115,7 @@ export function showResult(store) {
   put("result-name", name || store.nameOf(result.run));
   const facts = [
     `\u03c7 ${significant(chi ?? NaN)}`,
-    Number.isFinite(resolution) ? `resolution ${significant(resolution)} nm` : "",
+    Number.isFinite(resolution) ? `PRTF 1/e ${significant(resolution)} nm` : "",
     Number.isFinite(frames) ? `${frames} of ${num} frames` : "",
     Number.isFinite(seconds) ? `${significant(seconds)} s` : "",
   ];

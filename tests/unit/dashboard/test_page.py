@@ -135,7 +135,7 @@ def test_refined_result_is_shown_and_the_live_one_can_be_had_back(hub, page):
     expect_text(page, state_label="Scan done")
     hub.publish(fake_feed.refined_estimate(SCAN))
     hub.publish(fake_feed.result(SCAN))
-    expect_text(page, state_label="Refined", estimate_label="refined, S0054", chi="0.0118", resolution="19.4")
+    expect_text(page, state_label="Refined", estimate_label="refined, S0054", chi="0.0118", resolution="25.2")
     assert "in Tiled as refined/" in page.locator("#result").inner_text()
     page.get_by_role("button", name="live", exact=True).click()
     expect_text(page, estimate_label="live estimate, S0054 (21/31)")
