@@ -35,7 +35,7 @@ FLAGS = [
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
 NUM = 40
-RATE_HZ = 10.0
+RATE_HZ = 4.0  # a busy machine may take seconds for a picture, and the scan must not be over by then
 SHOWN_S = 5.0  # what is asked of the page: a service that was killed shows as such within so long
 PATIENCE_MS = 60_000
 SETTLE = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
@@ -141,7 +141,7 @@ def pixels(page, panel):
 
 @pytest.fixture(scope="module")
 def plan(supervised, tmp_path_factory):
-    """A RunEngine that measures a small crystal, 10 frames a second."""
+    """A RunEngine that measures a small crystal."""
     scan, _ = simulate_scan(shape=(NUM, 64, 64), photons=2e6, strain="medium", seed=6, config=supervised.config)
     path = tmp_path_factory.mktemp("scan") / "small.h5"
     write_scan(path, scan)
@@ -152,19 +152,24 @@ def plan(supervised, tmp_path_factory):
     process.wait()
 
 
+def look_at_frames(page, seen):
+    seen.counts.append(number(page, "count"))
+    seen.pictures.append({panel: pixels(page, panel) for panel in ("frame-panel", "rocking-panel")})
+
+
 @pytest.fixture(scope="module")
 def measured(page, plan):
     """What was seen while the scan ran, stalled in the middle, and went on to its end."""
     seen = SimpleNamespace(counts=[], pictures=[])
-    for count in (3, 12):
-        wait_for_frames(page, count)
-        seen.counts.append(number(page, "count"))
-        seen.pictures.append({panel: pixels(page, panel) for panel in ("frame-panel", "rocking-panel")})
+    wait_for_frames(page, 3)
     expect(page, "state-label", "Scanning")
+    look_at_frames(page, seen)
+    wait_for_frames(page, number(page, "count") + 1)
     photograph(page, "scanning")
     plan.send_signal(signal.SIGSTOP)  # detector and motors stand still in the middle of the scan
     try:
         expect(page, "state-label", "Stale")
+        look_at_frames(page, seen)
         seen.stale = page.locator("#state").inner_text(), page.locator("#stream-words").inner_text()
         seen.stale_count = number(page, "count")
         photograph(page, "stale")
@@ -193,7 +198,7 @@ def test_frames_that_stop_in_the_middle_are_stale(measured):
     badge, words = measured.stale
     assert "Stale" in badge and "no frame for" in badge
     assert words.startswith("no frame for")
-    assert 12 <= measured.stale_count < NUM
+    assert measured.counts[0] < measured.stale_count < NUM
 
 
 def test_the_crystal_is_drawn_and_turns(measured, page):
