@@ -7,6 +7,7 @@ const STALE_FRAMES = 2.5; // a slow scan is not stale between two frames
 const FIRST_FRAME_S = 10;
 const OUTBOX_S = 15; // Tiled takes a result within a few
 const SILENT_S = 5; // services speak once a second
+const RESTARTED_S = 5; // of a broker that died nobody hears but by its next process
 
 export class Store {
   constructor() {
@@ -18,12 +19,14 @@ export class Store {
     this.estimates = new Map();
     this.advice = new Map();
     this.services = new Map();
+    this.restarted = new Map();
     this.notices = [];
   }
 
   /** Forget what a server tells again when it is connected again. */
   reset() {
     this.services.clear();
+    this.restarted.clear();
     this.notices = [];
   }
 
@@ -35,8 +38,15 @@ export class Store {
     else if (topic === "advice") this.advice.set(fields.of, message);
     else if (topic === "queue") this._takeQueue(message);
     else if (topic === "estimate") this.estimates.set(placeOf(fields.kind), message);
-    else if (topic === "health") this.services.set(fields.service, message);
+    else if (topic === "health") this._takeHealth(message);
     else if (topic === "notice") this.notices = [...this.notices, message].slice(-50);
+  }
+
+  _takeHealth(message) {
+    const { service, pid } = message.fields;
+    const before = this.services.get(service)?.fields.pid;
+    if (before && pid && pid !== before) this.restarted.set(service, message.published_s);
+    this.services.set(service, message);
   }
 
   _takeQueue(message) {
@@ -142,6 +152,7 @@ export class Store {
     const state = String(message.fields.state);
     const age = now - message.published_s;
     if (["failed", "dead", "stopped", "error"].includes(state)) return { kind: "bad", state, age };
+    if (now - this.restarted.get(message.fields.service) < RESTARTED_S) return { kind: "bad", state: "died, started again", age };
     if (age > SILENT_S) return { kind: "bad", state: `silent ${Math.floor(age)} s`, age };
     if (["ready", "running", "ok"].includes(state)) return { kind: "ok", state, age };
     return { kind: state === "busy" ? "busy" : "warn", state, age };

@@ -189,6 +189,21 @@ def test_silence_and_death_are_shown(hub, page, clock):
     assert "✓ archiver ready" in page.locator("#services li[data-service=archiver]").inner_text()
 
 
+def test_a_death_that_nobody_could_tell_of_is_seen_by_the_next_process(hub, page, clock):
+    """The broker's own: what the supervisor says of it has no way to the page."""
+    beats = {beat.fields["service"]: beat for beat in fake_feed.heartbeats()}
+    for beat in beats.values():
+        hub.publish(beat)
+    words = page.locator("#services li[data-service=broker] > span:first-child")
+    playwright.expect(words).to_have_text("✓ broker ready")
+    again = Update(topic="health", fields={**beats["broker"].fields, "pid": 5000})
+    hub.publish(again)
+    playwright.expect(words).to_have_text("✕ broker died, started again")
+    clock.ahead_s = 6.0
+    hub.publish(again)
+    playwright.expect(words).to_have_text("✓ broker ready")
+
+
 def tone(page, name: str) -> str:
     """How an element of the strip is marked: nothing while all is well."""
     kind = page.locator(f"#{name}").get_attribute("data-kind")
