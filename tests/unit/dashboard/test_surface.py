@@ -177,9 +177,8 @@ def test_the_surface_says_what_it_is_and_how_sure(hub, page):
     assert about.inner_text().startswith(
         f"strain ±{limit * 1e4:.2g}×10⁻⁴; isosurface at 47 % of the maximum, voxel 5 nm"
     )
-    assert (
-        "χ 0.0118; resolution 25.2 nm (FSC 0.5); strain uncertain by 2.3×10⁻⁵ (median over the starts)" in about.inner_text()
-    )
+    words = about.inner_text()
+    assert "χ 0.0118; resolution 25.2 nm (FSC 0.5); strain uncertain by 2.3×10⁻⁵ (median over the starts)" in words
     assert len(np.unique(crystal(page).reshape(-1, 4), axis=0)) > 500
     # the choice stays where an estimate has no strain, and comes back with one that has
     page.get_by_role("button", name="live", exact=True).click()
