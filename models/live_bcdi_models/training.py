@@ -111,6 +111,7 @@ class Training:
         """Trains until the preset's seconds are used, True then, or `stopped` says so. Every `every_s`, and at
         the end, a checkpoint is written and `say` told. The clock is the wall's where nobody gives another."""
         self.network.train()
+        self.save()  # a folder that cannot be written is found out now
         running: list[float] = []
         before, told = clock(), self.progress.seconds
         while not (over := self.progress.seconds >= self.preset.seconds) and not stopped():
@@ -260,7 +261,7 @@ def hardware(device: str) -> str:
     if torch.device(device).type == "cuda":
         return f"one {torch.cuda.get_device_name()}"
     threads, kind = torch.get_num_threads(), torch.backends.cpu.get_cpu_capability()
-    return f"{threads} thread{'s' * (threads > 1)} of a {kind} {platform.machine()} CPU"
+    return f"{threads} thread{'s' * (threads > 1)} of an {platform.machine()} CPU ({kind})"
 
 
 def _schedule(used: float) -> float:
