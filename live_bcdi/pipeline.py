@@ -20,6 +20,7 @@ from .phasing.kernels_numpy import Object
 from .preprocess import Report, prepare
 from .refraction import corrected, material_of
 from .strain import lab_image, with_spread
+from .tracking.outliers import FEWEST, outliers, scan_facts
 from .types import DiffractionVolume, FloatArray, LabImage, Reconstruction, RockingScan, ScanError
 
 Progress = Callable[[float, str], None]
@@ -120,14 +121,27 @@ def prepared(scans: Sequence[RockingScan], settings: Preprocessing) -> tuple[Dif
     if len(scans) == 1:
         return volume, report.lines()
     alike = settings.model_copy(update={"shape": volume.intensity.shape, "binning": factors})
-    volumes, lines = [volume], [report.lines()]
-    for scan in scans[1:]:
-        volume, report = prepare(scan, alike)
-        volumes.append(volume)
-        lines.append(report.lines())
-    summed = sum_volumes(volumes, least_correlation=settings.least_correlation)
+    made = [(volume, report), *(prepare(scan, alike) for scan in scans[1:])]
+    lines = [each.lines() for _, each in made]
     said = {key: "\n".join(f"{scan.name}: {line[key]}" for scan, line in zip(scans, lines)) for key in lines[0]}
-    return summed.volume, {**said, "summed": _said_of(scans, summed)}
+    why = _left_out(scans, made)
+    good = [number for number, reasons in enumerate(why) if not reasons]
+    summed = sum_volumes([made[number][0] for number in good], least_correlation=settings.least_correlation)
+    bad = [f"{scan.name}: left out, as {'; '.join(each)}" for scan, each in zip(scans, why) if each]
+    return summed.volume, {**said, "summed": "\n".join([_said_of([scans[n] for n in good], summed), *bad])}
+
+
+def _left_out(
+    scans: Sequence[RockingScan], made: Sequence[tuple[DiffractionVolume, Report]]
+) -> tuple[tuple[str, ...], ...]:
+    """Why each scan is no good; nothing is said of fewer than FEWEST. Raises ScanError where most are not."""
+    if len(scans) < FEWEST:
+        return tuple(() for _ in scans)
+    why = outliers([scan_facts(scan, *each) for scan, each in zip(scans, made)])
+    if 2 * sum(not reasons for reasons in why) <= len(scans):
+        lines = "; ".join(f"{scan.name}: {', '.join(each)}" for scan, each in zip(scans, why) if each)
+        raise ScanError(f"more than half of the scans are no good: {lines}; leave the bad ones out")
+    return why
 
 
 def _first_prepared(

@@ -11,7 +11,7 @@ from live_bcdi.config import CrystalConfig, Preprocessing, load_config
 from live_bcdi.geometry import d_spacing_angstrom, two_theta_deg
 from live_bcdi.phasing import Plan
 from live_bcdi.phasing.align import without_ramp
-from live_bcdi.pipeline import provenance, reconstruct
+from live_bcdi.pipeline import prepared, provenance, reconstruct
 from live_bcdi.sim.compare import compare_with_truth
 from live_bcdi.sim.scattering import simulate_scan
 from live_bcdi.strain import extent_nm, lab_image
@@ -135,6 +135,32 @@ def test_repeats_are_summed_and_each_is_told(simulated):
     assert said["masked"].count("0 bad") == 2
     with pytest.raises(ScanError, match="there is no scan"):
         reconstruct([])
+
+
+def test_of_many_repeats_a_bad_one_is_left_out_and_told(simulated):
+    scan, _ = simulated
+    random = np.random.default_rng(0)
+    names = ("a", "b", "c", "d", "e", "f")
+    scans = [replace(scan, name=name, intensity=random.poisson(scan.intensity)) for name in names]
+    jumped = scans[2].intensity.copy()
+    middle = len(jumped) // 2
+    jumped[middle:] = np.roll(jumped[middle:], (5, -4), axis=(1, 2))
+    scans[2] = replace(scans[2], intensity=jumped)
+    settings = Preprocessing(shape=(32, 40, 40))
+    volume, said = prepared(scans, settings)
+    told = {line.partition(":")[0]: line for line in said["summed"].splitlines()}
+    assert sorted(told) == list(names)
+    assert "left out, as its pattern differs from the others'" in told["c"]
+    without, _ = prepared([each for each in scans if each.name != "c"], settings)
+    np.testing.assert_array_equal(volume.intensity, without.intensity)
+    short = [
+        replace(each, intensity=each.intensity[:18], angles_deg=each.angles_deg[:18], monitor=None)
+        for each in scans
+    ]
+    with pytest.raises(
+        ScanError, match=r"more than half of the scans are no good: a: the peak is .* from the end"
+    ):
+        prepared(short, settings)
 
 
 def test_metadata_that_cannot_be_kept_is_said_before_phasing(simulated):
