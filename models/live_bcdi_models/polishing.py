@@ -24,7 +24,7 @@ SEEK = parse("4*(20*RAAR + ShrinkWrap(sigma=1, threshold=0.12)) + 15*ER")
 
 # Of the logarithm of the relative squared error inside the crystal, by `Found.features`; fitted to crystals of the
 # held-out families by `live-bcdi bench preview --part fit`.
-WEIGHTS = np.array([-0.293, 0.173, 0.655, 0.583, -0.098])
+WEIGHTS = np.array([-0.221, 0.294, 0.625, 0.409, -0.035])
 _NOTHING = 2.0  # of an object that has nothing to do with the crystal
 _HOLD = 0.15  # of the network's largest |S|: its support
 
