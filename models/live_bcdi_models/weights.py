@@ -92,7 +92,7 @@ def _markdown(card: Card, name: str) -> bytes:
     )
     failures = "\n".join(f"- {failure}" for failure in card.known_failures)
     rows = {
-        "Network": f"`{card.network}` (`live_bcdi_models/networks.py`), preset `{card.preset}`",
+        "Network": f"`{card.network}` (`live_bcdi_models/catalogue.py`), preset `{card.preset}`",
         "Command": f"`{card.command}`",
         "Data": card.data,
         "Time": f"{card.seconds / 60:.1f} minutes, {card.samples:,} crystals, seed {card.seed}",
