@@ -2,8 +2,9 @@
 
 Of each result: the spacing d = 2 pi / |h| of the diffracting planes, so that d / d_first - 1 between scans is the
 mean strain that the zero-mean strain map does not have; the standard deviation of the strain inside the crystal;
-the counts. Of a series: how the measured pattern itself changes, before anything is retrieved (compare the order
-parameter of Serban et al. 2024, https://doi.org/10.1038/s42004-024-01331-y, which is of retrieved phases).
+the counts; and where the peak is, so that between scans the crystal's rotation is known (`tracking`). Of a series:
+how the measured pattern itself changes, before anything is retrieved (compare the order parameter of Serban et al.
+2024, https://doi.org/10.1038/s42004-024-01331-y, which is of retrieved phases).
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from .preprocess import find_centre
-from .types import DiffractionVolume, FloatArray, LabImage, Reconstruction, Vector
+from .tracking import Peak, find_peak, motion_between
+from .types import DiffractionVolume, FloatArray, LabImage, Reconstruction, RockingScan, ScanError, Vector
 
 EDGE = 25  # bins along each axis of a pattern, the peak in the middle one
 SHARE = 0.5  # of the volume, about its peak, at most; beyond it there are few counts
@@ -40,6 +42,49 @@ def numbers_of(result: Reconstruction) -> dict[str, float | None]:
         "strain_std_error": error,
         "intensity": None if volume is None else float(volume.intensity[~volume.mask].sum(dtype=np.float64)),
     }
+
+
+def peak_table(result: Reconstruction, scan: RockingScan) -> dict[str, Any] | None:
+    """The `Peak` of a result's scan as plain values; None where it cannot be located."""
+    if result.volume is None:
+        return None
+    try:
+        peak = find_peak(result.volume, scan)
+    except ScanError:
+        return None
+    return {
+        "h_invA": peak.h_invA.tolist(),
+        "covariance_invA2": peak.covariance_invA2.tolist(),
+        "rocking_axis": list(peak.rocking_axis),
+        "counts": peak.counts,
+    }
+
+
+def _peak_of(table: Any) -> Peak | None:
+    """What `peak_table` gave; None for what results of before it, or a damaged file, have."""
+    try:
+        h, covariance = np.array(table["h_invA"], float), np.array(table["covariance_invA2"], float)
+        x, y, z = map(float, table["rocking_axis"])
+        counts = float(table["counts"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    good = h.shape == (3,) and covariance.shape == (3, 3) and np.isfinite([*h, *covariance.flat, x, y, z]).all()
+    if not (good and h.any() and counts > 0):
+        return None
+    return Peak(h_invA=h, covariance_invA2=covariance, rocking_axis=(x, y, z), counts=counts)
+
+
+def _turned(first: Peak | None, peak: Peak | None) -> dict[str, Any]:
+    """How a run's crystal differs from that of the first run whose peak is known; None where that is not known."""
+    names = ("rotation_mdeg", "rotation_std_mdeg", "peak_change", "peak_change_std")
+    try:
+        motion = None if first is None or peak is None else motion_between(first, peak)
+    except ScanError:
+        motion = None
+    if motion is None:
+        return dict.fromkeys(names)
+    values = (list(motion.rotation_mdeg), list(motion.rotation_std_mdeg), motion.strain, motion.strain_std)
+    return dict(zip(names, values))
 
 
 def strain_spread(lab: LabImage) -> tuple[float | None, float | None]:
@@ -206,11 +251,16 @@ def series_fields(results: Sequence[Mapping[str, Any]], patterns: Mapping[str, P
     why = {run: text for run, text in patterns.items() if isinstance(text, str)}
     why |= {with_pattern[number]: text for number, text in found.unfit.items()}
     first_d = next((d for each in runs if (d := each["operando"]["d_angstrom"])), None)
+    peaks = [_peak_of(each["operando"].get("peak")) for each in runs]
+    turned = [_turned(next(filter(None, peaks), None), peak) for peak in peaks]
     return {
         "series": newest["series"],
         "state": newest["state"] and {key: newest["state"][key] for key in ("name", "unit")},
         "explained": found.explained.tolist(),
-        "runs": [_row(each, first_d, scores.get(each["run"]), why.get(each["run"])) for each in runs],
+        "runs": [
+            _row(each, first_d, scores.get(each["run"]), why.get(each["run"])) | motion
+            for each, motion in zip(runs, turned)
+        ],
     }
 
 

@@ -61,7 +61,7 @@ def refine_run(
         "missing": assembler.missing,
         "last_frame_s": _newest(assembler.timestamps_s),
         "frame_totals_equal": _totals_equal(scan),
-        "operando": operando_table(ticket["start"], result, config.operando, results.parent),
+        "operando": operando_table(ticket["start"], (scan, result), config.operando, results.parent),
         "seconds": time.perf_counter() - began_s,
         "file": str(path),
         "advice": _advice(result),

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from live_bcdi.config import OperandoConfig
-from live_bcdi.operando import Pattern, numbers_of, pattern_of, series_fields
+from live_bcdi.operando import Pattern, numbers_of, pattern_of, peak_table, series_fields
 from live_bcdi.stream import journal
 from live_bcdi.stream.state import series_of, state_of
 from live_bcdi.stream.updates import Update
 from live_bcdi.transport.results import read_result
-from live_bcdi.types import Reconstruction, ScanError
+from live_bcdi.types import Reconstruction, RockingScan, ScanError
 
 from .service import Service
 from .tickets import Tickets
@@ -26,9 +26,10 @@ JOURNALS = ("documents", "documents/sent", "documents/refused")  # in the order 
 
 
 def operando_table(
-    start: Mapping[str, Any], result: Reconstruction, settings: OperandoConfig, storage: Path
+    start: Mapping[str, Any], scanned: tuple[RockingScan, Reconstruction], settings: OperandoConfig, storage: Path
 ) -> dict[str, Any]:
-    """What a result says of its run's place in a series: the table `operando` of its summary."""
+    """What a scan and its result say of a run's place in a series: the table `operando` of its summary."""
+    scan, result = scanned
     started_s = start.get("time")
     state = None
     if settings.state is not None:
@@ -39,6 +40,7 @@ def operando_table(
         "time_s": float(started_s) if isinstance(started_s, int | float) else time.time(),
         "state": state,
         **numbers_of(result),
+        "peak": peak_table(result, scan),
     }
 
 

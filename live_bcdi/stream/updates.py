@@ -28,7 +28,7 @@
 | | stop_to_result_s, last_frame_to_result_s | |
 | operando | series, state {name, unit}, explained, runs: [{run, name, time_s, state, state_std, | |
 | | state_why, strain_std, strain_std_error, d_change, components, components_why, chi, | |
-| | resolution_nm, intensity}] | |
+| | resolution_nm, intensity, rotation_mdeg, rotation_std_mdeg, peak_change, peak_change_std}] | |
 | notice | service, level (info, warning, error), message | |
 
 `peak` is (rocking, row, column) in the detector's own pixels; `image_bin` is how many of them, an edge, one
@@ -94,7 +94,9 @@ differ, is None.
 every 30 s. `state` is None where `[operando] state` is not set, and that of a run where it is not known, with
 `state_why`; `d_change` is d / d_first - 1; `components` are the run's scores in at most three principal
 components, as shares of the mean pattern's size from the first run, empty where `components_why` says why;
-`explained` is the share of the variance that each has.
+`explained` is the share of the variance that each has; the rotation (two angles) and `peak_change`, which is
+d / d_first - 1 of the peak's place, have standard deviations and are from the first run whose peak is known
+(`live_bcdi.tracking.Motion`), None where they are not known.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,15 +1,28 @@
 """Numbers and components of a series, against crystals and patterns whose answer is known."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from live_bcdi.config import Preprocessing, load_config
-from live_bcdi.operando import EDGE, Pattern, components, numbers_of, pattern_of, series_fields, strain_spread
+from live_bcdi.geometry import axes_across, q_lab_invA, rocking_axis_lab
+from live_bcdi.operando import (
+    EDGE,
+    Pattern,
+    components,
+    numbers_of,
+    pattern_of,
+    peak_table,
+    series_fields,
+    strain_spread,
+)
 from live_bcdi.preprocess import prepare
 from live_bcdi.sim import simulate_scan
-from live_bcdi.sim.scattering import bragg_geometry, measure
+from live_bcdi.sim.crystals import random_truth
+from live_bcdi.sim.scattering import bragg_geometry, measure, scan_steps
 from live_bcdi.types import DiffractionVolume, LabImage, Outcome, Reconstruction, ScanError
 
 REACH = (0.02, 0.02, 0.02)
@@ -71,6 +84,43 @@ def test_a_larger_lattice_gives_a_positive_change_of_spacing():
     runs = [summary("a", 0.0, lab_image(2.35)), summary("b", 1.0, lab_image(2.35 * 1.002))]
     changes = [row["d_change"] for row in series_fields(runs, {})["runs"]]
     np.testing.assert_allclose(changes, [0.0, 0.002], atol=1e-12)
+
+
+def turned_scan(mdeg, strain):
+    """The simulated crystal, turned about the part of the rocking axis across h and about h x that."""
+    geometry = bragg_geometry(load_config(Path("config/34idc.toml")), (32, 32))
+    h, steps = q_lab_invA(geometry, *geometry.arm_pixel), scan_steps(geometry)
+    truth = random_truth(h, steps, strain="weak", oversampling=3.0, seed=1)
+    x, y, z = rocking_axis_lab(geometry)
+    turn = np.deg2rad(np.array(mdeg) / 1e3) @ axes_across(h, (float(x), float(y), float(z)))
+    moved = (h + np.cross(turn, h)) / (1 + strain) - h  # u_h = g . r moves the peak by -|h| g
+    gradient = truth.gradient_angstrom_per_nm - moved * 10 / np.linalg.norm(h)
+    return measure(
+        replace(truth, gradient_angstrom_per_nm=tuple(gradient)), geometry, shape=(24, 32, 32), photons=1e6
+    )
+
+
+def test_the_rotation_from_the_first_run_is_in_the_rows():
+    """Of 1e6 photons it is right to some error bars, which are below 1 mdeg and 1e-5."""
+    runs = []
+    for number, (mdeg, strain) in enumerate([((0, 0), 0.0), ((4.0, -3.0), 1e-4), ((0, 0), 0.0)]):
+        scan = turned_scan(mdeg, strain)
+        made = reconstruction(volume=prepare(scan, Preprocessing(shape=(24, 32, 32)))[0])
+        runs.append(summary(str(number), float(number), None))
+        runs[-1]["operando"]["peak"] = json.loads(json.dumps(peak_table(made, scan)))
+    runs[2]["operando"]["peak"] = {**runs[2]["operando"]["peak"], "h_invA": [1.0, None, 2.0]}  # a damaged file
+    still, moved, damaged = series_fields(runs, {})["runs"]
+    assert still["rotation_mdeg"] == [0, 0] and still["peak_change"] == 0
+    assert max(moved["rotation_std_mdeg"]) < 1 and moved["peak_change_std"] < 1e-5
+    error = np.array([*moved["rotation_mdeg"], moved["peak_change"]]) - [4.0, -3.0, 1e-4]
+    assert (np.abs(error) < 5 * np.array([*moved["rotation_std_mdeg"], moved["peak_change_std"]])).all()
+    assert damaged["rotation_mdeg"] is damaged["peak_change"] is None
+
+
+def test_a_peak_that_cannot_be_located_is_none():
+    scan = turned_scan((0, 0), 0.0)
+    assert peak_table(reconstruction(), scan) is None
+    assert peak_table(reconstruction(volume=volume_of(np.zeros((8, 8, 8)))), scan) is None
 
 
 def test_the_spread_of_the_strain_and_what_the_starts_say_of_it():

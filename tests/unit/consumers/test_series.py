@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from live_bcdi.cli import config_path
@@ -79,6 +80,7 @@ def test_a_result_says_its_state_and_its_numbers(summaries):
     assert table["d_angstrom"] == pytest.approx(2.3545, rel=2e-3)  # gold's (111), within the array's reach of q
     assert table["intensity"] == pytest.approx(1e6, rel=0.01)
     assert table["strain_std"] > 0
+    assert 2 * np.pi / np.linalg.norm(table["peak"]["h_invA"]) == pytest.approx(2.3545, rel=2e-3)
 
 
 def test_the_series_is_the_same_after_a_restart(summaries, service):
@@ -88,6 +90,9 @@ def test_the_series_is_the_same_after_a_restart(summaries, service):
     assert [row["state"] for row in before["runs"]] == pytest.approx(list(VOLTS.values()))
     scores = [row["components"][0] for row in before["runs"]]
     assert scores[0] == 0 < scores[1] < scores[2]
+    # a simulated crystal stays where it is, but the middle of its peak moves with its strain, by a voxel at most
+    assert before["runs"][0]["rotation_mdeg"] == [0, 0]
+    assert 0 < np.abs(before["runs"][2]["rotation_mdeg"]).max() < 10
     assert shown(one, service) is None
     assert shown(Series(service), service) == before
 
