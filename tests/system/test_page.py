@@ -161,8 +161,8 @@ def look_at_frames(page, seen):
 def measured(page, plan):
     """What was seen while the scan ran, stalled in the middle, and went on to its end."""
     seen = SimpleNamespace(counts=[], pictures=[])
+    expect(page, "state-label", "Scanning")  # and not what is left of an earlier run
     wait_for_frames(page, 3)
-    expect(page, "state-label", "Scanning")
     look_at_frames(page, seen)
     wait_for_frames(page, max(12, number(page, "count") + 1))  # the first ones are all but dark
     photograph(page, "scanning")
