@@ -8,17 +8,23 @@ import { scientific } from "./quantity.js";
 import { GLYPHS } from "./text.js";
 
 const NEAR = 40; // pixels from a point at which it is meant
-const NARROW = 900; // below it the three plots stand one above the other
+const NARROW = 1000; // below it the plots stand one above the other
 
 const CURVES = [
   { name: "strain, std", title: "strain inside the crystal", of: (run) => run.strain_std, error: (run) => run.strain_std_error },
   { name: "\u0394d/d", title: "mean spacing, from the first run", of: (run) => run.d_change },
-  { name: "PC1", title: "change of the pattern", of: (run) => run.components?.[0], scale: [100, "%"] },
+  { name: "PC1", title: "pattern", of: (run) => run.components?.[0], scale: [100, "%"] },
+  {
+    name: "rotation", title: "rotation: \u25cf rocking \u25c7 across", scale: [1, "mdeg"],
+    of: (run) => run.rotation_mdeg?.[0], error: (run) => run.rotation_std_mdeg?.[0],
+    also: { of: (run) => run.rotation_mdeg?.[1], error: (run) => run.rotation_std_mdeg?.[1] },
+  },
 ];
 const UNITS_OF_TIME = [[7200, 3600, "h"], [120, 60, "min"], [0, 1, "s"]];
 const COLUMNS = [
   "run", "name", "time_s", "state", "state_std", "strain_std", "strain_std_error", "d_change", "PC1", "PC2", "PC3", "chi",
-  "resolution_nm", "intensity",
+  "resolution_nm", "intensity", "peak_change", "peak_change_std", "rotation_1_mdeg", "rotation_1_std_mdeg",
+  "rotation_2_mdeg", "rotation_2_std_mdeg",
 ];
 
 const known = Number.isFinite;
@@ -59,6 +65,12 @@ export class OperandoPanel extends Panel {
     return this._wanted === "state" && this._hasState;
   }
 
+  /** Results of before the rotation was known have none. */
+  get _curves() {
+    const turned = this._fields.runs.some((run) => run.rotation_mdeg);
+    return CURVES.filter((curve) => curve.name !== "rotation" || turned);
+  }
+
   /** Runs with a place on the axis, in the order of time, and what the axis is. */
   _axis() {
     const { runs, state } = this._fields;
@@ -76,11 +88,12 @@ export class OperandoPanel extends Panel {
     this._places = [];
     if (this._fields.runs.length < 2) return;
     const axis = this._axis();
-    const columns = w < NARROW ? 1 : CURVES.length;
-    const [width, height] = [w / columns, h / (CURVES.length / columns)];
+    const curves = this._curves;
+    const columns = w < NARROW ? 1 : curves.length;
+    const [width, height] = [w / columns, h / (curves.length / columns)];
     const size = textSize(columns === 1 ? w : Math.min(w, 1199));
     const left = 5 * size;
-    CURVES.forEach((curve, at) => {
+    curves.forEach((curve, at) => {
       const corner = columns === 1 ? { x: 0, y: at * height } : { x: at * width, y: 0 };
       const box = { x: corner.x + left, y: corner.y + 10 + 1.5 * size, w: width - left - 16, h: height - 28 - 3.7 * size };
       this._plot(ctx, box, curve, axis, colours, size);
@@ -89,9 +102,11 @@ export class OperandoPanel extends Panel {
   }
 
   _plot(ctx, box, curve, axis, colours, size) {
-    const points = axis.runs
-      .filter((run) => known(curve.of(run)))
-      .map((run) => ({ run, x: axis.of(run), y: curve.of(run), dx: axis.error(run) ?? 0, dy: curve.error?.(run) ?? 0 }));
+    const of = (one) => axis.runs
+      .filter((run) => known(one.of(run)))
+      .map((run) => ({ run, x: axis.of(run), y: one.of(run), dx: axis.error(run) ?? 0, dy: one.error?.(run) ?? 0 }));
+    const sets = [curve, curve.also].filter(Boolean).map(of);
+    const points = sets.flat();
     font(ctx, size, 650);
     const share = this._fields.explained?.[0];
     const explains = curve.name === "PC1" && known(share) ? `, ${Math.round(100 * share)} % of the variance` : "";
@@ -106,7 +121,7 @@ export class OperandoPanel extends Panel {
     const x = (value) => box.x + ((value - across.low) / (across.high - across.low)) * box.w;
     const y = (value) => box.y + box.h * (1 - (value - up.low) / (up.high - up.low));
     this._axes(ctx, box, { x, y, across, up }, [axis.name, curve], colours, size);
-    this._series(ctx, points, { x, y }, colours);
+    sets.forEach((set, at) => this._series(ctx, set, { x, y, mark: at ? diamond : dot }, colours));
     this._places.push(...points.map((point) => ({ run: point.run, x: x(point.x), y: y(point.y), box })));
   }
 
@@ -126,7 +141,7 @@ export class OperandoPanel extends Panel {
   }
 
   // A thin line in the order of time shows which way a cycle went; the newest run has a ring.
-  _series(ctx, points, { x, y }, colours) {
+  _series(ctx, points, { x, y, mark }, colours) {
     ctx.strokeStyle = colours.muted;
     ctx.lineWidth = 1.5;
     ctx.lineJoin = "round";
@@ -136,7 +151,7 @@ export class OperandoPanel extends Panel {
     for (const { x: px, y: py, dx, dy } of points) {
       if (dx > 0) line(ctx, x(px - dx), y(py), x(px + dx), y(py), colours.accent, 1.5);
       if (dy > 0) line(ctx, x(px), y(py - dy), x(px), y(py + dy), colours.accent, 1.5);
-      dot(ctx, x(px), y(py), points.length > 60 ? 3 : 5, colours.accent);
+      mark(ctx, x(px), y(py), points.length > 60 ? 3 : 5, colours.accent);
     }
     const newest = points.at(-1);
     if (newest.run !== this._fields.runs.at(-1)) return;
@@ -164,6 +179,7 @@ export class OperandoPanel extends Panel {
       parts.push(`strain ${scientific(run.strain_std, 3)}${error}`);
     }
     if (known(run.d_change)) parts.push(`\u0394d/d ${scientific(run.d_change, 3)}`);
+    if (run.rotation_mdeg) parts.push(`turned ${[0, 1].map((at) => turned(run, at)).join(" and ")} mdeg`);
     if (run.components?.length) parts.push(`PC1 ${fixed(100 * run.components[0], 1)} %`);
     else if (run.components_why) parts.push(`not in PC1: ${run.components_why}`);
     if (known(run.chi)) parts.push(`\u03c7 ${significant(run.chi)}`);
@@ -250,7 +266,10 @@ export class OperandoPanel extends Panel {
   _save() {
     const rows = this._fields.runs.map((run) => {
       const [PC1, PC2, PC3] = run.components ?? [];
-      return COLUMNS.map((name) => cell({ ...run, PC1, PC2, PC3 }[name])).join(",");
+      const [rotation_1_mdeg, rotation_2_mdeg] = run.rotation_mdeg ?? [];
+      const [rotation_1_std_mdeg, rotation_2_std_mdeg] = run.rotation_std_mdeg ?? [];
+      const angles = { rotation_1_mdeg, rotation_1_std_mdeg, rotation_2_mdeg, rotation_2_std_mdeg };
+      return COLUMNS.map((name) => cell({ ...run, PC1, PC2, PC3, ...angles }[name])).join(",");
     });
     const link = document.createElement("a");
     link.href = URL.createObjectURL(new Blob([[COLUMNS.join(","), ...rows, ""].join("\n")], { type: "text/csv" }));
@@ -297,6 +316,24 @@ function dot(ctx, x, y, radius, colour) {
   ctx.beginPath();
   ctx.arc(x, y, radius, 0, 2 * Math.PI);
   ctx.fill();
+}
+
+/** An angle of a run and its error bar, with as many decimals as that has. */
+function turned(run, at) {
+  const [angle, error] = [run.rotation_mdeg[at], run.rotation_std_mdeg?.[at]];
+  if (!(error > 0)) return fixed(zero(angle), 1);
+  const decimals = Math.max(0, Math.min(3, 1 - Math.floor(Math.log10(error))));
+  return `${fixed(zero(angle), decimals)} \u00b1 ${fixed(error, decimals)}`;
+}
+
+function diamond(ctx, x, y, radius, colour) {
+  ctx.strokeStyle = colour;
+  ctx.lineWidth = 2;
+  ctx.beginPath();
+  const reach = 1.2 * radius;
+  for (const [dx, dy] of [[0, -reach], [reach, 0], [0, reach], [-reach, 0]]) ctx.lineTo(x + dx, y + dy);
+  ctx.closePath();
+  ctx.stroke();
 }
 
 function ring(ctx, x, y, radius, colour, width) {

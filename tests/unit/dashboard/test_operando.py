@@ -76,7 +76,10 @@ def test_the_keys_go_along_the_axis_and_print_the_values(hub, page):
     says(
         page,
         ".readout",
-        re.compile(r"^S0040, voltage 2.5 V, strain 1.1×10⁻⁴ ± 2×10⁻⁵, Δd/d 0, PC1 0.0 %, χ 0.012$"),
+        re.compile(
+            r"^S0040, voltage 2.5 V, strain 1.1×10⁻⁴ ± 2×10⁻⁵, Δd/d 0,"
+            r" turned 0.00 ± 0.24 and 0.00 ± 0.12 mdeg, PC1 0.0 %, χ 0.012$"
+        ),
     )
     for name in ("S0041", "S0045", "S0042"):
         page.keyboard.press("ArrowRight")
@@ -151,6 +154,8 @@ def test_it_is_saved_as_csv_with_nothing_that_a_spreadsheet_would_run(hub, page)
     assert [float(row["state"]) for row in rows] == list(fake_feed.VOLTAGES)
     assert [float(row["d_change"]) for row in rows] == [run["d_change"] for run in update.fields["runs"]]
     assert [float(row["PC1"]) for row in rows] == [run["components"][0] for run in update.fields["runs"]]
+    angles = [[float(row[f"rotation_{axis}_mdeg"]) for axis in (1, 2)] for row in rows]
+    assert angles == [run["rotation_mdeg"] for run in update.fields["runs"]]
     assert rows[2]["name"] == '\'=cmd("x")'
 
 
@@ -159,6 +164,16 @@ def test_what_is_not_whole_does_not_break_the_page(hub, page, fields):
     hub.publish(fake_feed.Update(topic="operando", fields=fields))
     hub.publish(fake_feed.series())
     shows(page, "Series of 6 runs")
+
+
+def test_a_series_of_before_the_rotation_was_known_is_drawn(hub, page):
+    update = fake_feed.series()
+    for run in update.fields["runs"]:
+        run |= {"rotation_mdeg": None, "rotation_std_mdeg": None}
+    hub.publish(update)
+    shows(page, "Series of 6 runs")
+    assert "turned" not in page.locator(f"{PANEL} canvas").get_attribute("aria-label")
+    assert "cannot be drawn" not in page.locator(f"{PANEL} .note").inner_text()
 
 
 def test_two_runs_that_are_the_same_are_drawn(hub, page):
