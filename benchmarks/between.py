@@ -1,4 +1,4 @@
-"""How well the motion between two scans is known, by photons: two minutes on one thread.
+"""How well the motion between two scans is known, by photons: 42 s on one thread.
 
     python benchmarks/between.py
 

@@ -2,7 +2,7 @@
 
 The place of a pattern is the top of its correlation with a Gaussian: the centre of mass under a Gaussian that is
 centred on it. There is no threshold, whose edge voxels would come and go with the noise. Of what was tried it is
-the most accurate, with gaps and saturated voxels too (`benchmarks/between.py`).
+the most accurate (`benchmarks/between.py`).
 """
 
 from dataclasses import dataclass
@@ -69,9 +69,9 @@ def displacement(
 ) -> Vector:
     """Where the second pattern, (intensity, mask), is from the first, in voxels: both show one crystal.
 
-    What one did not measure is filled from the other, moved onto it, so that a hole of the detector pulls at
-    neither: with a gap of three pixels beside the peak the error is 0.03 voxels, and not 0.1. Raises ScanError as
-    `locate` does.
+    What one did not measure is filled from the other, moved onto it, so that a hole of the detector pulls less at
+    what is between: by 0.01 voxels where it is off the peak or a saturated middle, but by 0.2 where three columns
+    beside the peak are missing and the peak moves by up to two. Raises ScanError as `locate` does.
     """
     here, there = (np.array(locate(*each, width_voxels=width_voxels).voxel) for each in (first, second))
     box, low = _box(np.minimum(here, there), np.maximum(here, there), width_voxels)
