@@ -161,6 +161,34 @@ class DiffractionVolume:
     q_steps_invA: NDArray[np.float64]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrackingResult:
+    """What the frames of one scan say of the crystal's motion; all arrays (frames,), NaN where there is no frame.
+
+    `angles_deg` is where the crystal stood: the file's angles plus `offset_steps` rocking steps, zero where
+    `corrected` is False; `found_steps` is what was found either way, `std_steps` its standard deviation. Offset
+    and stretch of the whole scan cannot be seen and are the file's. `gain` is the frame's intensity relative to
+    the model. `row` and `column` are the centroid in the detector's pixels. `jitter_steps` is the root mean square
+    motion that explains the frames best and `log_evidence` the logarithm of how much better than none.
+    """
+
+    angles_deg: NDArray[np.float64]
+    offset_steps: NDArray[np.float64]
+    found_steps: NDArray[np.float64]
+    std_steps: NDArray[np.float64]
+    gain: NDArray[np.float64]
+    row: NDArray[np.float64]
+    row_std: NDArray[np.float64]
+    column: NDArray[np.float64]
+    column_std: NDArray[np.float64]
+    step_deg: float
+    cutoff: float
+    jitter_steps: float
+    log_evidence: float
+    corrected: bool
+    reason: str
+
+
 class Outcome(Enum):
     """How a retrieval ended; the value is what the user reads."""
 

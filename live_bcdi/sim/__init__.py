@@ -3,6 +3,7 @@
 from .compare import compare_with_truth, phase_error_rad
 from .crystals import STRAINS, Truth, truth_of
 from .kinds import KINDS
+from .motion import simulate_moving
 from .parts import Dislocation, Facet, Void, Wall, Wave
 from .scattering import measure, simulate_scan
 
@@ -18,6 +19,7 @@ __all__ = [
     "compare_with_truth",
     "measure",
     "phase_error_rad",
+    "simulate_moving",
     "simulate_scan",
     "truth_of",
 ]

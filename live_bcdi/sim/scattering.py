@@ -150,8 +150,11 @@ def scan_steps(geometry: Geometry) -> Floats:
     return q_steps_invA(geometry, rocking_step_deg(geometry), *geometry.arm_pixel)
 
 
-def diffraction_amplitude(truth: Truth, q_steps: Floats, shape: tuple[int, int, int]) -> NDArray[np.complex128]:
+def diffraction_amplitude(
+    truth: Truth, q_steps: Floats, shape: tuple[int, int, int], *, rocking: Floats | None = None
+) -> NDArray[np.complex128]:
     """A(n) = sum over r of S(r) exp(-i q.r) at q = (n - N//2) . `q_steps`, relative to h; shape `shape`.
+    `rocking` has other places for the frames than n - N//2, in rocking steps from the middle.
 
     The same as the FFT of the crystal on the detector's conjugate grid (`geometry.direct_basis_nm`), but on a
     grid `_SUPERSAMPLING` times finer and only around the crystal: three small Fourier matrices instead of one
@@ -163,8 +166,10 @@ def diffraction_amplitude(truth: Truth, q_steps: Floats, shape: tuple[int, int, 
     indices = [np.arange(np.floor(low), np.ceil(high) + 1) for low, high in zip(corners.min(1), corners.max(1))]
     points_nm = np.stack(np.meshgrid(*indices, indexing="ij"), axis=-1) @ basis_nm.T
     amplitude = truth.density_at(points_nm)
-    for index, total, count in zip(indices, fine, shape, strict=True):
-        frequency = np.arange(count) - count // 2
+    places = [np.arange(count, dtype=np.float64) - count // 2 for count in shape]
+    if rocking is not None:
+        places[0] = rocking
+    for index, total, frequency in zip(indices, fine, places, strict=True):
         fourier = np.exp(-2j * np.pi / total * np.outer(index, frequency))
         amplitude = np.tensordot(amplitude, fourier, axes=(0, 0))  # the new axis goes last: they rotate
     return amplitude

@@ -5,13 +5,12 @@ without any drift, slowly, and most beside the peak. What is told apart from tha
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..cleaning import counts_of
+from ..tracking.centroid import centroid
 from .assembler import Assembler
 
 EDGE = 32  # pixels of the box: the peak and a fringe or two, and little of what else is on the detector
-LEAST_COUNTS = 20.0  # in the box: with fewer a centroid is off by a quarter of the peak's width and more
 
 
 class Centroids:
@@ -39,22 +38,11 @@ class Centroids:
         counts = counts.astype(np.float64)
         if seen.description.bad_pixels is not None:
             counts[:, seen.description.bad_pixels[rows, columns]] = 0
-        self.row[new], self.row_std[new] = _centroid(counts.sum(axis=2), rows.start)
-        self.column[new], self.column_std[new] = _centroid(counts.sum(axis=1), columns.start)
+        self.row[new], self.row_std[new] = centroid(counts.sum(axis=2), rows.start)
+        self.column[new], self.column_std[new] = centroid(counts.sum(axis=1), columns.start)
 
 
 def _around(place: int, kept: slice) -> slice:
     """`EDGE` pixels around a place, moved to lie within what is kept; all of it where that is less."""
     start = max(kept.start, min(place - EDGE // 2, kept.stop - EDGE))
     return slice(start, min(start + EDGE, kept.stop))
-
-
-def _centroid(counts: NDArray[np.float64], start: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean place of (frames, pixels) counts, the first pixel at `start`, and its standard deviation: each count is
-    Poisson's, so the variance is sum(counts (x - mean)^2) / sum(counts)^2."""
-    total = counts.sum(axis=1)
-    total = np.where(total >= LEAST_COUNTS, total, np.nan)
-    place = start + np.arange(counts.shape[1])
-    mean = counts @ place / total
-    variance = (counts * (place - mean[:, None]) ** 2).sum(axis=1) / total**2
-    return mean, np.sqrt(variance)

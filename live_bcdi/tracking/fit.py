@@ -1,0 +1,113 @@
+"""The band-limited model of a scan at given angles, and what the frames then say of their angles."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import linalg
+
+from .band import Band, Floats
+
+_CHUNK = 128  # blocks at a time, so that their matrices stay near the cache
+_FLOOR = 0.05  # counts: below it an expectation is no variance to divide by
+_LOOSE = 100.0  # prior variance of a coefficient over the block's mean count squared: only keeps it solvable
+_SHARE = 0.5  # of a mode's curvature that must be signal
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Blocks:
+    """Counts (frames, blocks) of blocks of pixels, True where `used`, and the `variance` to expect, all alike."""
+
+    counts: Floats
+    used: NDArray[np.bool_]
+    variance: Floats
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Look:
+    """The quasi-likelihood about the present angles and gains, the model at its best for each, (2 frames,) and
+    (2 frames, 2 frames): first by the angles in steps, then by the relative gains.
+
+    `slope` has covariance `scatter` and, where the truth is a step x away, expectation `curvature` x.
+    """
+
+    slope: Floats
+    scatter: Floats
+    curvature: Floats
+    expected: Floats
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Knowledge:
+    """x is known with precision `precision`, about `precision`^-1 `vector`."""
+
+    precision: Floats
+    vector: Floats
+
+
+def look(blocks: Blocks, theta: Floats, gain: Floats, band: Band) -> Look:
+    """Fit a model of its own to each block and take the derivatives by what all blocks share.
+
+    With w = 1 / variance, T the terms at the frames' angles, y the counts: A = G^-1 T' w y, G = T' w T. With A
+    eliminated (Golub & Pereyra 1973) the frames still see R = w - w T G^-1 T' w. The derivatives d = T' A by
+    angle hold noise of covariance T' G^-1 T', which is independent of the residuals: it adds to the scatter of the
+    slope, d d' * R, but is no curvature.
+    """
+    frames, number = blocks.counts.shape
+    values, slopes = (made * gain[:, None] for made in (band.values(theta), band.slopes(theta)))
+    both = np.stack([slopes, values])
+    slope, scatter = np.zeros((2, frames)), np.zeros((2, frames, 2, frames))
+    noise, expected = np.zeros_like(scatter), np.empty_like(blocks.counts)
+    for first in range(0, number, _CHUNK):
+        here = slice(first, first + _CHUNK)
+        y = blocks.counts[:, here].T
+        w = (blocks.used[:, here] / (blocks.variance[:, here] + _FLOOR)).T
+        wt = w[:, :, None] * values
+        gram = np.matmul(values.T, wt)
+        weak = 1 / (_LOOSE * (y.mean(axis=1) ** 2 + _FLOOR))
+        inverse = np.linalg.inv(gram + weak[:, None, None] * np.eye(band.terms))
+        a = np.matmul(inverse, np.matmul(wt.transpose(0, 2, 1), y[:, :, None]))[:, :, 0]
+        d = np.matmul(a, both.transpose(0, 2, 1))
+        rest = w * (y - d[1])
+        expected[:, here] = d[1].T
+        slope += (d * rest).sum(axis=1)
+        seen = -np.matmul(np.matmul(wt, inverse), wt.transpose(0, 2, 1))
+        seen[:, np.arange(frames), np.arange(frames)] += w
+        for i, j in ((0, 0), (0, 1), (1, 1)):
+            scatter[i, :, j] += (d[i][:, :, None] * d[j][:, None, :] * seen).sum(axis=0)
+            noise[i, :, j] += (np.matmul(np.matmul(both[i], inverse), both[j].T) * seen).sum(axis=0)
+    scatter[1, :, 0], noise[1, :, 0] = scatter[0, :, 1].T, noise[0, :, 1].T
+    size = (2 * frames, 2 * frames)
+    curvature = (scatter - noise).reshape(size)
+    return Look(slope=slope.ravel(), scatter=scatter.reshape(size), curvature=curvature, expected=expected)
+
+
+def knowledge(seen: Look, here: Floats) -> Knowledge:
+    """What the slope says of the truth, with the parameters at `here`.
+
+    In the modes in which the scatter is 1 and the curvature diagonal, lambda, the slope is lambda x + noise of
+    variance 1: the precision is lambda^2. Modes whose curvature is mostly noise (the stretch of the scan and slow
+    warps, which a model of a crystal follows) say nothing and are left to the prior.
+    """
+    ridge = 1e-9 * np.trace(seen.scatter) / len(here) + 1e-12
+    values, modes = linalg.eigh(seen.curvature, seen.scatter + ridge * np.eye(len(here)))
+    kept = values > _SHARE
+    modes, values = modes[:, kept], values[kept]
+    forward = (seen.scatter @ modes) * values
+    told = modes.T @ seen.slope + forward.T @ here
+    return Knowledge(precision=forward @ forward.T, vector=forward @ told)
+
+
+def posterior(known: Knowledge, covariance: Floats) -> tuple[Floats, Floats, float]:
+    """Mean, covariance, and the logarithm of the evidence against no motion at all, under a normal prior.
+
+    Exact for the whole trajectory at once, as a forward-backward pass over the frames is.
+    """
+    inner = np.eye(len(covariance)) + covariance @ known.precision
+    after = np.linalg.solve(inner, covariance)
+    mean = after @ known.vector
+    return (
+        mean,
+        np.asarray(after, np.float64),
+        float(0.5 * known.vector @ mean - 0.5 * np.linalg.slogdet(inner)[1]),
+    )

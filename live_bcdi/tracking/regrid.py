@@ -1,0 +1,59 @@
+"""A scan of a crystal that moved, onto the even angles that phase retrieval wants."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from ..types import RockingScan, ScanError, TrackingResult
+from .band import Floats, band_of
+
+_FLOOR = 0.05  # counts, of a pixel's variance
+_LOOSE = 100.0
+_WIDER = 1.2  # than the cutoff: what is kept of a pixel should lose nothing of the crystal
+_NEAR = 0.75  # steps: a place with no frame so near was not measured
+_CHUNK = 2048
+
+
+def regrid(scan: RockingScan, tracking: TrackingResult) -> RockingScan:
+    """The scan as frames at even angles would have had it, float32; `have` is False where no frame was near.
+
+    Each pixel's band-limited series through its counts at the true angles, by least squares, evaluated at the
+    file's even angles. Where `tracking` corrected nothing, the scan itself. Raises ScanError where the two do not
+    belong together.
+    """
+    if len(tracking.angles_deg) != len(scan.intensity):
+        raise ScanError(
+            f"{scan.name}: {len(scan.intensity)} frames, but the tracking is of {len(tracking.angles_deg)}"
+        )
+    if not tracking.corrected:
+        return scan
+    have = np.isfinite(tracking.angles_deg)
+    index = np.flatnonzero(have)
+    slope, start = np.polyfit(index, np.asarray(scan.angles_deg)[have], 1)
+    true = (tracking.angles_deg[have] - start) / slope
+    even = np.arange(len(have), dtype=np.float64)
+    near = np.abs(even[:, None] - true).min(axis=1) <= _NEAR
+    counts = np.asarray(scan.intensity[have], np.float64).reshape(len(index), -1)
+    made = np.zeros((len(have), counts.shape[1]), np.float32)
+    for first in range(0, counts.shape[1], _CHUNK):
+        here = slice(first, first + _CHUNK)
+        made[:, here] = _evaluated(counts[:, here], true, even, tracking.cutoff)
+    made[~near] = 0
+    return replace(
+        scan,
+        intensity=made.reshape(scan.intensity.shape),
+        angles_deg=start + slope * even,
+        have=near,
+        monitor=None if scan.monitor is None else np.full(len(have), float(np.nanmedian(scan.monitor))),
+    )
+
+
+def _evaluated(counts: Floats, true: Floats, even: Floats, cutoff: float) -> Floats:
+    """Least squares of (frames, pixels) counts with weights that fall with a frame's brightness, at `even`."""
+    band = band_of(even, _WIDER * cutoff)
+    values = band.values(true)
+    weight = 1 / (counts.mean(axis=1) + _FLOOR)
+    gram = values.T @ (weight[:, None] * values)
+    gram += np.eye(band.terms) * np.trace(gram) / band.terms / _LOOSE**2
+    series = np.linalg.solve(gram, values.T @ (weight[:, None] * counts))
+    return np.maximum(band.values(even) @ series, 0)

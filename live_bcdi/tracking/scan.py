@@ -1,0 +1,202 @@
+"""How the crystal moved within one scan, from the frames themselves."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from ..preprocess import monitor_scale, scan_mask
+from ..types import FrameArray, RockingScan, ScanError, TrackingResult
+from .band import Band, Floats, band_of, cutoff_of
+from .centroid import centroid
+from .fit import Blocks, Knowledge, knowledge, look, posterior
+
+_BOX = 96  # pixels of the detector about the peak, at most
+_BLOCK = 3  # pixels: an oversampled fringe is that wide
+_MOST_BLOCKS = 600
+_FEWEST_FRAMES = 12
+_ROUNDS = 4
+_BLUR = (1.0, 0.7, 0.7)  # of the variance, frames and blocks: counts are no weight for themselves
+_JITTERS = tuple(np.geomspace(0.02, 2.0, 13))  # steps, root mean square
+_MEMORIES = (0.0, 0.5, 0.9, 0.98)  # correlation of a frame's offset with the one before
+_GAINS = (0.003, 0.02, 0.1)  # relative scatter of the intensity that the monitor does not show
+_LIKELY = 5.0  # logarithm of the evidence: 150 to 1
+_DRAWS = 8
+_TRUSTED = 1.0  # steps: beyond it the model, linear about each angle, is not
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Motion:
+    """Offsets in steps and gains, (2 frames,), their covariance, and what explains them."""
+
+    mean: Floats
+    covariance: Floats
+    jitter: float
+    evidence: float
+
+
+def track_scan(scan: RockingScan, *, cutoff: float | None = None, seed: int = 0) -> TrackingResult:
+    """Where the crystal stood in each frame (`TrackingResult`), for scans whose motor tells the angles roughly.
+
+    Each frame is a slice through a volume that is band-limited along the rocking axis: `cutoff` cycles a step, the
+    crystal's extent over that of the rocking axis, measured where it is not given. The angles are those at which
+    such a volume fits best, with a prior of a random walk that returns to the file's angle, whose size and memory
+    are those of highest evidence. They count as corrected where that evidence is strong, and above that of eight
+    scans drawn, with `seed`, from the model of a crystal that stands still.
+
+    Raises ScanError for scans with few frames, without counts, or of a crystal that the steps do not oversample.
+    """
+    have = np.ones(len(scan.intensity), bool) if scan.have is None else np.asarray(scan.have, bool)
+    scale, have = (np.ones(len(have)), have) if scan.monitor is None else monitor_scale(scan.monitor, have)
+    have = have & np.isfinite(scan.angles_deg)
+    if np.count_nonzero(have) < _FEWEST_FRAMES:
+        raise ScanError(f"{scan.name}: tracking needs at least {_FEWEST_FRAMES} frames with beam and angle")
+    angles = np.asarray(scan.angles_deg, np.float64)
+    step_deg = float(np.median(np.diff(angles[have])))
+    if step_deg == 0:
+        raise ScanError(f"{scan.name}: the rocking angle stands still")
+    nominal = (angles[have] - np.median(angles[have])) / step_deg
+    mask, _ = scan_mask(scan, have)
+    rows, columns = _box(np.where(mask, 0, scan.intensity)[have])
+    blocks = _blocks(scan.intensity[have][:, rows, columns], ~mask[have][:, rows, columns], scale[have])
+    cutoff = cutoff_of(blocks.counts) if cutoff is None else cutoff
+    band = band_of(nominal, cutoff)
+    if band.terms > 0.8 * len(nominal):
+        raise ScanError(
+            f"{scan.name}: the rocking steps are too coarse for this crystal to tell motion; halve them"
+        )
+    motion = _moved(blocks, nominal, band)
+    corrected, reason = _decide(blocks, nominal, band, motion, seed)
+    places = _places(scan.intensity[:, rows, columns], mask[:, rows, columns], (rows.start, columns.start))
+    return _result(
+        scan, have, motion, places, step_deg=step_deg, cutoff=cutoff, corrected=corrected, reason=reason
+    )
+
+
+def _box(counts: FrameArray) -> tuple[slice, slice]:
+    """Rows and columns about the peak of the summed frames, multiples of a block."""
+    image = ndimage.uniform_filter(counts.sum(axis=0, dtype=np.float64), 5)
+    if not image.max() > 0:
+        raise ScanError("the scan has no counts outside its mask; check the detector and the bad pixels")
+    found = []
+    for length, peak in zip(image.shape, np.unravel_index(int(image.argmax()), image.shape)):
+        size = min(length, _BOX) // _BLOCK * _BLOCK
+        start = int(np.clip(peak - size // 2, 0, length - size))
+        found.append(slice(start, start + size))
+    return found[0], found[1]
+
+
+def _blocks(counts: FrameArray, used: NDArray[np.bool_], scale: Floats) -> Blocks:
+    """The brightest blocks of the box, their frames scaled to one monitor reading; a masked pixel ends a block's
+    use in that frame."""
+    shape = (len(counts), counts.shape[1] // _BLOCK, _BLOCK, counts.shape[2] // _BLOCK, _BLOCK)
+    summed = np.where(used, counts, 0).astype(np.float64).reshape(shape).sum(axis=(2, 4)) * scale[:, None, None]
+    good = used.reshape(shape).all(axis=(2, 4))
+    filled = ndimage.gaussian_filter(np.where(good, summed, 0), _BLUR)
+    smooth = filled / np.maximum(ndimage.gaussian_filter(good.astype(np.float64), _BLUR), 1e-3)
+    flat = len(counts), -1
+    total = np.where(good.sum(axis=0) > len(counts) // 2, smooth.sum(axis=0), 0).ravel()
+    pick = np.argsort(total)[::-1][:_MOST_BLOCKS]
+    pick = pick[total[pick] > 0]
+    return Blocks(
+        counts=summed.reshape(flat)[:, pick],
+        used=np.asarray(good).reshape(flat)[:, pick],
+        variance=np.asarray(smooth).reshape(flat)[:, pick] * scale[:, None],
+    )
+
+
+def _prior(frames: int, jitter: float, memory: float, gain: float) -> Floats:
+    """Covariance of offsets and gains: the walk delta_k = memory delta_(k-1) + noise, and independent gains."""
+    apart = np.abs(np.subtract.outer(np.arange(frames), np.arange(frames)))
+    made = np.zeros((2 * frames, 2 * frames))
+    made[:frames, :frames] = jitter**2 * np.where(apart == 0, 1.0, memory**apart)
+    made[frames:, frames:] = gain**2 * np.eye(frames)
+    return made
+
+
+def _explained(known: Knowledge) -> _Motion:
+    """The posterior under the prior of highest evidence; the evidence is over that of a still crystal."""
+    frames = len(known.vector) // 2
+    still = max(posterior(known, _prior(frames, 0.0, 0.0, gain))[2] for gain in _GAINS)
+    tried = ((jitter, memory, gain) for jitter in _JITTERS for memory in _MEMORIES for gain in _GAINS)
+    found = [(*posterior(known, _prior(frames, *prior)), prior[0]) for prior in tried]
+    mean, covariance, evidence, jitter = max(found, key=lambda each: each[2])
+    return _Motion(mean=mean, covariance=covariance, jitter=jitter, evidence=evidence - still)
+
+
+def _moved(blocks: Blocks, nominal: Floats, band: Band) -> _Motion:
+    frames, here = len(nominal), np.zeros(2 * len(nominal))
+    for _ in range(_ROUNDS):
+        motion = _explained(knowledge(look(blocks, nominal + here[:frames], 1 + here[frames:], band), here))
+        here = np.clip(motion.mean, -_TRUSTED, _TRUSTED)
+        here[:frames] = _pinned(here[:frames], nominal)
+    return _Motion(mean=here, covariance=motion.covariance, jitter=motion.jitter, evidence=motion.evidence)
+
+
+def _pinned(offsets: Floats, nominal: Floats) -> Floats:
+    """Less shift and stretch, which the frames do not show."""
+    slope, shift = np.polyfit(nominal, offsets, 1)
+    return np.asarray(offsets - slope * nominal - shift)
+
+
+def _decide(blocks: Blocks, nominal: Floats, band: Band, motion: _Motion, seed: int) -> tuple[bool, str]:
+    if motion.evidence < _LIKELY:
+        return False, f"no motion seen: log evidence {motion.evidence:.1f}, {_LIKELY:g} is asked for"
+    random, flat = np.random.default_rng(seed), np.zeros(2 * len(nominal))
+    model = np.maximum(look(blocks, nominal, np.ones(len(nominal)), band).expected, 0)
+    drawn = []
+    for _ in range(_DRAWS):
+        counts = random.poisson(model).astype(np.float64)
+        still = Blocks(counts=counts, used=blocks.used, variance=blocks.variance)
+        drawn.append(_explained(knowledge(look(still, nominal, np.ones(len(nominal)), band), flat)).evidence)
+    compared = (
+        f"log evidence {motion.evidence:.1f}, at most {max(drawn):.1f} in {_DRAWS} scans drawn of a still crystal"
+    )
+    return (
+        (True, f"motion seen: {compared}") if motion.evidence > max(drawn) else (False, f"no motion: {compared}")
+    )
+
+
+def _places(counts: FrameArray, mask: NDArray[np.bool_], corner: tuple[int, int]) -> tuple[Floats, ...]:
+    kept = np.where(mask, 0, counts).astype(np.float64)
+    return (*centroid(kept.sum(axis=2), corner[0]), *centroid(kept.sum(axis=1), corner[1]))
+
+
+def _result(
+    scan: RockingScan,
+    have: NDArray[np.bool_],
+    motion: _Motion,
+    places: tuple[Floats, ...],
+    *,
+    step_deg: float,
+    cutoff: float,
+    corrected: bool,
+    reason: str,
+) -> TrackingResult:
+    frames = int(np.count_nonzero(have))
+
+    def spread(values: Floats) -> Floats:
+        whole = np.full(len(have), np.nan)
+        whole[have] = values
+        return whole
+
+    found = spread(motion.mean[:frames])
+    offset = found if corrected else np.where(have, 0.0, np.nan)
+    return TrackingResult(
+        angles_deg=np.where(have, scan.angles_deg + step_deg * offset, np.nan),
+        offset_steps=offset,
+        found_steps=found,
+        std_steps=spread(np.sqrt(np.diag(motion.covariance)[:frames])),
+        gain=spread(1 + motion.mean[frames:]),
+        row=places[0],
+        row_std=places[1],
+        column=places[2],
+        column_std=places[3],
+        step_deg=step_deg,
+        cutoff=cutoff,
+        jitter_steps=motion.jitter,
+        log_evidence=motion.evidence,
+        corrected=corrected,
+        reason=reason,
+    )

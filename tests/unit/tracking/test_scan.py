@@ -1,0 +1,128 @@
+"""Tracking against trajectories that are known. Shift and stretch of a whole scan are taken off both."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from live_bcdi.config import load_config
+from live_bcdi.sim import simulate_moving
+from live_bcdi.tracking import regrid, track_scan
+from live_bcdi.types import ScanError
+
+FRAMES = 64
+
+
+@pytest.fixture(scope="module")
+def config():
+    return load_config(Path(__file__).resolve().parents[3] / "config" / "34idc.toml")
+
+
+def unstretched(offsets):
+    index = np.arange(len(offsets))
+    return offsets - np.polyval(np.polyfit(index, offsets, 1), index)
+
+
+def jitter(size, seed=0):
+    return size * unstretched(np.random.default_rng(seed).normal(size=FRAMES))
+
+
+def rms(values, weight=None):
+    return float(np.sqrt(np.average(values**2, weights=weight)))
+
+
+@pytest.fixture(scope="module")
+def moved(config):
+    """A scan at 1e6 photons with a jitter of 0.3 step, the jitter, and what was found."""
+    offsets = jitter(0.3)
+    scan, _ = simulate_moving(config=config, offsets_steps=offsets, photons=1e6)
+    return scan, offsets, track_scan(scan)
+
+
+def test_jitter_is_found_with_its_sign_and_its_size(moved):
+    """The prior alone would leave 0.3; the sign is right where the frames say something (a swapped one would give
+    a correlation of -0.8 and double the error), and the size of the jitter is known to 1 / sqrt(2 * 64) = 9 %,
+    here to three times that."""
+    scan, offsets, found = moved
+    bright = scan.intensity.sum(axis=(1, 2))
+    assert found.corrected
+    assert np.corrcoef(found.found_steps, offsets)[0, 1] > 0.7
+    assert rms(found.found_steps - offsets, bright) < 0.65 * rms(offsets, bright)
+    assert found.jitter_steps == pytest.approx(rms(offsets), rel=0.27)
+    np.testing.assert_allclose(found.angles_deg, scan.angles_deg + found.step_deg * found.offset_steps)
+
+
+def test_error_bars_are_the_errors(moved):
+    """64 errors over their standard deviations: their mean square is 1 within 3 sqrt(2 / 64) = 0.53, were they
+    independent."""
+    _, offsets, found = moved
+    assert 0.47 < np.mean(((found.found_steps - offsets) / found.std_steps) ** 2) < 1.53
+
+
+@pytest.mark.parametrize("photons", [1e5, 1e6])
+def test_a_still_crystal_is_not_made_to_move(config, photons):
+    """Twelve scans at each of two photon counts. At the evidence asked for, 150 to 1, none is expected to."""
+    for seed in range(12):
+        still, _ = simulate_moving(config=config, offsets_steps=np.zeros(FRAMES), photons=photons, seed=seed)
+        found = track_scan(still)
+        assert not found.corrected, (seed, found.reason)
+        assert not found.offset_steps.any()
+        assert regrid(still, found) is still
+
+
+def test_missing_frames_bad_pixels_and_a_flickering_beam_are_no_motion(config):
+    still, _ = simulate_moving(config=config, offsets_steps=np.zeros(FRAMES), photons=1e6, seed=3)
+    beam = np.random.default_rng(0).uniform(0.7, 1.3, FRAMES)
+    have = np.ones(FRAMES, bool)
+    have[[5, 30, 50]] = False
+    bad = np.zeros(still.intensity.shape[1:], bool)
+    bad[20:23, 24] = True
+    counts = np.random.default_rng(1).binomial(still.intensity, beam[:, None, None] / 1.3).astype(np.int32)
+    counts[~have] = 0
+    counts[:, bad] = 10_000
+    found = track_scan(replace(still, intensity=counts, monitor=1e6 * beam, have=have, bad_pixels=bad))
+    assert not found.corrected, found.reason
+    assert np.isnan(found.angles_deg[~have]).all() and np.isfinite(found.angles_deg[have]).all()
+
+
+def test_regridded_frames_are_nearer_to_those_of_a_still_crystal(config, moved):
+    """Counts of many photons stand for the truth. What is compared is the misfit beyond counting noise."""
+    scan, _, found = moved
+    truth, _ = simulate_moving(config=config, offsets_steps=np.zeros(FRAMES), photons=1e9)
+    expected = truth.intensity / 1e3
+    there = regrid(scan, found)
+    assert there.have is not None and there.intensity.dtype == np.float32
+
+    def misfit(intensity):
+        return np.mean((np.sqrt(intensity) - np.sqrt(expected))[there.have][:, 16:32, 16:32] ** 2)
+
+    assert misfit(there.intensity) < 0.75 * misfit(scan.intensity)
+    assert misfit(
+        regrid(scan, replace(found, angles_deg=2 * scan.angles_deg - found.angles_deg)).intensity
+    ) > 2 * (misfit(there.intensity))
+
+
+def test_a_place_where_no_frame_was_is_masked(moved):
+    scan, _, found = moved
+    angles = found.angles_deg.copy()
+    angles[32] += 1.5 * found.step_deg
+    assert np.flatnonzero(~regrid(scan, replace(found, angles_deg=angles)).have).tolist() in ([32], [])
+    angles[31:34] = scan.angles_deg[35]
+    gone = regrid(scan, replace(found, angles_deg=angles))
+    assert not gone.have[32] and not gone.intensity[32].any()
+
+
+def test_what_cannot_be_tracked_is_said(config, moved):
+    scan, _, found = moved
+    with pytest.raises(ScanError, match="at least 12 frames"):
+        track_scan(replace(scan, have=np.arange(FRAMES) < 5))
+    with pytest.raises(ScanError, match="stands still"):
+        track_scan(replace(scan, angles_deg=np.zeros(FRAMES)))
+    with pytest.raises(ScanError, match="too coarse"):
+        track_scan(scan, cutoff=0.45)
+    with pytest.raises(ScanError, match="no counts"):
+        track_scan(replace(scan, intensity=0 * scan.intensity))
+    short = replace(found, angles_deg=found.angles_deg[:5])
+    with pytest.raises(ScanError, match="but the tracking is of 5"):
+        regrid(scan, short)
