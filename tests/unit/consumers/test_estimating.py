@@ -36,7 +36,7 @@ def previewed(monkeypatch):
     counts[8, 8, 8] = 500
     angles = np.linspace(-0.1, 0.1, EDGE)
     scan = RockingScan(name="s", intensity=counts, angles_deg=angles, geometry=small_geometry())
-    return estimating.estimate_run(RUN, scan, settings=LiveConfig(edge_voxels=EDGE), previous=None)
+    return estimating.estimate_run(RUN, scan, settings=LiveConfig(edge_voxels=EDGE, network=True), previous=None)
 
 
 class Recorder:
