@@ -8,9 +8,10 @@ for _library in ("OMP", "MKL", "OPENBLAS", "NUMBA"):
 import random
 import shutil
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,6 +41,43 @@ def chromium() -> str:
         without = pytest.fail if os.environ.get("CI") else pytest.skip
         without("no chromium on this machine: apt-get install chromium")
     return path
+
+
+@pytest.fixture(scope="module")
+def launch(chromium: str) -> Iterator[Callable[..., Any]]:
+    """`launch(*flags)`: a headless Chromium that asks nobody for anything, and draws WebGL by the CPU."""
+    from playwright.sync_api import expect, sync_playwright
+
+    expect.set_options(timeout=60_000)  # its own 5 s are short for a browser on a busy machine
+    flags = [
+        *("--no-sandbox", "--disable-gpu", "--enable-unsafe-swiftshader", "--disable-quic", "--no-first-run"),
+        *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    ]
+    with sync_playwright() as driver:
+        yield lambda *more: driver.chromium.launch(executable_path=chromium, args=[*flags, *more])
+
+
+@pytest.fixture(scope="module")
+def browser(launch: Callable[..., Any]) -> Iterator[Any]:
+    browser = launch()
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(scope="module")
+def empty_tiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The client of a Tiled server in this process, whose catalogue is empty when the module begins."""
+    from tiled.catalog import from_uri
+    from tiled.client import Context, from_context
+    from tiled.config import Authentication
+    from tiled.server.app import build_app
+
+    folder = tmp_path_factory.mktemp("tiled")
+    storage = [str(folder / "data"), f"sqlite:///{folder / 'tables.db'}"]
+    catalog = from_uri(str(folder / "catalog.db"), writable_storage=storage, init_if_not_exists=True)
+    app = build_app(catalog, authentication=Authentication(single_user_api_key="secret"))
+    with Context.from_app(app, api_key="secret") as context:
+        yield from_context(context)
 
 
 @pytest.fixture(scope="session")

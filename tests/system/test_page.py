@@ -30,10 +30,6 @@ from live_bcdi.transport.tiled import connect, results
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 ROOT = Path(__file__).resolve().parents[2]
 ALBUM = Path(os.environ.get("LIVE_BCDI_SCREENSHOTS", ROOT / "build" / "screenshots"))
-FLAGS = [
-    *("--no-sandbox", "--disable-gpu", "--enable-unsafe-swiftshader", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-]
 NUM = 40
 RATE_HZ = 4.0  # a busy machine may take seconds for a picture, and the scan must not be over by then
 SHOWN_S = 5.0  # what is asked of the page: a service that was killed shows as such within so long
@@ -51,20 +47,6 @@ WATCH = """(name) => {
   });
   observer.observe(document.body, { subtree: true, childList: true, attributes: true });
 }"""
-
-
-@pytest.fixture(scope="module")
-def driver():
-    with playwright.sync_playwright() as driver:
-        playwright.expect.set_options(timeout=PATIENCE_MS)
-        yield driver
-
-
-@pytest.fixture(scope="module")
-def browser(driver, chromium):
-    browser = driver.chromium.launch(executable_path=chromium, args=FLAGS)
-    yield browser
-    browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -266,8 +248,8 @@ def says_it_is_refined(page):
     expect(page, "count", str(NUM))
 
 
-def test_without_webgl_all_else_is_there(measured, driver, chromium, supervised):
-    browser = driver.chromium.launch(executable_path=chromium, args=[*FLAGS, "--disable-3d-apis"])
+def test_without_webgl_all_else_is_there(measured, launch, supervised):
+    browser = launch("--disable-3d-apis")
     with opened(browser, supervised.config) as notes:
         says_it_is_refined(notes.page)
         playwright.expect(notes.page.locator("#surface-panel .without")).to_be_visible()

@@ -11,10 +11,6 @@ import httpx
 import numpy as np
 import pytest
 import xarray as xr
-from tiled.catalog import from_uri
-from tiled.client import Context, from_context
-from tiled.config import Authentication
-from tiled.server.app import build_app
 
 from live_bcdi import catalogue, open_run
 from live_bcdi.config import StorageConfig, TiledConfig, find_config, load_config
@@ -29,24 +25,13 @@ ROOT = Path(__file__).resolve().parents[2]
 MEASURED, TWICE, WAITING, OTHER = "aa110000-5ed", "aa112222-ce", "bb330000-a17", "cc440000-07"
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """A client of an empty catalogue."""
-    folder = tmp_path_factory.mktemp("tiled")
-    storage = [str(folder / "data"), f"sqlite:///{folder / 'tables.db'}"]
-    catalog = from_uri(str(folder / "catalog.db"), writable_storage=storage, init_if_not_exists=True)
-    app = build_app(catalog, authentication=Authentication(single_user_api_key="secret"))
-    with Context.from_app(app, api_key="secret") as context:
-        yield from_context(context)
-
-
 @pytest.fixture
-def root(server, scan, result):
+def root(empty_tiled, scan, result):
     """The catalogue with four runs: measured and refined once, refined again, not refined, measured by others."""
-    if "raw" in server:
-        return server
+    if "raw" in empty_tiled:
+        return empty_tiled
     whole = replace(scan, have=None, timestamps_s=None)
-    raw, refined = (server.create_container(name) for name in ("raw", "refined"))
+    raw, refined = (empty_tiled.create_container(name) for name in ("raw", "refined"))
     for uid in (MEASURED, TWICE, WAITING):
         table = planned_metadata(scan_metadata(whole), num=5, start_deg=0.1, stop_deg=0.14)
         node = raw.create_container(uid, metadata={"start": {"uid": uid, "time": 1.0, "live_bcdi": table}})
@@ -60,8 +45,8 @@ def root(server, scan, result):
         table = {**result_metadata(replace(result, seed=seed)), "name": "crystal 3", "complete": True}
         versions.create_container(str(seed), metadata=table)
     versions.create_container("11", metadata={"complete": False, "name": "cut off"})
-    store_result(server, MEASURED, result, {"name": "crystal 3", "file": "a"})
-    return server
+    store_result(empty_tiled, MEASURED, result, {"name": "crystal 3", "file": "a"})
+    return empty_tiled
 
 
 @pytest.fixture

@@ -4,14 +4,9 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 
 import pytest
-
-with suppress(ImportError):  # its own 5 s are short for a browser on a busy machine
-    from playwright.sync_api import expect
-
-    expect.set_options(timeout=20_000)
 
 from live_bcdi.dashboard import Hub, page_server
 from live_bcdi.dashboard.history import History

@@ -4,7 +4,6 @@ import asyncio
 import base64
 import io
 import re
-import shutil
 import threading
 from dataclasses import replace
 
@@ -15,10 +14,6 @@ from PIL import Image
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
-from tiled.catalog import from_uri
-from tiled.client import Context, from_context
-from tiled.config import Authentication
-from tiled.server.app import build_app
 
 from live_bcdi.config import find_config, load_config
 from live_bcdi.dashboard.history import history_routes
@@ -29,11 +24,6 @@ from live_bcdi.types import LabImage, ScanError
 from live_bcdi_consumers import history as reader
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-FLAGS = [
-    *("--no-sandbox", "--disable-gpu", "--enable-unsafe-swiftshader", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-]
 Q_INVA = np.array([3.0, 0.0, 0.0])
 STEEP = 1e-3 / 70  # strain a nm along x
 FIRST, SECOND, WAITING = "aa-first", "bb-second", "cc-waiting"
@@ -60,22 +50,12 @@ def ball(strain_per_nm: float, radius: float = 14.5) -> LabImage:
 LABS = {FIRST: [ball(0.0)], SECOND: [ball(STEEP), ball(2 * STEEP, 13.5)]}
 
 
-@pytest.fixture(scope="module")
-def client(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tiled")
-    storage = [str(folder / "data"), f"sqlite:///{folder / 'tables.db'}"]
-    catalog = from_uri(str(folder / "catalog.db"), writable_storage=storage, init_if_not_exists=True)
-    app = build_app(catalog, authentication=Authentication(single_user_api_key="secret"))
-    with Context.from_app(app, api_key="secret") as context:
-        yield from_context(context)
-
-
 @pytest.fixture
-def root(client, result):
+def root(empty_tiled, result):
     """30 runs, of which the newest has two results and the next one has one."""
-    if "raw" in client:
-        return client
-    raw = client.create_container("raw")
+    if "raw" in empty_tiled:
+        return empty_tiled
+    raw = empty_tiled.create_container("raw")
     older = [f"{number:04d}-older" for number in range(27)]
     for number, uid in enumerate([*older, WAITING, FIRST, SECOND]):
         scan = {"name": f"S{number:04d}", "sample": "gold", "hkl": [1.0, 1.0, 1.0]}
@@ -84,8 +64,8 @@ def root(client, result):
     for uid, labs in LABS.items():
         for number, lab in enumerate(labs):
             about = {"name": uid, "frames": 61, "num": 61, "finished": 1e9, "file": f"{uid}{number}"}
-            store_result(client, uid, replace(result, lab=lab, chi=0.01 * (1 + number)), about)
-    return client
+            store_result(empty_tiled, uid, replace(result, lab=lab, chi=0.01 * (1 + number)), about)
+    return empty_tiled
 
 
 class Switch:
@@ -219,21 +199,6 @@ def test_a_tiled_that_never_answers_holds_up_nothing_else():
         release.set()
 
 
-@pytest.fixture(scope="module")
-def driver():
-    if CHROMIUM is None:
-        pytest.skip("no chromium on this machine")
-    with playwright.sync_playwright() as driver:
-        yield driver
-
-
-@pytest.fixture(scope="module")
-def browser(driver):
-    browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-    yield browser
-    browser.close()
-
-
 @pytest.fixture
 def page(browser, site):
     yield from opened(browser)
@@ -250,7 +215,7 @@ def opened(browser):
 
 
 def expect(page, selector: str, text) -> None:
-    playwright.expect(page.locator(selector)).to_have_text(text, timeout=10_000)
+    playwright.expect(page.locator(selector)).to_have_text(text)
 
 
 def compared(page) -> None:
@@ -416,8 +381,8 @@ def test_a_tiled_that_is_away_is_said_and_asked_again(page, site, switch):
     expect(page, "#a-name", FIRST)
 
 
-def test_without_webgl_the_cuts_remain(site, driver):
-    browser = driver.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, "--disable-3d-apis"])
+def test_without_webgl_the_cuts_remain(site, launch):
+    browser = launch("--disable-3d-apis")
     try:
         for page in opened(browser):
             page.set_viewport_size({"width": 400, "height": 800})

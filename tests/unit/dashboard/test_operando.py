@@ -3,7 +3,6 @@
 import csv
 import io
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,19 +11,7 @@ import pytest
 from live_bcdi.dashboard import fake_feed
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 PANEL = "#operando-panel"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("no chromium on this machine")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -40,13 +27,13 @@ def page(browser, address) -> Iterator:
 
 
 def says(page, part: str, text: str | re.Pattern) -> None:
-    playwright.expect(page.locator(f"{PANEL} {part}")).to_have_text(text, timeout=5000)
+    playwright.expect(page.locator(f"{PANEL} {part}")).to_have_text(text)
 
 
 def shows(page, label: str) -> None:
     """Wait until the canvas was drawn with this in its description."""
     expected = playwright.expect(page.locator(f"{PANEL} canvas"))
-    expected.to_have_attribute("aria-label", re.compile(re.escape(label)), timeout=5000)
+    expected.to_have_attribute("aria-label", re.compile(re.escape(label)))
 
 
 def pressed(page) -> list[str]:

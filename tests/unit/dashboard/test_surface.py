@@ -15,10 +15,6 @@ from live_bcdi.isosurface import isosurface
 from live_bcdi.stream.updates import Update
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-FLAGS = [
-    *("--no-sandbox", "--disable-gpu", "--enable-unsafe-swiftshader", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-]
 SCAN = fake_feed.simulated_scan(num=31, edge=64)
 # Keeps the contexts that the page asks for, so that a test can take one away.
 KEEP_CONTEXTS = """
@@ -30,19 +26,6 @@ HTMLCanvasElement.prototype.getContext = function (kind, ...rest) {
   return context;
 };
 """
-
-
-@pytest.fixture(scope="module")
-def driver():
-    with playwright.sync_playwright() as driver:
-        yield driver
-
-
-@pytest.fixture(scope="module")
-def browser(driver, chromium):
-    browser = driver.chromium.launch(executable_path=chromium, args=FLAGS)
-    yield browser
-    browser.close()
 
 
 @pytest.fixture
@@ -267,8 +250,8 @@ def test_a_graphics_card_that_goes_is_said_and_one_that_comes_back_draws_again(h
     np.testing.assert_array_equal(crystal(page), before)
 
 
-def test_without_webgl_the_page_says_so_and_all_else_works(hub, address, driver, chromium):
-    browser = driver.chromium.launch(executable_path=chromium, args=[*FLAGS, "--disable-3d-apis"])
+def test_without_webgl_the_page_says_so_and_all_else_works(hub, address, launch):
+    browser = launch("--disable-3d-apis")
     try:
         for page in opened(browser, address):
             assert page.evaluate("document.createElement('canvas').getContext('webgl2')") is None

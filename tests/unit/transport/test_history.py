@@ -2,10 +2,6 @@
 
 import numpy as np
 import pytest
-from tiled.catalog import from_uri
-from tiled.client import Context, from_context
-from tiled.config import Authentication
-from tiled.server.app import build_app
 
 from live_bcdi.transport.history import find_result, list_runs, read_lab_image
 from live_bcdi.transport.stored import result_metadata
@@ -13,16 +9,6 @@ from live_bcdi.transport.tiled import store_result
 from live_bcdi.types import ScanError
 
 RUNS = 150  # more than Tiled gives in one answer
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tiled")
-    storage = [str(folder / "data"), f"sqlite:///{folder / 'tables.db'}"]
-    catalog = from_uri(str(folder / "catalog.db"), writable_storage=storage, init_if_not_exists=True)
-    app = build_app(catalog, authentication=Authentication(single_user_api_key="secret"))
-    with Context.from_app(app, api_key="secret") as context:
-        yield from_context(context)
 
 
 def start(number: int) -> dict:
@@ -35,25 +21,25 @@ def uid(number: int) -> str:
 
 
 @pytest.fixture
-def root(server, result):
+def root(empty_tiled, result):
     """150 rocking scans, written in another order than they were measured in, and one run that is none of ours."""
-    if "raw" in server:
-        return server
-    raw = server.create_container("raw")
+    if "raw" in empty_tiled:
+        return empty_tiled
+    raw = empty_tiled.create_container("raw")
     for number in np.random.default_rng(0).permutation(RUNS).tolist():
         stop = {"exit_status": "abort" if number == 7 else "success"}
         raw.create_container(uid(number), metadata={"start": start(number), "stop": stop})
     raw.create_container("other", metadata={"start": {"uid": "other", "time": 2e9}})
     for seed in (1, 2):
-        store_result(server, uid(149), result, {"name": "S0149", "frames": 61, "num": 61, "file": str(seed)})
-    server["refined", uid(149)].create_container("3", metadata={"complete": False})
-    half = server["refined"].create_container(uid(148)).create_container
+        store_result(empty_tiled, uid(149), result, {"name": "S0149", "frames": 61, "num": 61, "file": str(seed)})
+    empty_tiled["refined", uid(149)].create_container("3", metadata={"complete": False})
+    half = empty_tiled["refined"].create_container(uid(148)).create_container
     half("1", metadata={**result_metadata(result), "complete": True}).write_array(
         np.ones((2, 2, 2)), key="amplitude"
     )
     half("2", metadata={**result_metadata(result), "voxel_nm": None, "complete": True})
-    server["refined"].create_container(uid(147)).create_container("1", metadata={"complete": False})
-    return server
+    empty_tiled["refined"].create_container(uid(147)).create_container("1", metadata={"complete": False})
+    return empty_tiled
 
 
 def test_an_empty_tiled_has_no_runs(tmp_path):
