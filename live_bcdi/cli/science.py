@@ -75,18 +75,21 @@ def import_scan(
     files = {**_given(told), **({"motors": _motors(motor)} if motor else {})}
     found = gather(source, load_config(config_path(config)), scan=scan, files=files, hkl=hkl, sample=sample)
     write_scan(output, found)
-    table = {
-        "name": found.name,
-        "frames": len(found.intensity),
-        "shape": list(found.intensity.shape),
-        "angles_deg": [float(found.angles_deg[0]), float(found.angles_deg[-1])],
-        "total_counts": int(found.intensity.sum(dtype="int64")),
-        "max_counts": int(found.intensity.max()),
-        "saturated": _saturated(found),
-        "bad_pixels": 0 if found.bad_pixels is None else int(found.bad_pixels.sum()),
-        "file": str(output),
+    print_table({**_in_numbers(found), "file": str(output)}, as_json, f"Imported {found.name}")
+
+
+def _in_numbers(scan: RockingScan) -> dict[str, Any]:
+    """What a person compares with the logbook."""
+    return {
+        "name": scan.name,
+        "frames": len(scan.intensity),
+        "shape": list(scan.intensity.shape),
+        "angles_deg": [float(scan.angles_deg[0]), float(scan.angles_deg[-1])],
+        "total_counts": int(scan.intensity.sum(dtype="int64")),
+        "max_counts": int(scan.intensity.max()),
+        "saturated": _saturated(scan),
+        "bad_pixels": 0 if scan.bad_pixels is None else int(scan.bad_pixels.sum()),
     }
-    print_table(table, as_json, f"Imported {found.name}")
 
 
 def _saturated(scan: RockingScan) -> int | None:

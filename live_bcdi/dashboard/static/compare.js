@@ -3,7 +3,7 @@
 import { Panel } from "./panel.js";
 import { fixed, font, scaleBar, text, textSize } from "./plot.js";
 import { UNKNOWN_CSS, endsOf, withUnit } from "./quantity.js";
-import { axisArrows, cutsOf, paintCut, supportBounds } from "./slices.js";
+import { axisArrows, cutsOf, paintValues, supportBounds } from "./slices.js";
 import { viridis } from "./colour.js";
 
 const TITLES = { a: "A", b: "B", d: "B \u2212 A" };
@@ -38,16 +38,9 @@ export class ComparisonPanel extends Panel {
     }));
     for (const column of this._columns) {
       column.window = windowOf(together ? this._columns : [column]);
-      column.images = column.cuts.map((cut) => this._paint(cut, column.quantity));
+      column.images = column.cuts.map((cut) => paintValues(cut, column.quantity));
     }
     this.invalidate();
-  }
-
-  _paint(cut, { map, at: place }) {
-    return paintCut(cut, (at) => {
-      const value = cut.value[at];
-      return Number.isNaN(value) ? 0 : map.table[Math.min(255, Math.floor(256 * place(value)))];
-    });
   }
 
   draw(ctx, w, h, colours) {

@@ -54,7 +54,7 @@ export function supportBounds(cuts) {
 }
 
 /** A cut as an image, the right way up; `colourAt(at)` is RGBA of what lies there. */
-export function paintCut(cut, colourAt) {
+function paintCut(cut, colourAt) {
   const { across, along, counts, at, up } = cut;
   const [columns, rows] = [counts[across], counts[along]];
   return imageCanvas(rows, columns, (pixels) => {
@@ -62,6 +62,14 @@ export function paintCut(cut, colourAt) {
       const start = (up ? rows - 1 - j : j) * columns;
       for (let i = 0; i < columns; i++) pixels[start + i] = colourAt(at(i, j));
     }
+  });
+}
+
+/** A cut's values in a quantity's colours; nothing outside the support. */
+export function paintValues(cut, { map, at: place }) {
+  return paintCut(cut, (at) => {
+    const value = cut.value[at];
+    return Number.isNaN(value) ? 0 : map.table[Math.min(255, Math.floor(256 * place(value)))];
   });
 }
 
@@ -137,11 +145,7 @@ export class SlicesPanel extends Panel {
   }
 
   _paintValue(cut) {
-    const { map, at: place } = this._quantity;
-    return paintCut(cut, (at) => {
-      const value = cut.value[at];
-      return Number.isNaN(value) ? 0 : map.table[Math.min(255, Math.floor(256 * place(value)))];
-    });
+    return paintValues(cut, this._quantity);
   }
 
   draw(ctx, w, h, colours) {
