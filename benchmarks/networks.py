@@ -44,7 +44,7 @@ def milliseconds(network: Network) -> float:
 def measure(name: str, minutes: float, crystals: int, seed: int) -> str:
     preset = replace(PRESETS["cpu-1h"], network=name, seconds=60 * minutes, held_out=crystals)
     training = Training(preset, seed=seed)
-    training.run(clock=time.process_time)
+    training.run()
     parameters = sum(each.numel() for each in training.network.parameters()) / 1e6
     scores = " | ".join(f"{value:.3f}" for value in training.scores().values())
     return (

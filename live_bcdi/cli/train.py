@@ -20,12 +20,16 @@ from .app import JsonOption, app, errors, print_json, print_table
 def train(
     preset: Annotated[
         str,
-        typer.Option(help="h200-25min needs a GPU; cpu-1h is one thread; tiny shows in a minute that it learns."),
+        typer.Option(
+            help="h200-25min needs a GPU; cpu-1h is an hour of one core; tiny shows in minutes that it learns."
+        ),
     ] = "cpu-1h",
     output: Annotated[Path, typer.Option("--output", "-o", help="A folder: checkpoint, weights and card.")] = Path(
         "runs/network"
     ),
-    minutes: Annotated[float | None, typer.Option(min=0.01, help="Another length than the preset's.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.01, help="Another length than the preset's; of the processor on a CPU.")
+    ] = None,
     network: Annotated[str | None, typer.Option(help="Another network than the preset's.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the crystals and the first weights.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="On a CPU.")] = 1,
