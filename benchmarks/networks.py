@@ -41,15 +41,15 @@ def milliseconds(network: Network) -> float:
     return sorted(spent)[len(spent) // 2]
 
 
-def measure(name: str, minutes: float, crystals: int, seed: int) -> str:
-    preset = replace(PRESETS["cpu-1h"], network=name, seconds=60 * minutes, held_out=crystals)
-    training = Training(preset, seed=seed)
+def measure(name: str, asked: argparse.Namespace) -> str:
+    given = {"seconds": 60 * asked.minutes, "batch": asked.batch, "held_out": asked.crystals}
+    training = Training(replace(PRESETS["cpu-1h"], network=name, **given), seed=asked.seed)
     training.run()
     parameters = sum(each.numel() for each in training.network.parameters()) / 1e6
     scores = " | ".join(f"{value:.3f}" for value in training.scores().values())
     return (
         f"| {name} | {parameters:.2f} | {training.progress.samples} | {scores} |"
-        f" {chi(training.network, crystals):.3f} | {milliseconds(training.network):.0f} |"
+        f" {chi(training.network, asked.crystals):.3f} | {milliseconds(training.network):.0f} |"
     )
 
 
@@ -58,13 +58,14 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=3.0)
     parser.add_argument("--network", choices=list(NETWORKS), action="append")
     parser.add_argument("--crystals", type=int, default=96)
+    parser.add_argument("--batch", type=int, default=PRESETS["cpu-1h"].batch)
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     torch.set_num_threads(1)
     print("| network | million weights | crystals seen | all | weak | medium | strong | chi | ms |")
     print("|---|---|---|---|---|---|---|---|---|")
     for name in asked.network or NETWORKS:
-        print(measure(name, asked.minutes, asked.crystals, asked.seed), flush=True)
+        print(measure(name, asked), flush=True)
 
 
 if __name__ == "__main__":
