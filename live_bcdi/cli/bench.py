@@ -1,9 +1,11 @@
 """Verbs that measure: bench phasing, bench stream, bench preview, bench faults."""
 
 import os
+from collections.abc import Callable, Mapping
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -30,6 +32,7 @@ class PreviewPart(StrEnum):
     GUARD = "guard"
     GUIDED = "guided"
     FIT = "fit"
+    TABLE = "table"
 
 
 @bench_app.command("phasing")
@@ -100,30 +103,37 @@ def bench_stream(
 
 @bench_app.command("preview")
 def bench_preview(
-    crystals: Annotated[int, typer.Option(min=2, help="Simulated crystals of each kind.")] = 16,
+    crystals: Annotated[int, typer.Option(min=1, help="Simulated crystals of each kind.")] = 16,
     part: Annotated[
         PreviewPart, typer.Option(help="What is measured; `fit` fits what the uncertainty is made of.")
     ] = PreviewPart.STRAIN,
+    output: Annotated[Path, typer.Option(help="Folder for tables and figures.")] = Path("preview"),
+    edge: Annotated[int, typer.Option(min=32, max=128, help="With --part table: voxels an axis.")] = 64,
+    seconds: Annotated[
+        float | None,
+        typer.Option(min=0, help="With --part table: begin no crystal after so long; the same command goes on."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """The network's preview against plain iterations for as long, on crystals of families it was not shown."""
     try:
-        from live_bcdi_models import judging
+        from live_bcdi_models import judging, table
     except ImportError as error:
         raise ScanError(f"{error.name} is not installed; pip install 'live_bcdi[network]'") from None
-    measure = {
+    measure: Mapping[PreviewPart, Callable[[int], dict[str, Any]]] = {
         PreviewPart.STRAIN: judging.by_strain,
         PreviewPart.PARTIAL: judging.partial,
         PreviewPart.GUARD: judging.guard,
         PreviewPart.GUIDED: judging.guided,
         PreviewPart.FIT: judging.fit,
-    }[part]
-    told = measure(crystals)
+        PreviewPart.TABLE: partial(table.measure, output=output, edge=edge, seconds=seconds),
+    }
+    told = measure[part](crystals)
     if as_json:
         print_json(told)
         return
-    for title, table in told.items():
-        print_table(table, False, title)
+    for title, part_of_it in told.items():
+        print_table(part_of_it, False, title)
 
 
 @bench_app.command("faults")

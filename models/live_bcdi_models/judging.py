@@ -40,18 +40,18 @@ def by_strain(count: int) -> dict[str, Any]:
     how the expected error compares with the true one."""
     table: dict[str, Any] = {}
     sure: list[tuple[Reconstruction, FloatArray]] = []
-    for strain, batch in _strains(count):
+    for strain, batch in by_strength(count):
         found, plain, seconds = [], [], []
-        for pattern, truth in _each(batch):
+        for pattern, truth in each_of(batch):
             began_s = perf_counter()
             try:
                 result = preview_of(pattern)
             except Unlike:
                 continue
             seconds.append(perf_counter() - began_s)
-            found.append(_likeness(result.density, truth))
-            plain.append(_likeness(_plain(pattern, seconds[-1]), truth))
-            sure.append((result, _squared_error(result, truth)))
+            found.append(likeness(result.density, truth))
+            plain.append(likeness(_plain(pattern, seconds[-1]), truth))
+            sure.append((result, squared_error(result, truth)))
         table[strain] = {
             "crystals": len(found),
             "preview": float(np.mean(found)),
@@ -64,7 +64,7 @@ def by_strain(count: int) -> dict[str, Any]:
 def guided(count: int, recipe: str = GUIDED) -> dict[str, Any]:
     """Of strongly strained crystals, well measured, how many one start and three of `recipe` find, from random
     phases and from what the network sees."""
-    crystals = list(_each(_batch(count, "strong", conditions=_CLEAR)))
+    crystals = list(each_of(crystals_of(count, "strong", conditions=_CLEAR)))
     told = {}
     for name, guess in (("random", None), ("guided", NetworkGuess())):
         for plan_name, plan in (
@@ -72,7 +72,7 @@ def guided(count: int, recipe: str = GUIDED) -> dict[str, Any]:
             ("three starts", Plan(recipe=recipe, starts=3, guess=guess)),
         ):
             ends = [(phase_pattern(pattern, plan)[0], truth) for pattern, truth in crystals]
-            alike = np.array([_likeness(end.density, truth) for end, truth in ends])
+            alike = np.array([likeness(end.density, truth) for end, truth in ends])
             told[f"{plan_name}, {name}"] = {
                 "found": int(np.count_nonzero(alike > _FOUND)),
                 "of": count,
@@ -84,7 +84,7 @@ def guided(count: int, recipe: str = GUIDED) -> dict[str, Any]:
 
 def partial(count: int, shares: tuple[float, ...] = (0.34, 0.5, 0.67, 1.0)) -> dict[str, Any]:
     """Medium strain: correlation and expected error as the frames arrive."""
-    crystals = list(_each(_batch(count, "medium")))
+    crystals = list(each_of(crystals_of(count, "medium")))
     told = {}
     for share in shares:
         missing = np.arange(EDGE) >= round(share * EDGE)
@@ -95,8 +95,8 @@ def partial(count: int, shares: tuple[float, ...] = (0.34, 0.5, 0.67, 1.0)) -> d
                 result = preview_of(Pattern(intensity=pattern.intensity, mask=mask))
             except Unlike:
                 continue
-            true = np.sqrt(_squared_error(result, truth)[result.support].mean())
-            results.append((_likeness(result.density, truth), result.metrics["expected_error"], true))
+            true = np.sqrt(squared_error(result, truth)[result.support].mean())
+            results.append((likeness(result.density, truth), result.metrics["expected_error"], true))
         alike, expected, true = np.array(results).T
         told[f"{share:.2f}"] = {
             "crystals": len(results),
@@ -111,8 +111,8 @@ def fit(count: int) -> dict[str, Any]:
     """`polishing.WEIGHTS` for the network that there is: least squares of the logarithm of the true relative
     error, of whole scans and parts of them, strains and counts of every kind."""
     features, errors = [], []
-    for number, (_, batch) in enumerate(_strains(count, _FIT_SEED)):
-        for index, (pattern, truth) in enumerate(_each(batch)):
+    for number, (_, batch) in enumerate(by_strength(count, _FIT_SEED)):
+        for index, (pattern, truth) in enumerate(each_of(batch)):
             share = (0.34, 0.5, 0.7, 1.0)[(index + number) % 4]
             mask = pattern.mask | (np.arange(EDGE) >= round(share * EDGE))[:, None, None]
             try:
@@ -120,7 +120,7 @@ def fit(count: int) -> dict[str, Any]:
             except Unlike:
                 continue
             features.append(found.features)
-            errors.append(np.log(_squared_error(found.best, truth)[found.best.support].mean()))
+            errors.append(np.log(squared_error(found.best, truth)[found.best.support].mean()))
     return {"weights": {"WEIGHTS": str(_weights(np.array(features), np.array(errors)))}}
 
 
@@ -137,7 +137,7 @@ def guard(count: int) -> dict[str, Any]:
     told = {}
     for name, families in (("crystals as trained", TRAINED), ("crystals held out", HELD_OUT)):
         batch = make_batch(count, Chance(_SEED), families=families)
-        told[name] = _refused([pattern for pattern, _ in _each(batch)])
+        told[name] = _refused([pattern for pattern, _ in each_of(batch)])
     for name, make in STRANGERS.items():
         counts = map(make, range(count))
         told[name] = _refused([Pattern(intensity=x, mask=np.zeros(x.shape, bool)) for x in counts])
@@ -150,18 +150,18 @@ def _refused(patterns: Sequence[Pattern]) -> dict[str, Any]:
     return {"refused": why.total(), "of": len(said), **{f"  {reason}": number for reason, number in why.items()}}
 
 
-def _batch(count: int, strain: str, seed: int = _SEED, conditions: Conditions = _WHOLE) -> Batch:
+def crystals_of(count: int, strain: str, seed: int = _SEED, conditions: Conditions = _WHOLE) -> Batch:
     seed += list(STRAINS).index(strain)
     spread = Spread(strain_rad=STRAINS[strain])
     return make_batch(count, Chance(seed), families=HELD_OUT, spread=spread, conditions=conditions)
 
 
-def _strains(count: int, seed: int = _SEED) -> Iterator[tuple[str, Batch]]:
+def by_strength(count: int, seed: int = _SEED) -> Iterator[tuple[str, Batch]]:
     for strain in STRAINS:
-        yield strain, _batch(count, strain, seed)
+        yield strain, crystals_of(count, strain, seed)
 
 
-def _each(batch: Batch) -> Iterator[tuple[Pattern, Object]]:
+def each_of(batch: Batch) -> Iterator[tuple[Pattern, Object]]:
     for counts, measured, truth in zip(batch.intensity, batch.measured, batch.target):
         yield Pattern(intensity=counts.numpy(), mask=~measured.numpy()), truth.numpy()
 
@@ -180,11 +180,11 @@ def _plain(pattern: Pattern, seconds: float) -> Object:
     return best[1]
 
 
-def _likeness(found: Object, truth: Object) -> float:
+def likeness(found: Object, truth: Object) -> float:
     return float(correlation(torch.from_numpy(found)[None], torch.from_numpy(truth)[None])[0])
 
 
-def _squared_error(result: Reconstruction | Retrieval, truth: Object) -> FloatArray:
+def squared_error(result: Reconstruction | Retrieval, truth: Object) -> FloatArray:
     """|S - S0|^2 by voxel in units of the crystal's mean |S|^2, the truth at its best scale and place."""
     (aligned,) = aligned_all(result.density, [truth])
     scale = np.vdot(aligned, result.density) / np.vdot(aligned, aligned)

@@ -68,14 +68,16 @@ def make_batch(
     families: Families = TRAINED,
     spread: Spread | None = None,
     conditions: Conditions | None = None,
+    edge: int = EDGE,
 ) -> Batch:
-    """`count` crystals, measured. The same seed gives the same batch on the same kind of device."""
+    """`count` crystals, measured on `edge` voxels an axis. The same seed gives the same batch on the same kind of
+    device; with another edge the same crystals."""
     conditions = conditions or Conditions()
-    crystals = make_crystals(count, chance, families=families, spread=spread)
+    crystals = make_crystals(count, chance, families=families, spread=spread, edge=edge)
     amplitude = scattered(crystals, _off_centre(count, conditions, chance))
     told = crystals.oversampling * (1 + conditions.told * chance.normal(count, 3))
     intensity, measured = detected(amplitude.abs().square(), conditions, chance)
-    power = EDGE**3 / told.prod(1)
+    power = edge**3 / told.prod(1)
     return Batch(
         intensity=intensity,
         measured=measured,
@@ -87,16 +89,16 @@ def make_batch(
 
 def detected(pattern: Tensor, conditions: Conditions, chance: Chance) -> tuple[Tensor, Tensor]:
     """Counts of patterns of sum 1, and which voxels were measured."""
-    count = len(pattern)
+    count, edge = pattern.shape[:2]
     low, high = conditions.photons
     photons = low * (high / low) ** chance.uniform(count, 1, 1, 1)
     pattern = _drifted(_blurred(pattern, conditions, chance), conditions, chance)
     level, share = conditions.background
     background = _sometimes(share, count, chance).view(-1, 1, 1, 1) * chance.uniform(count, 1, 1, 1, high=level)
-    expected = photons * (pattern + background / EDGE**3)
+    expected = photons * (pattern + background / edge**3)
     spread, share = conditions.flux
-    flux = 1 + spread * chance.normal(count, EDGE, 1, 1) * _sometimes(share, count, chance).view(-1, 1, 1, 1)
-    measured = _measured(count, conditions, chance)
+    flux = 1 + spread * chance.normal(count, edge, 1, 1) * _sometimes(share, count, chance).view(-1, 1, 1, 1)
+    measured = _measured(count, edge, conditions, chance)
     counts = chance.poisson((expected * flux.clamp_min(0)).clamp_min(0)) * measured
     return counts, measured
 
@@ -122,7 +124,7 @@ def _blurred(pattern: Tensor, conditions: Conditions, chance: Chance) -> Tensor:
         return pattern
     found = torch.fft.rfftn(pattern[which], dim=(1, 2, 3))
     for axis in range(3):
-        frequency = torch.fft.fftfreq(EDGE, device=pattern.device)[: found.shape[axis + 1]].abs()
+        frequency = torch.fft.fftfreq(pattern.shape[1], device=pattern.device)[: found.shape[axis + 1]].abs()
         damping = torch.exp(-2 * (math.pi * widths[:, axis : axis + 1] * frequency) ** 2)
         found = found * damping.view(len(widths), *[-1 if k == axis else 1 for k in range(3)])
     blurred = pattern.clone()
@@ -133,12 +135,13 @@ def _blurred(pattern: Tensor, conditions: Conditions, chance: Chance) -> Tensor:
 def _drifted(pattern: Tensor, conditions: Conditions, chance: Chance) -> Tensor:
     """Frame by frame the peak wanders along rows and columns, a random walk as long as the scan."""
     far, share = conditions.drift
-    which = _sometimes(share, len(pattern), chance).bool()
-    walk = chance.normal(len(pattern), EDGE, 2).cumsum(1) * far / math.sqrt(EDGE)
-    walk = (walk - walk[:, EDGE // 2 : EDGE // 2 + 1])[which]
+    count, edge = pattern.shape[:2]
+    which = _sometimes(share, count, chance).bool()
+    walk = chance.normal(count, edge, 2).cumsum(1) * far / math.sqrt(edge)
+    walk = (walk - walk[:, edge // 2 : edge // 2 + 1])[which]
     if not len(walk):
         return pattern
-    frequency = torch.fft.fftfreq(EDGE, device=pattern.device)
+    frequency = torch.fft.fftfreq(edge, device=pattern.device)
     turn = -2 * math.pi * (walk[..., :1, None] * frequency[:, None] + walk[..., 1:, None] * frequency)
     moved = pattern.clone()
     frames = torch.fft.fftn(pattern[which], dim=(2, 3)) * torch.polar(torch.ones_like(turn), turn)
@@ -146,27 +149,29 @@ def _drifted(pattern: Tensor, conditions: Conditions, chance: Chance) -> Tensor:
     return moved
 
 
-def _measured(count: int, conditions: Conditions, chance: Chance) -> Tensor:
-    return _frames_there(count, conditions, chance)[:, :, None, None] & _without_gaps(count, conditions, chance)
+def _measured(count: int, edge: int, conditions: Conditions, chance: Chance) -> Tensor:
+    return _frames_there(count, edge, conditions, chance)[:, :, None, None] & _without_gaps(
+        count, edge, conditions, chance
+    )
 
 
-def _frames_there(count: int, conditions: Conditions, chance: Chance) -> Tensor:
+def _frames_there(count: int, edge: int, conditions: Conditions, chance: Chance) -> Tensor:
     """(crystals, frames): most have all; of the others two in three end early, from either end, the rest have
     holes."""
     most, share = conditions.missing
     lost = chance.uniform(count, 1, high=most) * _sometimes(share, count, chance).unsqueeze(1)
-    order = (torch.arange(EDGE, device=chance.device) + 0.5) / EDGE
+    order = (torch.arange(edge, device=chance.device) + 0.5) / edge
     order = torch.where(chance.uniform(count, 1) < 0.5, order, 1 - order)
-    return torch.where(chance.uniform(count, 1) < 2 / 3, order, chance.uniform(count, EDGE)) < 1 - lost
+    return torch.where(chance.uniform(count, 1) < 2 / 3, order, chance.uniform(count, edge)) < 1 - lost
 
 
-def _without_gaps(count: int, conditions: Conditions, chance: Chance) -> Tensor:
+def _without_gaps(count: int, edge: int, conditions: Conditions, chance: Chance) -> Tensor:
     """(crystals, 1, rows, columns): a band of dead rows or columns, anywhere."""
     widest, share = conditions.gaps
     width = chance.uniform(count, 1, low=1.0, high=max(1.0, widest)) * _sometimes(share, count, chance).unsqueeze(
         1
     )
-    away = torch.arange(EDGE, device=chance.device) - chance.uniform(count, 1, high=EDGE - 1)
+    away = torch.arange(edge, device=chance.device) - chance.uniform(count, 1, high=edge - 1)
     band = away.abs() < width / 2
-    across = (chance.uniform(count, 1, 1) < 0.5).expand(-1, EDGE, EDGE)
+    across = (chance.uniform(count, 1, 1) < 0.5).expand(-1, edge, edge)
     return ~torch.where(across, band[:, :, None], band[:, None, :]).unsqueeze(1)

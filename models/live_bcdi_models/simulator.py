@@ -15,9 +15,8 @@ from torch import Tensor
 from . import fields, shapes
 from .chance import Chance
 
-EDGE = 32  # voxels of every axis of a network's pattern
+EDGE = 32  # voxels of every axis of a network's pattern, and points an axis across its crystal
 LEAST, MOST = 2.0, 6.0  # oversampling
-_FINE = 32  # points an axis across the crystal, at least one for every voxel of the pattern's object
 _COARSE = 20  # points an axis of the first look, that finds how large a crystal is
 _BOX = 2.6  # half the edge of that look, in radii
 _MARGIN = 1.5  # points of the first look that its box may be off
@@ -51,8 +50,9 @@ STRAINS = {"weak": (0.1, 0.35), "medium": (0.35, 1.0), "strong": (1.0, 2.5)}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Crystals:
-    """Crystals on a fine grid: `density` (crystals, x, y, z) complex, `pitch` (crystals, 3) its points in voxels
-    of the pattern's object, `oversampling` (crystals, 3) the pattern's edge over the crystal's extent.
+    """Crystals on a fine grid: `density` (crystals, x, y, z) complex, of as many points an axis as their pattern
+    has voxels; `pitch` (crystals, 3) its points in voxels of the pattern's object, `oversampling` (crystals, 3)
+    the pattern's edge over the crystal's extent.
 
     `shapes` and `fields` name the families; `dislocated` and `twinned` (crystals,) say what an alarm must find.
     """
@@ -67,26 +67,27 @@ class Crystals:
 
 
 def make_crystals(
-    count: int, chance: Chance, *, families: Families = TRAINED, spread: Spread | None = None
+    count: int, chance: Chance, *, families: Families = TRAINED, spread: Spread | None = None, edge: int = EDGE
 ) -> Crystals:
-    """`count` crystals; the same seed gives the same ones. The extents fit the asked oversampling exactly."""
+    """`count` crystals for patterns of `edge` voxels; the same seed gives the same ones, whatever the edge. The
+    extents fit the asked oversampling exactly."""
     spread = spread or Spread()
     names = list(families.shapes)
     kinds = chance.choice([1.0] * len(names), count).tolist()
     frame = _frames(count, chance)
     depth_of = _grouped(kinds, [families.shapes[name] for name in names], chance)
-    axes = _axes_about(depth_of, frame)
+    axes = _axes_about(depth_of, frame, edge)
     body = _points(frame, axes)
     depth = depth_of(body)
     pitch_body = (axes[..., 1] - axes[..., 0]) * frame.norm(dim=1)  # of each axis, radii a point
     density = (0.5 + depth / pitch_body.mean(-1, keepdim=True)).clamp(0, 1)
-    place = fields.Place(body=body, axis=_unit_axis(density), depth=depth)
+    place = fields.Place(body=body, axis=torch.linspace(-1, 1, edge, device=chance.device), depth=depth)
     phase, drawn = _phase(place, density, families, spread, chance)
     oversampling = _oversampling(count, spread, chance)
-    grid = (count, _FINE, _FINE, _FINE)
+    grid = (count, edge, edge, edge)
     return Crystals(
         density=torch.polar(density, phase).view(grid),
-        pitch=EDGE / oversampling / _extents(density.view(grid)),
+        pitch=edge / oversampling / _extents(density.view(grid)),
         oversampling=oversampling,
         shapes=tuple(names[kind] for kind in kinds),
         fields=drawn,
@@ -98,22 +99,23 @@ def make_crystals(
 
 
 def scattered(crystals: Crystals, shift: Tensor | None = None) -> Tensor:
-    """A(q) in a box of `EDGE` voxels, (crystals, rocking, row, column), complex, sum |A|^2 = 1.
+    """A(q), (crystals, rocking, row, column), complex, sum |A|^2 = 1, in a box of as many voxels as the density
+    has points.
 
     The crystal's centre of mass is at the origin, and the pattern's at voxel n//2 + `shift` (crystals, 3): a phase
     ramp across the crystal moves nothing but the pattern.
     """
     density = crystals.density
     weight = density.abs().square()
-    rest = density
+    rest, edge = density, density.shape[1]
     for axis in (1, 2, 3):
-        index = torch.arange(_FINE, device=density.device, dtype=torch.float32)
+        index = torch.arange(edge, device=density.device, dtype=torch.float32)
         across = tuple(k for k in (1, 2, 3) if k != axis)
         centre = (weight.sum(across) * index).sum(1) / weight.sum((1, 2, 3))
-        earlier, later = density.narrow(axis, 0, _FINE - 1), density.narrow(axis, 1, _FINE - 1)
+        earlier, later = density.narrow(axis, 0, edge - 1), density.narrow(axis, 1, edge - 1)
         slope = (later * earlier.conj()).sum((1, 2, 3)).angle()
-        step = 2 * math.pi / EDGE * crystals.pitch[:, axis - 1]
-        q = torch.arange(EDGE, device=density.device) - EDGE // 2 + torch.zeros_like(step)[:, None]
+        step = 2 * math.pi / edge * crystals.pitch[:, axis - 1]
+        q = torch.arange(edge, device=density.device) - edge // 2 + torch.zeros_like(step)[:, None]
         if shift is not None:
             q = q - shift[:, axis - 1 : axis]
         turn = -(q * step[:, None] + slope[:, None]).unsqueeze(-1) * (index - centre[:, None]).unsqueeze(1)
@@ -153,8 +155,8 @@ def _grouped(kinds: list[int], made: list[shapes.Shape], chance: Chance) -> shap
     return depth
 
 
-def _axes_about(depth_of: shapes.Depth, frame: Tensor) -> Tensor:
-    """Places (crystals, 3, `_FINE`) along the array axes, from one side of the crystal to the other."""
+def _axes_about(depth_of: shapes.Depth, frame: Tensor, edge: int) -> Tensor:
+    """Places (crystals, 3, `edge`) along the array axes, from one side of the crystal to the other."""
     line = torch.linspace(-_BOX, _BOX, _COARSE, device=frame.device)
     inside = depth_of(_points(frame, line.expand(len(frame), 3, -1))) > -(line[1] - line[0]) / 2
     inside = inside.view(-1, _COARSE, _COARSE, _COARSE)
@@ -165,7 +167,7 @@ def _axes_about(depth_of: shapes.Depth, frame: Tensor) -> Tensor:
         high.append(torch.where(taken, line, -math.inf).amax(1))
     margin = _MARGIN * (line[1] - line[0]) / 2
     start, stop = torch.stack(low, 1) - margin, torch.stack(high, 1) + margin
-    steps = torch.linspace(0, 1, _FINE, device=frame.device)
+    steps = torch.linspace(0, 1, edge, device=frame.device)
     return start.unsqueeze(-1) + (stop - start).unsqueeze(-1) * steps
 
 
@@ -176,18 +178,14 @@ def _points(frame: Tensor, axes: Tensor) -> Tensor:
     return grid.flatten(1, 3)
 
 
-def _unit_axis(density: Tensor) -> Tensor:
-    return torch.linspace(-1, 1, _FINE, device=density.device)
-
-
 def _extents(density: Tensor) -> Tensor:
     """Length along each axis in points, (crystals, 3), to a part of one: where the densest line reaches half."""
     found = []
     for axis in range(3):
         profile = density.amax(tuple(k for k in (1, 2, 3) if k != axis + 1))
         inside = profile > 0.5
-        index = torch.arange(_FINE, device=density.device)
-        first = torch.where(inside, index, _FINE).amin(1)
+        index = torch.arange(profile.shape[1], device=density.device)
+        first = torch.where(inside, index, profile.shape[1]).amin(1)
         last = torch.where(inside, index, -1).amax(1)
         found.append(last - first + _crossing(profile, first, -1) + _crossing(profile, last, 1))
     return torch.stack(found, 1)
@@ -195,8 +193,9 @@ def _extents(density: Tensor) -> Tensor:
 
 def _crossing(profile: Tensor, at: Tensor, step: int) -> Tensor:
     """How far beyond point `at` the profile falls to a half, in points."""
-    here = profile.gather(1, at.clamp(0, _FINE - 1).unsqueeze(1)).squeeze(1)
-    there = profile.gather(1, (at + step).clamp(0, _FINE - 1).unsqueeze(1)).squeeze(1)
+    last = profile.shape[1] - 1
+    here = profile.gather(1, at.clamp(0, last).unsqueeze(1)).squeeze(1)
+    there = profile.gather(1, (at + step).clamp(0, last).unsqueeze(1)).squeeze(1)
     return ((here - 0.5) / (here - there).clamp_min(1e-3)).clamp(0, 1)
 
 

@@ -98,6 +98,26 @@ def _slope(crystals: Crystals, number: int, axis: int) -> float:
     return float((density.narrow(axis, 1, n - 1) * density.narrow(axis, 0, n - 1).conj()).sum().angle())
 
 
+def test_a_pattern_of_more_voxels_is_of_the_same_crystal() -> None:
+    """Twice as far in q from the same peak: the middle is that of the smaller pattern, but for how finely the
+    crystal is drawn, by which its mean slope, and so the peak, moves a little."""
+    smooth = Families(
+        shapes={"superellipsoid": shapes.superellipsoid}, fields={"gaussian": TRAINED.fields["gaussian"]}
+    )
+    small, large = (
+        scattered(make_crystals(4, Chance(21), families=smooth, spread=Spread(strain_rad=(0.1, 0.5)), edge=edge))
+        for edge in (EDGE, 2 * EDGE)
+    )
+    middle = large[:, 16:48, 16:48, 16:48]
+    assert large.shape == (4, 64, 64, 64)
+    off = (small.abs() - middle.abs()).square().sum((1, 2, 3)).sqrt()
+    assert float(off.max()) < 0.06
+    # two different crystals have patterns that are much further apart
+    assert float((small[0].abs() - middle[1].abs()).square().sum().sqrt()) > 0.2
+    batch = make_batch(1, Chance(21), families=smooth, edge=48)
+    assert batch.target.shape == batch.measured.shape == (1, 48, 48, 48)
+
+
 def test_crystal_and_pattern_are_in_the_middle() -> None:
     amplitude = scattered(make_crystals(16, Chance(4), families=_FLAT))
     index = torch.arange(EDGE) - EDGE // 2
