@@ -1,5 +1,20 @@
-"""Defects of a crystal in the phase of its image: phase singularities."""
+"""Defects of a crystal in the phase of its image: dislocation lines and walls, followed from state to state."""
 
+from .follow import Track, follow_lines, follow_walls, line_distance_nm
+from .lines import Line, find_lines, lines_of
+from .walls import Wall, find_walls
 from .winding import count_singularities, phase_winding
 
-__all__ = ["count_singularities", "phase_winding"]
+__all__ = [
+    "Line",
+    "Track",
+    "Wall",
+    "count_singularities",
+    "find_lines",
+    "find_walls",
+    "follow_lines",
+    "follow_walls",
+    "line_distance_nm",
+    "lines_of",
+    "phase_winding",
+]
