@@ -60,7 +60,7 @@ def peak_table(result: Reconstruction, scan: RockingScan) -> dict[str, Any] | No
     }
 
 
-def _peak_of(table: Any) -> Peak | None:
+def peak_of(table: Any) -> Peak | None:
     """What `peak_table` gave; None for what results of before it, or a damaged file, have."""
     try:
         h, covariance = np.array(table["h_invA"], float), np.array(table["covariance_invA2"], float)
@@ -251,7 +251,7 @@ def series_fields(results: Sequence[Mapping[str, Any]], patterns: Mapping[str, P
     why = {run: text for run, text in patterns.items() if isinstance(text, str)}
     why |= {with_pattern[number]: text for number, text in found.unfit.items()}
     first_d = next((d for each in runs if (d := each["operando"]["d_angstrom"])), None)
-    peaks = [_peak_of(each["operando"].get("peak")) for each in runs]
+    peaks = [peak_of(each["operando"].get("peak")) for each in runs]
     turned = [_turned(next(filter(None, peaks), None), peak) for peak in peaks]
     return {
         "series": newest["series"],

@@ -2,7 +2,7 @@
 
 from .follow import Track, follow_lines, follow_walls, line_distance_nm
 from .lines import Line, find_lines, lines_of
-from .walls import Wall, find_walls
+from .walls import Wall, find_walls, walls_of
 from .winding import count_singularities, phase_winding
 
 __all__ = [
@@ -17,4 +17,5 @@ __all__ = [
     "line_distance_nm",
     "lines_of",
     "phase_winding",
+    "walls_of",
 ]

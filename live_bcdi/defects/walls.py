@@ -1,5 +1,6 @@
 """Domain and twin walls: surfaces across which the phase jumps, less what the strain about them explains."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,7 +43,7 @@ class Wall:
 
 def find_walls(
     lab: LabImage,
-    lines: list[Line],
+    lines: Sequence[Line],
     *,
     least_jump_rad: float = LEAST_JUMP_RAD,
     least_area_voxels: int = LEAST_AREA_VOXELS,
@@ -53,18 +54,40 @@ def find_walls(
     A wall is a connected, flat patch of steep phase, `margin_voxels` and more below the surface. Walls that cross
     are one patch, and found only where that is flat. Raises ScanError for a crystal without support.
     """
-    if not lab.support.any():
+    return walls_of(
+        lab.density,
+        lab.support,
+        lab.voxel_nm,
+        lines,
+        least_jump_rad=least_jump_rad,
+        least_area_voxels=least_area_voxels,
+        margin_voxels=margin_voxels,
+    )
+
+
+def walls_of(
+    density: ComplexArray,
+    support: BoolArray,
+    voxel_nm: float,
+    lines: Sequence[Line],
+    *,
+    least_jump_rad: float = LEAST_JUMP_RAD,
+    least_area_voxels: int = LEAST_AREA_VOXELS,
+    margin_voxels: int = MARGIN_VOXELS,
+) -> list[Wall]:
+    """`find_walls` of an object (x, y, z) on cubic voxels."""
+    if not support.any():
         raise ScanError("there is no crystal to look for walls in: its support is empty")
-    smooth, solid = readied(lab.density, lab.support)
+    smooth, solid = readied(density, support)
     steep = _steepness(smooth, solid) > _STEEP
     steep &= ndimage.binary_erosion(solid, iterations=margin_voxels)
-    steep &= _away_from(lines, lab.support.shape, lab.voxel_nm)
+    steep &= _away_from(lines, support.shape, voxel_nm)
     labels, _ = ndimage.label(steep, np.ones((3, 3, 3)))
     sizes = np.bincount(labels.ravel())[1:]
     walls = []
     for number in np.flatnonzero(sizes >= least_area_voxels):
-        wall = _wall(smooth, solid, np.argwhere(labels == number + 1), lab.voxel_nm)
-        large = wall is not None and wall.area_nm2 >= least_area_voxels * lab.voxel_nm**2
+        wall = _wall(smooth, solid, np.argwhere(labels == number + 1), voxel_nm)
+        large = wall is not None and wall.area_nm2 >= least_area_voxels * voxel_nm**2
         if wall is not None and large and abs(wall.jump_rad) >= least_jump_rad:
             walls.append(wall)
     return sorted(walls, key=lambda wall: -wall.area_nm2)
@@ -78,7 +101,7 @@ def _steepness(smooth: ComplexArray, solid: BoolArray) -> NDArray[np.float64]:
     return np.asarray(np.linalg.norm(slope - np.stack(around), axis=0))
 
 
-def _away_from(lines: list[Line], shape: tuple[int, ...], voxel_nm: float) -> BoolArray:
+def _away_from(lines: Sequence[Line], shape: tuple[int, ...], voxel_nm: float) -> BoolArray:
     free = np.ones(shape, bool)
     for line in lines:
         at = np.rint(line.points_nm / voxel_nm).astype(int) + np.array(shape) // 2
