@@ -3,6 +3,7 @@
 from .frame import AlignedSeries, align_series
 from .order import OrderParameters, order_parameters
 from .study import State, Study, study, table
+from .warm import warm_started
 
 __all__ = [
     "AlignedSeries",
@@ -13,4 +14,5 @@ __all__ = [
     "order_parameters",
     "study",
     "table",
+    "warm_started",
 ]

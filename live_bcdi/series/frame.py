@@ -30,17 +30,18 @@ class AlignedSeries:
 
     `density` (states, x, y, z) has the first state's mean phase slope over `support`, the voxels that at least
     half of the states have, in one piece, and its phase in the core (`CORE_SHARE`): a pattern tells neither.
-    `supports` (states, x, y, z) is what each state has itself. `h_invA` (states, 3), in the first's frame, is the
-    scattering vector of the mean lattice: the image's `q_centre_invA` with the mean slope of its phase, each voxel
-    of `support` counting alike. `twin` says which were turned into their twins, `shift_nm` by how much each was
-    moved from its centre of mass, `rotations` (states, 3, 3) how each was turned; `correlation` is that of its
-    amplitude with the first's.
+    `supports` (states, x, y, z) is what each state has itself. `origin_nm` is where voxel n//2 lies, from voxel
+    n//2 of the first image. `h_invA` (states, 3), in the first's frame, is the scattering vector of the mean
+    lattice: the image's `q_centre_invA` with the mean slope of its phase, each voxel of `support` counting alike.
+    `twin` says which were turned into their twins, `shift_nm` by how much each was moved from its centre of mass,
+    `rotations` (states, 3, 3) how each was turned; `correlation` is that of its amplitude with the first's.
     """
 
     density: NDArray[np.complex64]
     supports: BoolArray
     support: BoolArray
     voxel_nm: float
+    origin_nm: Vector
     h_invA: NDArray[np.float64]
     twin: tuple[bool, ...]
     shift_nm: tuple[Vector, ...]
@@ -72,7 +73,7 @@ def align_series(images: Sequence[LabImage], *, rotations: FloatArray | None = N
         best = max(tries, key=lambda each: _likeness(placed[-1].density, each.density))
         density, support = frame.at(image, turn, shift_nm=best.shift_nm, sign=best.sign)
         placed.append(replace(best, density=density, support=support))
-    return _in_phase(images, turns, placed, frame.voxel_nm)
+    return _in_phase(images, turns, placed, frame)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -182,7 +183,7 @@ def _likeness(density: ComplexArray, other: ComplexArray) -> float:
 
 
 def _in_phase(
-    images: Sequence[LabImage], turns: NDArray[np.float64], placed: Sequence[_Placed], voxel_nm: float
+    images: Sequence[LabImage], turns: NDArray[np.float64], placed: Sequence[_Placed], frame: _Frame
 ) -> AlignedSeries:
     supports = np.stack([each.support for each in placed])
     support = _largest_piece(supports.mean(axis=0) >= SHARE)
@@ -197,13 +198,14 @@ def _in_phase(
         flat = with_ramp(np.asarray(product, np.complex64), _negative(slope))
         offset = np.angle(flat[core].sum(dtype=np.complex128))
         densities.append(with_ramp(each.density, _negative(slope)) * np.complex64(np.exp(-1j * offset)))
-        h_invA.append(turn @ image.q_centre_invA + (own + slope) / (10 * voxel_nm))
+        h_invA.append(turn @ image.q_centre_invA + (own + slope) / (10 * frame.voxel_nm))
     first = np.abs(placed[0].density)
     return AlignedSeries(
         density=np.stack(densities).astype(np.complex64),
         supports=supports,
         support=support,
-        voxel_nm=voxel_nm,
+        voxel_nm=frame.voxel_nm,
+        origin_nm=_vector(_centre_nm(images[0]) + frame.origin_nm),
         h_invA=np.stack(h_invA),
         twin=tuple(each.sign == -1 for each in placed),
         shift_nm=tuple(_vector(each.shift_nm) for each in placed),

@@ -1,0 +1,62 @@
+"""A state retrieved again from what its neighbours look like, and the better of the two kept.
+
+A start at a neighbour's object helps where strain hides the shape, and holds a mild state in the neighbour's
+minimum. So neither is trusted: both are judged by the voxels that neither retrieval saw, never by the error it
+fitted.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..config import CrystalConfig, Preprocessing
+from ..phasing import Pattern, Plan
+from ..pipeline import reconstruct
+from ..types import ComplexArray, Reconstruction, RockingScan, ScanError
+
+_PREPROCESSING, _CRYSTAL = Preprocessing(), CrystalConfig()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class NeighbourGuess:
+    """An `InitialGuess`: the objects (rocking, row, column) of other states, to begin at."""
+
+    objects: tuple[ComplexArray, ...]
+
+    def __call__(self, pattern: Pattern) -> Sequence[ComplexArray]:
+        """Raises ScanError where an object has another shape, so that its voxels are of another size."""
+        for each in self.objects:
+            if each.shape != pattern.intensity.shape:
+                raise ScanError(
+                    f"a neighbour's object is {each.shape} and the pattern {pattern.intensity.shape}: give all"
+                    " states one [preprocess] shape and binning"
+                )
+        return [np.asarray(each, np.complex64) for each in self.objects]
+
+
+def warm_started(
+    scan: RockingScan | Sequence[RockingScan],
+    cold: Reconstruction,
+    neighbours: Sequence[Reconstruction],
+    plan: Plan,
+    *,
+    preprocessing: Preprocessing = _PREPROCESSING,
+    crystal: CrystalConfig = _CRYSTAL,
+) -> Reconstruction:
+    """`cold`, which `reconstruct` made of the same scan with `plan`, or the same with the first starts at the
+    objects of `neighbours`, whichever foretells the free voxels better (`free_llk`, the lower).
+
+    `provenance["start"]` says which it is, with both values. Raises ScanError where `cold` was made with another
+    seed, or without free voxels, so that the two cannot be compared, or as `NeighbourGuess` and `reconstruct` do.
+    """
+    if cold.seed != plan.seed or "free_llk" not in cold.metrics:
+        raise ScanError(
+            "a warm start is compared by free voxels: retrieve the state with them, and the same seed, first"
+        )
+    guess = NeighbourGuess(objects=tuple(each.density for each in neighbours))
+    warm = reconstruct(scan, replace(plan, guess=guess), preprocessing=preprocessing, crystal=crystal)
+    values = cold.metrics["free_llk"], warm.metrics.get("free_llk", float("inf"))
+    better, said = (warm, "warm, from its neighbours") if values[1] < values[0] else (cold, "cold")
+    words = f"{said}; free_llk {values[0]:.6g} cold, {values[1]:.6g} warm"
+    return replace(better, provenance={**better.provenance, "start": words})
