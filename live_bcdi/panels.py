@@ -93,7 +93,7 @@ def fields(lab: LabImage) -> list[Column]:
     limit = range_of(strain)
     return [
         Column("Amplitude", "of maximum", amplitude / amplitude.max(), "viridis", 0, 1, "w"),
-        Column(r"Phase $\varphi = -\mathbf{h}\cdot\mathbf{u}$", "rad", phase, _ring(), -np.pi, np.pi),
+        Column(r"Phase $\varphi = -\mathbf{h}\cdot\mathbf{u}$", "rad", phase, phase_ring(), -np.pi, np.pi),
         Column("Displacement $u_h$", "Å", lab.displacement_angstrom, "PuOr_r", -reach, reach),
         Column("Strain", _unit(exponent), strain, "RdBu_r", -limit, limit),
     ]
@@ -124,7 +124,7 @@ def _unit(exponent: int) -> str:
     return rf"$10^{{{exponent}}}$"
 
 
-def _ring() -> Colormap:
+def phase_ring() -> Colormap:
     """The page's cyclic map (`dashboard/static/colour.js`), a ring in OKLab: -pi, 0 and pi at 0, 0.5 and 1."""
     from matplotlib.colors import ListedColormap
 

@@ -33,6 +33,9 @@ class PreviewPart(StrEnum):
     GUIDED = "guided"
     FIT = "fit"
     TABLE = "table"
+    ALARM = "alarm"
+    CALIBRATION = "calibration"
+    SCAN = "scan"
 
 
 @bench_app.command("phasing")
@@ -108,6 +111,7 @@ def bench_preview(
         PreviewPart, typer.Option(help="What is measured; `fit` fits what the uncertainty is made of.")
     ] = PreviewPart.STRAIN,
     output: Annotated[Path, typer.Option(help="Folder for tables and figures.")] = Path("preview"),
+    scan: Annotated[Path | None, typer.Option(help="With --part scan: the measured scan.")] = None,
     edge: Annotated[int, typer.Option(min=32, max=128, help="With --part table: voxels an axis.")] = 64,
     seconds: Annotated[
         float | None,
@@ -117,15 +121,18 @@ def bench_preview(
 ) -> None:
     """The network's preview against plain iterations for as long, on crystals of families it was not shown."""
     try:
-        from live_bcdi_models import judging, table
+        from live_bcdi_models import alarming, calibration, judging, series, table
     except ImportError as error:
         raise ScanError(f"{error.name} is not installed; pip install 'live_bcdi[network]'") from None
     measure: Mapping[PreviewPart, Callable[[int], dict[str, Any]]] = {
         PreviewPart.STRAIN: judging.by_strain,
-        PreviewPart.PARTIAL: judging.partial,
+        PreviewPart.PARTIAL: partial(series.simulated, output=output),
         PreviewPart.GUARD: judging.guard,
         PreviewPart.GUIDED: judging.guided,
         PreviewPart.FIT: judging.fit,
+        PreviewPart.ALARM: partial(alarming.measure, output=output),
+        PreviewPart.CALIBRATION: partial(calibration.measure, output=output),
+        PreviewPart.SCAN: lambda count: series.measured(_given(scan), output=output),
         PreviewPart.TABLE: partial(table.measure, output=output, edge=edge, seconds=seconds),
     }
     told = measure[part](crystals)
@@ -134,6 +141,12 @@ def bench_preview(
         return
     for title, part_of_it in told.items():
         print_table(part_of_it, False, title)
+
+
+def _given(scan: Path | None) -> Path:
+    if scan is None:
+        raise ScanError("--part scan shows a measured scan; give it too, with --scan FILE")
+    return scan
 
 
 @bench_app.command("faults")

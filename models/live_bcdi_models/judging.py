@@ -2,7 +2,7 @@
 shows."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from time import perf_counter
 from typing import Any
@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.optimize import lsq_linear
-from scipy.stats import spearmanr
 
 from live_bcdi.estimate import Unlike
 from live_bcdi.phasing import Pattern, Plan, phase_pattern
@@ -36,10 +35,8 @@ GUIDED = "20*ER + 2*(20*RAAR + 5*ER + ShrinkWrap(sigma=1, threshold=0.12)) + 20*
 
 
 def by_strain(count: int) -> dict[str, Any]:
-    """Correlation with the truth and seconds by strain, of the preview and of plain iterations for as long; and
-    how the expected error compares with the true one."""
+    """Correlation with the truth and seconds by strain, of the preview and of plain iterations for as long."""
     table: dict[str, Any] = {}
-    sure: list[tuple[Reconstruction, FloatArray]] = []
     for strain, batch in by_strength(count):
         found, plain, seconds = [], [], []
         for pattern, truth in each_of(batch):
@@ -51,14 +48,13 @@ def by_strain(count: int) -> dict[str, Any]:
             seconds.append(perf_counter() - began_s)
             found.append(likeness(result.density, truth))
             plain.append(likeness(_plain(pattern, seconds[-1]), truth))
-            sure.append((result, squared_error(result, truth)))
         table[strain] = {
             "crystals": len(found),
             "preview": float(np.mean(found)),
             "iterations": float(np.mean(plain)),
             "seconds": float(np.median(seconds)),
         }
-    return {**table, "uncertainty": _calibration(sure)}
+    return table
 
 
 def guided(count: int, recipe: str = GUIDED) -> dict[str, Any]:
@@ -79,31 +75,6 @@ def guided(count: int, recipe: str = GUIDED) -> dict[str, Any]:
                 "correlation": float(alike.mean()),
                 "chi": float(np.median([end.chi for end, _ in ends])),
             }
-    return told
-
-
-def partial(count: int, shares: tuple[float, ...] = (0.34, 0.5, 0.67, 1.0)) -> dict[str, Any]:
-    """Medium strain: correlation and expected error as the frames arrive."""
-    crystals = list(each_of(crystals_of(count, "medium")))
-    told = {}
-    for share in shares:
-        missing = np.arange(EDGE) >= round(share * EDGE)
-        results = []
-        for pattern, truth in crystals:
-            mask = pattern.mask | missing[:, None, None]
-            try:
-                result = preview_of(Pattern(intensity=pattern.intensity, mask=mask))
-            except Unlike:
-                continue
-            true = np.sqrt(squared_error(result, truth)[result.support].mean())
-            results.append((likeness(result.density, truth), result.metrics["expected_error"], true))
-        alike, expected, true = np.array(results).T
-        told[f"{share:.2f}"] = {
-            "crystals": len(results),
-            "correlation": float(alike.mean()),
-            "expected_error": float(np.median(expected)),
-            "true_error": float(np.median(true)),
-        }
     return told
 
 
@@ -185,32 +156,13 @@ def likeness(found: Object, truth: Object) -> float:
 
 
 def squared_error(result: Reconstruction | Retrieval, truth: Object) -> FloatArray:
-    """|S - S0|^2 by voxel in units of the crystal's mean |S|^2, the truth at its best scale and place."""
-    (aligned,) = aligned_all(result.density, [truth])
-    scale = np.vdot(aligned, result.density) / np.vdot(aligned, aligned)
+    """|S - S0|^2 by voxel in units of the crystal's mean |S|^2."""
     power = np.mean(np.abs(result.density[result.support]) ** 2)
-    error: FloatArray = np.abs(result.density - scale * aligned) ** 2 / power
+    error: FloatArray = np.abs(result.density - placed(truth, result)) ** 2 / power
     return error
 
 
-def _calibration(sure: list[tuple[Reconstruction, FloatArray]]) -> Mapping[str, float]:
-    """`ratio` of the true mean |e|^2 inside to the expected; `within_1`, `within_2` the share of the voxels inside
-    whose phase and amplitude are off by less than one and two expected deviations (0.39 and 0.86 for a complex
-    normal error); `rank` correlation over the crystals of expected and true error."""
-    expected, true, within = [], [], []
-    for result, error in sure:
-        assert result.agreement is not None
-        inside = result.support
-        amplitude = np.abs(result.density)
-        std = result.agreement.amplitude_std[inside] * amplitude.max()
-        variance = 2 * std**2 / np.mean(amplitude[inside] ** 2)
-        expected.append(float(variance.mean()))
-        true.append(float(error[inside].mean()))
-        within.append([float(np.mean(error[inside] < k**2 * variance / 2)) for k in (1, 2)])
-    one, two = np.mean(within, axis=0)
-    return {
-        "ratio": float(np.mean(true) / np.mean(expected)),
-        "within_1": float(one),
-        "within_2": float(two),
-        "rank": float(spearmanr(expected, true).statistic),
-    }
+def placed(truth: Object, result: Reconstruction | Retrieval) -> Object:
+    """The truth, or its twin, at its best scale and place."""
+    (aligned,) = aligned_all(result.density, [truth])
+    return np.asarray(aligned * (np.vdot(aligned, result.density) / np.vdot(aligned, aligned)), np.complex64)

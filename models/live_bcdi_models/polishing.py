@@ -33,7 +33,7 @@ _HOLD = 0.15  # of the network's largest |S|: its support
 class Found:
     """On the network's grid: the best end, how it came there, all scores, and what is expected of |error|^2 by
     voxel, |S| about 1: `network` of the network's own object, `views` as far as the others differ from the
-    best."""
+    best. `alarm` (2,) is the network's, the mean of its views."""
 
     best: Retrieval
     recipe: Recipe
@@ -43,6 +43,7 @@ class Found:
 
     missing: float
     counts: float
+    alarm: FloatArray
 
     @property
     def features(self) -> FloatArray:
@@ -78,6 +79,7 @@ def polished(seen: Pattern, sights: Sequence[Sight], also: Sequence[Object]) -> 
         views=_spread(best, [ends[k].density for k in order[1:] if np.isfinite(scores[k])]),
         missing=float(seen.mask.mean()),
         counts=seen.total_counts,
+        alarm=np.mean([sight.alarm for sight in sights], axis=0),
     )
 
 

@@ -17,6 +17,7 @@ from live_bcdi.phasing.kernels_numpy import Object
 from live_bcdi.phasing.metrics import centred_transform, chi, poisson_deviance
 from live_bcdi.types import Agreement, BoolArray, FloatArray, Outcome, Reconstruction, ScanError
 
+from .alarm import probabilities
 from .grid import Grid, known_part, scaled
 from .guard import unlike
 from .polishing import Found, polished
@@ -40,9 +41,10 @@ def preview(
 
     `mask` is True where a voxel was not measured; `measured` (rocking,) says which steps of a scan under way are
     there, a third of them or more. `agreement` has the standard deviation that is expected of amplitude and phase;
-    `metrics["phase_std_rad"]` is its median inside. Where the pattern is unlike anything that the network was
-    shown, `provenance["unlike"]` says so in a sentence, and the object is that of plain iterations. Raises
-    ScanError for input that cannot be phased, and where the network's weights are not there.
+    `metrics["phase_std_rad"]` is its median inside, and `dislocation_probability` and `twin_probability` there say
+    what the crystal may have. Where the pattern is unlike anything that the network was shown,
+    `provenance["unlike"]` says so in a sentence, and the object is that of plain iterations. Raises ScanError for
+    input that cannot be phased, and where the network's weights are not there.
     """
     counts = np.asarray(intensity)
     if counts.ndim != 3 or counts.dtype.kind not in "buif":
@@ -139,6 +141,7 @@ def _said(
         "free_llk": min(found.scores),
         "phase_std_rad": float(np.nanmedian(inside)),
         "expected_error": _expected_error(found),
+        **probabilities(found),
     }
     return Reconstruction(
         density=end.density,
@@ -160,15 +163,19 @@ def _expected_error(found: Found) -> float:
 
 
 _UNKNOWN_RAD = np.pi / np.sqrt(3)  # of a phase of which nothing is known
+_TAILS = (
+    2.2  # rms of the phase's error over that of a small normal one (`live-bcdi bench preview --part calibration`)
+)
 
 
 def _agreement(end: Retrieval, variance: FloatArray) -> Agreement:
-    """From |error|^2 of a voxel, half of which is along the phase, half along the amplitude."""
+    """From |error|^2 of a voxel, half of which is along the phase, half along the amplitude. Of an object in a
+    wrong basin the phase is off by any angle where the error is a part of the amplitude: hence `_TAILS`."""
     power = float(np.mean(np.abs(end.density[end.support]) ** 2))
     deviation = np.sqrt(variance * power / 2)
     amplitude = np.abs(end.density)
     with np.errstate(divide="ignore", invalid="ignore"):
-        phase = np.minimum(np.where(amplitude > 0, deviation / amplitude, np.nan), _UNKNOWN_RAD)
+        phase = np.minimum(np.where(amplitude > 0, _TAILS * deviation / amplitude, np.nan), _UNKNOWN_RAD)
     return Agreement(
         mode=end.density,
         weights=np.ones(1),

@@ -1,6 +1,6 @@
 """The shipped network at work: views of one pattern in one batch, objects with their variance out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -60,11 +60,13 @@ VIEWS = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sight:
-    """What the network sees in each view: `density` complex and `variance` of it, both `EDGE` voxels an axis, the
-    crystal's |S| about 1."""
+    """What the network sees in one view: `density` complex and `variance` of it, both `EDGE` voxels an axis, the
+    crystal's |S| about 1; `alarm` (2,), log odds of a dislocation and of a twin or wall, before `alarm.SCALING`.
+    """
 
     density: Object
     variance: FloatArray
+    alarm: FloatArray = field(default_factory=lambda: np.zeros(2))
 
 
 @lru_cache(maxsize=2)
@@ -99,7 +101,8 @@ def look(network: Network, pattern: Pattern, oversampling: Vector, views: tuple[
         raise ScanError("this network does not say how sure it is; train one that does (`live-bcdi train`)")
     densities = padded(guess.density).cpu().numpy()
     variances = padded(guess.log_variance.exp()).cpu().numpy()
+    alarms = np.zeros((len(views), 2)) if guess.alarm is None else guess.alarm.cpu().numpy().astype(np.float64)
     return [
-        Sight(density=view.undone(density), variance=view.undone(variance))
-        for view, density, variance in zip(views, densities, variances)
+        Sight(density=view.undone(density), variance=view.undone(variance), alarm=alarm)
+        for view, density, variance, alarm in zip(views, densities, variances, alarms)
     ]
