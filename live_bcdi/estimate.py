@@ -5,8 +5,8 @@ It says what shape to expect and whether the scan is worth finishing. It is not 
 peak, detector-frame voxels.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Protocol
 
@@ -46,8 +46,8 @@ class LiveEstimate:
     `origin` is where the pattern was centred, in numbers that do not move with the window: the rocking angle in
     degrees, and row and column from the pixel that the arm points at. The next estimate starts from there.
     `surface` is in nm along the lab's axes, `q_centre_invA` the scattering vector there; `pattern` is what the
-    frames show before they are retrieved. `preview` is what a network made of them, with the volume; without one,
-    `unlike` says why, where a network refused.
+    frames show before they are retrieved. `preview` is what a network made of them, with the volume, and `defects`
+    how likely the crystal has one, by name; without one, `unlike` says why, where a network refused.
     """
 
     density: Object
@@ -61,6 +61,7 @@ class LiveEstimate:
     pattern: PatternFacts
     surface: Isosurface | None = None
     phase_std_rad: float | None = None
+    defects: Mapping[str, float] = field(default_factory=dict)
     preview: Reconstruction | None = None
     unlike: str = ""
 
@@ -104,6 +105,7 @@ def live_estimate(
         pattern=pattern_facts(pattern),
         surface=surface,
         phase_std_rad=None if seen is None else seen.metrics["phase_std_rad"],
+        defects={} if seen is None else _defects(seen),
         preview=None if seen is None else replace(seen, volume=volume),
         unlike=unlike,
     )
@@ -131,6 +133,11 @@ def pattern_facts(pattern: Pattern) -> PatternFacts:
     """What advice is given by, of a centred pattern."""
     seen = traits_of(pattern)
     return PatternFacts(counts=seen.counts, oversampling=seen.oversampling, asymmetry=seen.asymmetry)
+
+
+def _defects(seen: Reconstruction) -> dict[str, float]:
+    ending = "_probability"
+    return {name.removesuffix(ending): each for name, each in seen.metrics.items() if name.endswith(ending)}
 
 
 def warm_up() -> None:

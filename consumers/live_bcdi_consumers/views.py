@@ -33,6 +33,7 @@ def estimate_update(plan: RunPlan, frames: int, estimate: LiveEstimate, *, lag_s
         "axes": DETECTOR,
         "surface": about_surface(estimate.surface, axes=LAB, q_invA=estimate.q_centre_invA),
         "phase_std_rad": estimate.phase_std_rad,
+        "defects": dict(estimate.defects),
         "unlike": estimate.unlike,
     }
     arrays = _slices(estimate.density, estimate.support) | surface_arrays(estimate.surface)

@@ -14,7 +14,7 @@
 | | | monitor, times_s |
 | estimate | kind (live, preview, refined), frames, num, chi, seconds, voxel_nm, axes, | amplitude_0..2, |
 | | resolution_nm, lag_s, surface, ranges, uncertainty, chi_starts, free_llk, | phase_0..2, |
-| | free_llk_starts, fsc_nm, limit_nm, phase_std_rad, unlike | |
+| | free_llk_starts, fsc_nm, limit_nm, phase_std_rad, defects, unlike | |
 | | | displacement_0..2, |
 | | | strain_0..2, |
 | | | surface_vertices, |
@@ -83,7 +83,8 @@ how long ago, when the update was sent, the newest frame of the stream had come 
 shows it adds the time since. `frame_time_s` is the detector's own time stamp of the frame in `image`, None where
 it has none, and for the peak's frame, which is shown in the end. `lag_s` of a live estimate is from the arrival of
 the newest frame that it holds to its being sent. A preview is a live estimate by the network, `phase_std_rad` how
-far its phase is expected to be off, the median inside the crystal; `unlike` says why the network was not asked.
+far its phase is expected to be off, the median inside the crystal, `defects` how likely it has each kind, 0 to 1;
+`unlike` says why the network was not asked.
 `queue` is what refine has before it, sent when it changes and at least every 5 s: refinements that are `running`,
 runs that are `waiting` for a worker, those put off until `later`, and results in the `outbox`, which Tiled has not
 taken. `stop_to_result_s` is from refine's hearing of the run's end to its result on disk, `last_frame_to_result_s`

@@ -127,7 +127,9 @@ def test_a_preview_takes_the_place_of_iterations_unless_it_refuses():
             "chi_starts": (0.25,),
             "recipe": "network",
         }
-        return Reconstruction(**told, metrics={"phase_std_rad": 0.5}, seed=0, outcome=Outcome.DONE)
+        return Reconstruction(
+            **told, metrics={"phase_std_rad": 0.5, "twin_probability": 0.25}, seed=0, outcome=Outcome.DONE
+        )
 
     def refusing(pattern, *, also=()):
         raise Unlike("two peaks")
@@ -135,6 +137,7 @@ def test_a_preview_takes_the_place_of_iterations_unless_it_refuses():
     first = live_estimate(SCAN, edge=EDGE, preview=preview)
     second = live_estimate(SCAN, edge=EDGE, previous=first, preview=preview)
     assert (first.chi, first.phase_std_rad, first.unlike) == (0.25, 0.5, "")
+    assert first.defects == {"twin": 0.25}
     assert first.preview.volume.intensity.shape == (EDGE,) * 3
     assert seen[0][1] == () and seen[0][0].total_counts == first.preview.volume.intensity.sum()
     np.testing.assert_allclose(seen[1][1][0], first.density)

@@ -77,6 +77,8 @@ export function showEstimate(store, estimate) {
   put("estimate-about", estimate === null ? "" : `${seen}${frame}${voxel ? `, voxel ${voxel} nm` : ""}${took}`);
 }
 
+const LIKELY = 0.5; // a defect that the page names
+
 /** What the surface is, what its colours mean, and how sure that is. */
 export function showSurface(estimate, name) {
   const fields = estimate?.fields ?? {};
@@ -100,6 +102,7 @@ export function showSurface(estimate, name) {
         `\u03c7 ${significant(fields.chi ?? NaN)}`,
         kindOf(estimate).sure,
         Number.isFinite(fields.phase_std_rad) ? `phase uncertain by ${significant(fields.phase_std_rad, 2)} rad (median)` : "",
+        ...Object.entries(fields.defects ?? {}).filter(([, odds]) => odds >= LIKELY).map(([kind, odds]) => `${kind} likely (${fixed(100 * odds, 0)} %)`),
         fields.unlike ? `no preview by the network: ${fields.unlike}` : "",
       ];
   put("surface-about", [rangeInWords(quantityOf(estimate, name)), level, ...sure].filter(Boolean).join("; "));

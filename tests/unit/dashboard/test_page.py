@@ -134,11 +134,14 @@ def test_a_preview_says_what_it_is_how_sure_and_why_there_is_none(hub, page):
     show_run(hub)
     hub.publish(fake_feed.live_estimate(SCAN, 17))
     live = fake_feed.live_estimate(SCAN, 21)
-    preview = replace(live, fields={**live.fields, "kind": "preview", "phase_std_rad": 0.347})
+    odds = {"dislocation": 0.83, "twin": 0.2}
+    preview = replace(live, fields={**live.fields, "kind": "preview", "phase_std_rad": 0.347, "defects": odds})
     hub.publish(preview)
     expect_text(page, estimate_label="preview, S0054 (21/31)", surface_label="preview, S0054")
     assert page.get_by_role("button", name="live", exact=True).get_attribute("aria-pressed") == "true"
-    assert "phase uncertain by 0.35 rad (median)" in page.locator("#surface-about").inner_text()
+    about = page.locator("#surface-about").inner_text()
+    assert "phase uncertain by 0.35 rad (median)" in about
+    assert "dislocation likely (83 %)" in about and "twin" not in about
     hub.publish(replace(live, fields={**live.fields, "frames": 25, "unlike": "two peaks or more"}))
     expect_text(page, estimate_label="live estimate, S0054 (25/31)")
     about = page.locator("#surface-about").inner_text()
