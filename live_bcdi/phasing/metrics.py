@@ -37,15 +37,17 @@ def chi_operando(modulus: FloatArray, intensity: FloatArray, mask: BoolArray) ->
 
 def poisson_deviance(modulus: FloatArray, intensity: FloatArray, use: BoolArray) -> float:
     """Mean of 2 (c - I + I ln(I / c)) over the voxels `use`, with c = |F|^2: about 1 where the misfit is
-    counting noise alone, minus twice the log-likelihood apart from a constant of the data.
+    counting noise alone, minus twice the log-likelihood apart from a constant of the data."""
+    return float(deviance(modulus[use], intensity[use]).mean())
 
-    One hundredth of a count is added to c, which a voxel of no counts would else make infinite.
-    """
-    counts = np.asarray(intensity[use], np.float64)
-    expected = np.asarray(modulus[use], np.float64) ** 2 + 0.01
+
+def deviance(modulus: FloatArray, intensity: FloatArray) -> NDArray[np.float64]:
+    """2 (c - I + I ln(I / c)) of each voxel, with c = |F|^2. One hundredth of a count is added to c, which a voxel
+    of no counts would else make infinite."""
+    counts = np.asarray(intensity, np.float64)
+    expected = np.asarray(modulus, np.float64) ** 2 + 0.01
     ratio = np.where(counts > 0, counts, 1.0) / expected
-    terms = expected - counts + counts * np.log(np.where(counts > 0, ratio, 1.0))
-    return float(2 * terms.mean())
+    return 2 * (expected - counts + counts * np.log(np.where(counts > 0, ratio, 1.0)))
 
 
 def sharpness(density: Object) -> float:

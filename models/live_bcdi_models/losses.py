@@ -42,7 +42,7 @@ def loss_of(network: Network, batch: Batch) -> Tensor:
     best = oriented(target, guess.density)
     total = _bounded(relative_error(guess.density, best)).mean()
     for earlier, stage in enumerate(reversed(guess.stages), start=1):
-        error = relative_error(stage, _turned(best, stage))
+        error = relative_error(stage, turned(best, stage))
         total = total + _ON_THE_WAY**earlier * _bounded(error).mean()
     if guess.log_variance is not None:
         total = total + _DOUBT * unlikeliness(guess, best)
@@ -72,7 +72,7 @@ def unlikeliness(guess: Guess, target: Tensor) -> Tensor:
     return ((square * torch.exp(-log) + log) * (log / 2).exp().detach()).mean()
 
 
-def _turned(target: Tensor, density: Tensor) -> Tensor:
+def turned(target: Tensor, density: Tensor) -> Tensor:
     turn = (target.conj() * density).sum((1, 2, 3)).detach().angle().view(-1, 1, 1, 1)
     return target * torch.polar(torch.ones_like(turn), turn)
 

@@ -61,11 +61,14 @@ class Found:
         return np.asarray(shape * (min(whole, _NOTHING) / shape[self.best.support].mean()), np.float32)
 
 
-def polished(seen: Pattern, sights: Sequence[Sight], also: Sequence[Object]) -> Found:
+def polished(
+    seen: Pattern, sights: Sequence[Sight], also: Sequence[Object], recipes: Sequence[Recipe] = (STAY, SEEK)
+) -> Found:
+    """The end of all ways of all starts that foretells free voxels best, with what is expected of its error."""
     free = _free(seen)
     shown = seen if free is None else Pattern(intensity=seen.intensity, mask=seen.mask | free)
     starts = [_start(density, shown) for density in (*(sight.density for sight in sights), *also)]
-    ends = [end for recipe in (STAY, SEEK) for end in retrieve_all(shown, recipe, starts)]
+    ends = [end for recipe in recipes for end in retrieve_all(shown, recipe, starts)]
     scores = [_score(end, seen, free) for end in ends]
     order = np.argsort(scores, kind="stable")
     best, origin = ends[order[0]], int(order[0]) % len(starts)
@@ -73,7 +76,7 @@ def polished(seen: Pattern, sights: Sequence[Sight], also: Sequence[Object]) -> 
         raise ScanError(Outcome.DIVERGED.value)
     return Found(
         best=best,
-        recipe=STAY if order[0] < len(starts) else SEEK,
+        recipe=recipes[int(order[0]) // len(starts)],
         scores=tuple(scores),
         network=sights[origin if origin < len(sights) else 0].variance,
         views=_spread(best, [ends[k].density for k in order[1:] if np.isfinite(scores[k])]),

@@ -105,5 +105,13 @@ def _markdown(card: Card, name: str) -> bytes:
     return (
         f"# {name}\n\nMade by `live-bcdi train`; do not edit.\n\n| | |\n|---|---|\n{table}\n\n"
         "Complex correlation with the truth on held-out families of crystals, by strain:\n\n"
-        f"| strain | untrained | trained |\n|---|---|---|\n{scores}\n\n## Known failures\n{failures}\n"
+        f"| strain | untrained | trained |\n|---|---|---|\n{scores}\n\n"
+        f"## Known failures\n{failures}\n{_told(card)}"
     ).encode()
+
+
+def _told(card: Card) -> str:
+    return "".join(
+        f"\n## {title.capitalize()}\n" + "".join(f"- {key}: {value}\n" for key, value in notes.items())
+        for title, notes in card.notes.items()
+    )
