@@ -8,7 +8,7 @@ from typing import Any
 
 from .config import Config, Preprocessing
 from .phasing import Plan, phased
-from .pipeline import Progress, reconstruct_as_configured
+from .pipeline import Progress, prepared, reconstruct_as_configured
 from .transport.arrays import is_array_file, read_pattern
 from .transport.files import check_output
 from .transport.hdf5 import read_scan, write_result
@@ -64,6 +64,15 @@ def phase_to_file(
         "seconds": time.perf_counter() - began_s,
         "file": str(path),
     }
+
+
+def centred_pattern(source: str, config: Config) -> tuple[FloatArray, BoolArray | None]:
+    """The centred counts of a scan (NeXus/CXI) as the configuration prepares it, or of a .npy or .npz as they are,
+    and where they were not measured. Raises ScanError as reading and preprocessing do."""
+    if is_array_file(Path(source)):
+        return read_pattern(Path(source))
+    volume, _ = prepared([_read_scan(source, config)], config.preprocess)
+    return volume.intensity, volume.mask
 
 
 def _read(sources: Sequence[str], config: Config) -> tuple[str, dict[str, str], Callable[..., Reconstruction]]:

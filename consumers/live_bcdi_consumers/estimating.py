@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +20,19 @@ from live_bcdi.types import Reconstruction, RockingScan, ScanError
 
 from .tickets import Tickets
 
+OPEN_RUNS = 4  # at once; they share the memory
 PREVIEWS, OWED = "previews", "outbox/previews"
 _newest: dict[str, Reconstruction] = {}  # of one run
 
 
-def prepare(*, network: bool) -> str:
+def prepare(*, network: bool, weights: Path | None = None) -> str:
     """Load and compile what estimates need; why there is no network where one was wanted, else nothing."""
     warm_up()
-    return _network()[1] if network else ""
+    return _network(weights)[1] if network else ""
 
 
-@cache
-def _network() -> tuple[Preview | None, str]:
+@lru_cache(maxsize=3)
+def _network(weights: Path | None = None) -> tuple[Preview | None, str]:
     """The network, loaded once a process, or why there is none."""
     try:
         from live_bcdi_models.previewing import (
@@ -39,12 +40,27 @@ def _network() -> tuple[Preview | None, str]:
             warm_up,
         )
 
-        warm_up(threads=1)
+        warm_up(threads=1, weights=weights)
     except ImportError as error:
         return None, f"{error.name} is not installed"
     except ScanError as error:
         return None, str(error)
-    return preview_of, ""
+    return partial(preview_of, weights=weights), ""
+
+
+@lru_cache(maxsize=OPEN_RUNS)
+def _weights(run: str, adapted: Path | None, weights: Path | None) -> Path | None:
+    """Those that a run is previewed with, from its first frame to the last: the newest in the folder `adapted`."""
+    if adapted is None:
+        return weights
+    try:
+        from live_bcdi_models.keeping import (
+            newest_weights,
+        )
+
+        return newest_weights(adapted, weights) or weights
+    except (ImportError, ScanError):
+        return weights  # which says why there is no network
 
 
 def initial_guess() -> InitialGuess | None:
@@ -62,10 +78,16 @@ def initial_guess() -> InitialGuess | None:
 
 
 def estimate_run(
-    run: str, scan: RockingScan, *, settings: LiveConfig, previous: LiveEstimate | None
+    run: str,
+    scan: RockingScan,
+    *,
+    settings: LiveConfig,
+    previous: LiveEstimate | None,
+    adapted: Path | None = None,
 ) -> LiveEstimate:
-    """`live_estimate`, by the network where there is one. What only `keep_preview` wants stays in this process."""
-    network = _network()[0] if settings.network else None
+    """`live_estimate`, by the network where there is one, the newest in `adapted` when the run began. What only
+    `keep_preview` wants stays in this process."""
+    network = _network(_weights(run, adapted, settings.weights))[0] if settings.network else None
     edge, iterations = settings.edge_voxels, settings.iterations
     estimate = live_estimate(scan, edge=edge, iterations=iterations, previous=previous, preview=network)
     _newest.clear()

@@ -25,6 +25,7 @@ def run(service: Service) -> None:
         watch_until_stopped(service, watch)
     finally:
         watch.estimator.shutdown()
+        watch.between.stop()
 
 
 def watch_until_stopped(service: Service, watch: Watch) -> None:

@@ -26,13 +26,13 @@ from live_bcdi.stream.updates import Update
 from live_bcdi.transport.hdf5 import FrameFile
 from live_bcdi.types import Frame, ScanError
 
-from .estimating import estimate_run, keep_preview, prepare
+from .between import Between
+from .estimating import OPEN_RUNS, estimate_run, keep_preview, prepare
 from .files import frame_file_of, recorded_file, written_s
 from .service import Service
 from .views import advice_update, estimate_update
 from .watched import Watched
 
-OPEN_RUNS = 4  # at once; they share the memory
 EARLY_FRAMES, EARLY_BYTES = 256, 1 << 28  # that overtook their start document, which follows within milliseconds
 UNKNOWN_S = 0.5  # frames that wait longer are of a run that began without us
 SILENT_S = 60.0  # a run without frames for so long is put aside when another starts; its next frame brings it back
@@ -50,7 +50,11 @@ class Watch:
     def __init__(self, service: Service) -> None:
         self._service = service
         self.estimator = JobPool(workers=1, threads=1, nice=NICE)
-        self._prepared: Future[str] | None = self.estimator.submit(prepare, network=service.config.live.network)
+        settings = service.config.live
+        self._prepared: Future[str] | None = self.estimator.submit(
+            prepare, network=settings.network, weights=settings.weights
+        )
+        self.between = Between(service)
         pixels.warm_up()
         self._open: dict[str, Watched] = {}
         self._over: deque[str] = deque(maxlen=OVER)
@@ -95,6 +99,7 @@ class Watch:
             self._over.append(run)
             self._service.notice("error", str(error), run=run)
             return
+        self.between.stop()
         self._make_room()
         recorded = self._service.config.stream.recorded
         path = str(recorded_file(self._service.folder("frames"), doc)) if recorded else None
@@ -264,6 +269,7 @@ class Watch:
         """Send what is new to the page, at its pace, and keep one estimate going."""
         now_s = time.monotonic()
         self._collect()
+        self.between.collect()
         shown = self._shown
         if shown is not None and not shown.done:
             shown.most_waiting = max(shown.most_waiting, waiting)
@@ -307,7 +313,9 @@ class Watch:
         except ScanError:
             return  # the window moved to where no frame is known yet
         run = watched.live.plan.run
-        job = self.estimator.submit(estimate_run, run, scan, settings=settings, previous=watched.previous)
+        job = self.estimator.submit(
+            estimate_run, run, scan, settings=settings, previous=watched.previous, adapted=self.between.folder
+        )
         self._future = (watched, watched.live.newest_s or time.monotonic(), job)
 
     def _keep(self, watched: Watched) -> None:
@@ -321,6 +329,8 @@ class Watch:
             summary = {"run": plan.run, "name": plan.name, "frames": last.frames, "num": plan.num}
             summary |= {"missing": seen.missing, "seconds": last.seconds}
             self.estimator.submit(keep_preview, summary, self._service.directory, self._service.config.crystal)
+            if all(other.done for other in self._open.values()):
+                self.between.begin(watched.live)
 
     def _say_about_network(self, watched: Watched) -> None:
         """Once why there is none, and once a run why it is not asked."""

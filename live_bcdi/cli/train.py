@@ -1,4 +1,4 @@
-"""The verb that makes a network's weights: train."""
+"""The verbs that make a network's weights: train, adapt."""
 
 import os
 import shlex
@@ -8,12 +8,24 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ..types import ScanError
-from .app import JsonOption, app, errors, print_json, print_table
+from .app import (
+    DEFAULT_CONFIG,
+    SCANS,
+    ConfigOption,
+    JsonOption,
+    OverwriteOption,
+    app,
+    config_path,
+    errors,
+    files_of,
+    print_json,
+    print_table,
+)
 
 
 @app.command()
@@ -69,6 +81,59 @@ def train(
         print_json(table)
     else:
         print_table(table, False, "correlation with the truth of held-out crystals")
+
+
+@app.command()
+def adapt(
+    scans: Annotated[
+        list[str],
+        typer.Argument(
+            help="Scans of one crystal or a series, oldest first: NeXus/CXI, centred patterns (.npy, .npz), uids.",
+            autocompletion=files_of(*SCANS),
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The adapted weights, a .safetensors.")],
+    weights: Annotated[Path | None, typer.Option(help="Others than those that ship.")] = None,
+    seconds: Annotated[float, typer.Option(min=1.0, max=300.0, help="How long.")] = 60.0,
+    seed: Annotated[int, typer.Option(min=0, help="Of every random choice.")] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="On a CPU.")] = 1,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    overwrite: OverwriteOption = False,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Adapt the network to measured scans; write it where it foretells voxels that it did not see better.
+
+    Where it does not, nothing is written, and the exit status is 1.
+    """
+    os.environ.update(OMP_NUM_THREADS=str(threads))  # read when torch is loaded
+    try:
+        from live_bcdi_models import keeping
+    except ImportError as error:
+        raise ScanError(f"adapting needs torch ({error}): pip install 'live_bcdi[network]'") from None
+    from ..config import load_config
+    from ..offline import centred_pattern
+    from ..transport.files import check_output
+
+    if output.suffix != ".safetensors":
+        raise ScanError(f"{output} must end in .safetensors")
+    check_output(output, overwrite=overwrite, source=weights or Path(scans[0]))
+    settings = load_config(config_path(config))
+    counts, masks = zip(*(centred_pattern(each, settings) for each in scans), strict=True)
+    effort: dict[str, Any] = {"seconds": seconds, "seed": seed, "threads": threads, "device": device}
+    done = keeping.adapt(counts, masks=masks, weights=weights, output=output, **effort)
+    table = {
+        "weights": str(output) if done.kept else None,
+        "kept": done.kept,
+        "why": done.why,
+        "chi, of what it sees": [done.before.chi, done.after.chi],
+        "chi, polished": [done.before.chi_polished, done.after.chi_polished],
+        "steps": done.steps,
+        "seconds": done.seconds,
+    }
+    print_table(table, as_json, "before and after (chi as Serban et al. 2024, Eq. 1)")
+    if not done.kept:
+        raise typer.Exit(1)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ import torch
 from scipy import fft, ndimage
 from torch import Tensor, nn
 
-from live_bcdi.phasing import Pattern, parse
+from live_bcdi.phasing import parse
 from live_bcdi.phasing.kernels_numpy import Object
 from live_bcdi.types import ScanError
 
@@ -46,7 +46,6 @@ _BATCH = 4
 _MODULI = 0.5  # weight of the moduli's misfit beside the object's error
 _ON_THE_WAY = 0.5  # weight of the stages before the last
 _NEWEST = 0.5  # of the patterns shown; the others are any
-_SIMULATED = 3  # every so many batches one of simulated crystals, with truth, lest it forget all others
 _RISE = 0.08  # of the time, in which the rate rises
 _CLIP = 1.0
 
@@ -70,15 +69,16 @@ class Adapted:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Effort:
-    """How long to learn, in `seconds` of `clock`, from which seed, and at which `rate` at most. `simulated`: every
-    so many batches one of simulated crystals, 0 for none; `aimed`: whether the object that was retrieved is learnt
-    beside the moduli."""
+    """How long to learn, in `seconds` of `clock`, with so many `threads` of a CPU, from which seed, and at which
+    `rate` at most. `simulated`: every so many batches one of simulated crystals, with truth, against forgetting;
+    `aimed`: whether the object that was retrieved is learnt beside the moduli."""
 
     seconds: float = 20.0
     seed: int = 0
+    threads: int = 1
     clock: Clock = time.monotonic
     rate: float = _RATE
-    simulated: int = _SIMULATED
+    simulated: int = 0
     aimed: bool = True
 
 
@@ -90,15 +90,23 @@ def adapt_to(
     a pattern cannot be retrieved, or the time is not above 0 and at most 300 s."""
     if not 0 < effort.seconds <= LONGEST_S:
         raise ScanError(f"a network adapts for at most {LONGEST_S:.0f} s, not {effort.seconds:g}")
+    with _threads(effort.threads):
+        return _adapted(newest, network, effort, remembered)
+
+
+def _adapted(
+    newest: Sequence[Measured], network: Network, effort: Effort, remembered: Sequence[Measured]
+) -> Adapted:
     began_s = effort.clock()
     patterns = list(remembered)
     for each in newest:
         before = [other.target for other in patterns[-1:] if other.target is not None]
         patterns.append(each.aimed(target_of(each, network, before)))
-    judged = patterns[-JUDGED:]
+    judged, judging_s = patterns[-JUDGED:], effort.clock()
     was = foretold(network, judged)
+    judging_s = effort.clock() - judging_s  # and once more at the end
     learner = copy.deepcopy(network)
-    steps = _learn(learner, patterns, effort, until_s=began_s + effort.seconds)
+    steps = _learn(learner, patterns, effort, until_s=began_s + effort.seconds - judging_s)
     now = foretold(learner, judged)
     kept, why = verdict(was, now)
     return Adapted(
@@ -192,7 +200,7 @@ def _loss(network: Network, batch: tuple[Tensor, ...], *, aimed: bool) -> Tensor
 
 
 @contextmanager
-def threads(count: int) -> Iterator[None]:
+def _threads(count: int) -> Iterator[None]:
     """So many threads of torch on a CPU, and afterwards as many as before."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
@@ -200,10 +208,3 @@ def threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def measured(patterns: Sequence[Pattern]) -> list[Measured]:
-    """What a network may adapt to. Raises ScanError where there is none, and as `Measured.of`."""
-    if not patterns:
-        raise ScanError("there is no pattern to adapt to")
-    return [Measured.of(each) for each in patterns]

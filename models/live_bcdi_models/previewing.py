@@ -5,6 +5,7 @@ docs/preview.md says what it is good for and where it loses.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from time import perf_counter
 
 import numpy as np
@@ -23,6 +24,7 @@ from .guard import unlike
 from .polishing import Found, polished
 from .sight import VIEWS, device_of, look, shipped
 from .simulator import EDGE
+from .weights import named
 
 SHARPEN = parse("20*RAAR + ShrinkWrap(sigma=1, threshold=0.12) + 15*ER")  # on all voxels, where there are more
 SETTLE = parse("10*ER")  # with the free voxels
@@ -36,15 +38,17 @@ def preview(
     mask: BoolArray | None = None,
     measured: BoolArray | None = None,
     device: str = "auto",
+    weights: Path | None = None,
 ) -> Reconstruction:
     """What the crystal of a centred (rocking, row, column) pattern of counts looks like, within a second at 64^3.
 
     `mask` is True where a voxel was not measured; `measured` (rocking,) says which steps of a scan under way are
-    there, a third of them or more. `agreement` has the standard deviation that is expected of amplitude and phase;
-    `metrics["phase_std_rad"]` is its median inside, and `dislocation_probability` and `twin_probability` there say
-    what the crystal may have. Where the pattern is unlike anything that the network was shown,
-    `provenance["unlike"]` says so in a sentence, and the object is that of plain iterations. Raises ScanError for
-    input that cannot be phased, and where the network's weights are not there.
+    there, a third of them or more; `weights` is a file that `train` or `adapt` wrote. `agreement` has the standard
+    deviation that is expected of amplitude and phase; `metrics["phase_std_rad"]` is its median inside, and
+    `dislocation_probability` and `twin_probability` there say what the crystal may have. Where the pattern is
+    unlike anything that the network was shown, `provenance["unlike"]` says so in a sentence, and the object is that
+    of plain iterations. Raises ScanError for input that cannot be phased, and where the network's weights are not
+    there.
     """
     counts = np.asarray(intensity)
     if counts.ndim != 3 or counts.dtype.kind not in "buif":
@@ -57,17 +61,22 @@ def preview(
         raise ScanError(f"a preview needs at least {_LEAST_STEPS} rocking steps")
     pattern = Pattern(intensity=counts.astype(np.float32), mask=known_part(mask, measured, counts.shape))
     try:
-        return preview_of(pattern, device=device)
+        return preview_of(pattern, device=device, weights=weights)
     except Unlike as error:
         result, _ = phase_pattern(pattern, Plan(recipe=INSTEAD, starts=1))
         return replace(result, provenance={**result.provenance, "unlike": str(error)})
 
 
 def look_at(
-    pattern: Pattern, also: Sequence[Object] = (), *, views: int, device: str = "auto"
+    pattern: Pattern,
+    also: Sequence[Object] = (),
+    *,
+    views: int,
+    device: str = "auto",
+    weights: Path | None = None,
 ) -> tuple[Grid, Found]:
     """What network and polish find on the network's grid, and which grid that is. Raises Unlike."""
-    network, _ = shipped(device_of(device))
+    network, _ = shipped(device_of(device), weights)
     grid = Grid.of(pattern)
     if reason := unlike(pattern, grid):
         raise Unlike(reason)
@@ -77,7 +86,12 @@ def look_at(
 
 
 def preview_of(
-    pattern: Pattern, *, also: Sequence[Object] = (), views: int = 3, device: str = "auto"
+    pattern: Pattern,
+    *,
+    also: Sequence[Object] = (),
+    views: int = 3,
+    device: str = "auto",
+    weights: Path | None = None,
 ) -> Reconstruction:
     """`preview` of a pattern that was checked; the more views, the likelier one of them is in the right basin.
 
@@ -85,18 +99,18 @@ def preview_of(
     Raises Unlike where the pattern is no single crystal's.
     """
     began_s = perf_counter()
-    grid, found = look_at(pattern, also, views=views, device=device)
+    grid, found = look_at(pattern, also, views=views, device=device, weights=weights)
     result = _at_full_size(pattern, grid, found)
-    card = shipped(device_of(device))[1]
-    told = {"network": f"{card.network} {card.sha256[:12]}", "views": str(views), "bins": str(grid.bins)}
+    card = shipped(device_of(device), weights)[1]
+    told = {"network": named(card), "views": str(views), "bins": str(grid.bins)}
     return _said(pattern, result, grid, found, {**told, "seconds": f"{perf_counter() - began_s:.3f}"})
 
 
-def warm_up(*, threads: int) -> None:
+def warm_up(*, threads: int, weights: Path | None = None) -> None:
     """Load the network before the first frame asks for it, on so many threads of the processor. Raises ScanError
     where it is not there."""
     torch.set_num_threads(threads)
-    shipped(device_of("auto"))
+    shipped(device_of("auto"), weights)
 
 
 class NetworkGuess:

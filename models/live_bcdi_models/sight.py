@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -69,10 +70,11 @@ class Sight:
     alarm: FloatArray = field(default_factory=lambda: np.zeros(2))
 
 
-@lru_cache(maxsize=2)
-def shipped(device: str) -> tuple[Network, Card]:
-    """The network of the package and its card, loaded once and warmed up. Raises ScanError where there is none."""
-    network, card = load_weights(device=device)
+@lru_cache(maxsize=3)
+def shipped(device: str, weights: Path | None = None) -> tuple[Network, Card]:
+    """The network of the package, or that of a file of `weights`, and its card, loaded once and warmed up. Raises
+    ScanError where there is none."""
+    network, card = load_weights(weights, device=device)
     nothing = Pattern(intensity=np.ones((EDGE,) * 3, np.float32), mask=np.zeros((EDGE,) * 3, bool))
     look(network, nothing, (3.0, 3.0, 3.0), VIEWS[:1])
     return network, card

@@ -81,6 +81,12 @@ def load_weights(path: Path | None = None, *, device: str = "cpu") -> tuple[Netw
     return ready, card
 
 
+def named(card: Card) -> str:
+    """The network, which weights, and how often they were adapted to measured patterns."""
+    times = card.notes.get("adapted", {}).get("times", 0)
+    return f"{card.network} {card.sha256[:12]}" + (f", adapted {times} time{'s' * (times > 1)}" if times else "")
+
+
 def _json(card: Card) -> bytes:
     return (json.dumps(asdict(card), indent=2) + "\n").encode()
 

@@ -31,7 +31,7 @@ def sure(pattern, *, also=()):
 @pytest.fixture
 def previewed(monkeypatch):
     """An estimate by a network in this process."""
-    monkeypatch.setattr(estimating, "_network", lambda: (sure, ""))
+    monkeypatch.setattr(estimating, "_network", lambda weights=None: (sure, ""))
     counts = np.random.default_rng(0).poisson(3.0, (EDGE,) * 3).astype(np.int32)
     counts[8, 8, 8] = 500
     angles = np.linspace(-0.1, 0.1, EDGE)

@@ -22,7 +22,7 @@ from live_bcdi_models.simulator import HELD_OUT, Spread
 from live_bcdi_models.strangers import STRANGERS
 
 EDGE = 32
-CARD = SimpleNamespace(network="known", sha256="0" * 64)
+CARD = SimpleNamespace(network="known", sha256="0" * 64, notes={})
 
 
 class Known(Network):
@@ -52,7 +52,7 @@ def crystals():
 @pytest.fixture
 def knowing(monkeypatch):
     def know(network):
-        monkeypatch.setattr(previewing, "shipped", lambda device: (network, CARD))
+        monkeypatch.setattr(previewing, "shipped", lambda device, weights=None: (network, CARD))
 
     return know
 
@@ -187,13 +187,13 @@ def test_what_cannot_be_previewed_is_said(crystals, monkeypatch):
         preview(good, device="gpu")
     unsure = Known(crystals.target[0].numpy())
     unsure.forward = lambda *_: Guess(density=torch.zeros((1, 20, 20, 20), dtype=torch.complex64))
-    monkeypatch.setattr(previewing, "shipped", lambda device: (unsure, CARD))
+    monkeypatch.setattr(previewing, "shipped", lambda device, weights=None: (unsure, CARD))
     with pytest.raises(ScanError, match="how sure"):
         preview(good)
 
 
 def test_no_weights_is_one_sentence(monkeypatch, tmp_path):
-    def nothing(*, device):
+    def nothing(path, *, device):
         raise ScanError("no weights at x; `live-bcdi train` makes them")
 
     monkeypatch.setattr(sight, "load_weights", nothing)
