@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from live_bcdi.config import load_config
+from live_bcdi.config import Preprocessing, load_config
 from live_bcdi.phasing import Pattern
 from live_bcdi.phasing.kernels_numpy import Object
 from live_bcdi.phasing.metrics import centred_transform, chi_operando
@@ -133,8 +133,8 @@ def _effort(asked: argparse.Namespace, seed: int) -> Effort:
 
 def of_a_scan(path: Path, asked: argparse.Namespace) -> None:
     """One measured scan, of which nobody knows the truth."""
-    config = load_config(asked.config)
-    volume, _ = prepared([read_scan(path)], config.preprocess)
+    settings = load_config(asked.config).preprocess if asked.config else Preprocessing()
+    volume, _ = prepared([read_scan(path)], settings)
     pattern = Measured.of(Pattern(intensity=volume.intensity, mask=volume.mask))
     shipped, _ = load_weights(asked.weights)
     done = adapt_to([pattern], shipped, _effort(asked, seed=0))

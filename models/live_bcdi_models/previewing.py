@@ -46,8 +46,8 @@ def preview(
     there, a third of them or more; `weights` is a file that `train` or `adapt` wrote. `agreement` has the standard
     deviation that is expected of amplitude and phase; `metrics["phase_std_rad"]` is its median inside, and
     `dislocation_probability` and `twin_probability` there say what the crystal may have. Where the pattern is
-    unlike anything that the network was shown, `provenance["unlike"]` says so in a sentence, and the object is that
-    of plain iterations. Raises ScanError for input that cannot be phased, and where the network's weights are not
+    unlike anything that the network was shown, `provenance["unlike"]` says so in a sentence, and the object is
+    that of plain iterations. Raises ScanError for input that cannot be phased, and where its weights are not
     there.
     """
     counts = np.asarray(intensity)

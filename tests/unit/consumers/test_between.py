@@ -49,7 +49,9 @@ def between(service, pools):
 
 
 def run(number):
-    return SimpleNamespace(plan=SimpleNamespace(run=f"run {number}"), snapshot=lambda edge: small_scan(num=12))
+    return SimpleNamespace(
+        plan=SimpleNamespace(run=f"run {number}"), snapshot=lambda edge: small_scan(num=12, shape=(16, 18))
+    )
 
 
 def test_it_adapts_at_the_lowest_priority_and_says_what_came_of_it(between, pools, caplog):
