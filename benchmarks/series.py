@@ -80,10 +80,10 @@ class Lines:
         self.right = self.false = self.there = self.found = 0
         self.lives_right = self.lives = self.tracks = 0
 
-    def add(self, truth: Sequence[ChargeState], first: LabImage, found: Study) -> None:
-        origin = np.array(found.series.origin_nm) + np.array(first.origin_nm)
-        for state, lines in zip(truth, found.lines):
-            owners = [owner(line, state, origin, found.series.voxel_nm) for line in lines]
+    def add(self, truth: Sequence[ChargeState], found: Study) -> None:
+        """As it is or as its twin, whichever is righter: a pattern does not tell."""
+        owned = max((owners_of(truth, found, sign) for sign in (1, -1)), key=hits)
+        for state, owners in zip(truth, owned):
             self.right += sum(each is not None for each in owners)
             self.false += sum(each is None for each in owners)
             self.there += len(state.lines)
@@ -100,12 +100,30 @@ class Lines:
         return f"{recall:.3f} ({self.there}) | {precision:.3f} ({self.right + self.false}) | {lives}"
 
 
-def owner(line: Line, state: ChargeState, origin_nm: Array, voxel_nm: float) -> int | None:
+def hits(owned: Sequence[Sequence[int | None]]) -> int:
+    return sum(each is not None for owners in owned for each in owners)
+
+
+def owners_of(truth: Sequence[ChargeState], found: Study, sign: int) -> list[list[int | None]]:
+    """Which true line each is, in each state; the truth's middle is that of the common support. `sign` -1 is for a
+    first state that is the truth's twin: a line of it is at -r, and turns the other way."""
+    voxel_nm, middle = found.series.voxel_nm, np.array(found.series.support.shape) // 2
+    centre_nm = (np.array(ndimage.center_of_mass(found.series.support)) - middle) * voxel_nm
+    return [
+        [owner(sign * (line.points_nm - centre_nm), sign * sense(line), state, voxel_nm) for line in lines]
+        for state, lines in zip(truth, found.lines)
+    ]
+
+
+def sense(line: Line) -> Array:
+    return np.asarray(line.sign * np.array(line.direction))
+
+
+def owner(points_nm: Array, way: Array, state: ChargeState, voxel_nm: float) -> int | None:
     """Which true line this is: near it on the average, and turning the same way."""
     for number, true in zip(state.lines, state.truth.dislocations):
         winds = -np.sign(np.dot(state.truth.h_invA, true.burgers_angstrom)) * np.asarray(true.line)
-        near = distance_nm(true, line.points_nm + origin_nm) < NEAR_VOXELS * voxel_nm
-        if near and line.sign * np.dot(line.direction, winds) > 0:
+        if distance_nm(true, points_nm) < NEAR_VOXELS * voxel_nm and way @ winds > 0:
             return number
     return None
 
@@ -135,7 +153,7 @@ def imaged(seeds: int) -> None:
             truth = truth_of(IMAGED, seed)
             images = images_of(truth, photons)
             found = studied(truth, images)
-            lines.add(truth, images[0], found)
+            lines.add(truth, found)
             plain = truth_of(IMAGED, seed, dislocations=False)
             of_all = order_parameters(found.phase_rad, found.series.support).scores[:, 0]
             rows = [found.order.scores[:, 0], of_all, by_path(found)]
@@ -219,7 +237,7 @@ def phased(folder: Path, asked: argparse.Namespace) -> None:
 def report(name: str, truth: Sequence[ChargeState], images: Sequence[LabImage | None], folder: Path) -> None:
     labs = [image for image in images if image is not None]
     found, lines = studied(truth, labs), Lines()
-    lines.add(truth, labs[0], found)
+    lines.add(truth, found)
     rows = [found.order.scores[:, 0], order_parameters(found.phase_rad, found.series.support).scores[:, 0]]
     rows.append(by_path(found))
     print(f"\n### Retrieved: {name}\n")
