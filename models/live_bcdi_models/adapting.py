@@ -28,7 +28,7 @@ from .layers import Modulus, windowed
 from .losses import loss_of, oriented, relative_error, turned
 from .measuring import make_batch
 from .networks import Network
-from .polishing import SEEK, STAY, polished
+from .polishing import polished
 from .sight import VIEWS, look
 from .simulator import EDGE
 
@@ -124,10 +124,10 @@ def _adapted(
 
 def target_of(pattern: Measured, network: Network, also: Sequence[Object] = ()) -> Object:
     """The object that the network is to see in a pattern: of all that the retrieval finds from what it sees now in
-    all views, and from `also`, the one that foretells best voxels that are held out of those shown, once more."""
+    all views, and from `also`, the one that fits best for its freedom."""
     shown = pattern.shown
     sights = look(network, shown, pattern.oversampling, VIEWS)
-    best = _in_the_middle(polished(shown, sights, also, (STAY, SEEK, _LONG)).best.density)
+    best = _in_the_middle(polished(shown, sights, also, (_LONG,)).best.density)
     power = EDGE**3 / float(np.prod(pattern.oversampling))
     return np.asarray(best * np.sqrt(power / np.sum(np.abs(best) ** 2)), np.complex64)
 

@@ -41,7 +41,7 @@ class Grid:
         """The grid on which the network sees as much of a pattern as it can."""
         first, second, third = pattern.intensity.shape
         shape = (first, second, third)
-        found = traits_of(_mirrored(pattern)).oversampling
+        found = traits_of(mirrored(pattern)).oversampling
         bins = [max(1, min(int(value / _ROOM), -(-n // EDGE))) for value, n in zip(found, shape)]
         left = [float(np.clip(value / by, LEAST, MOST)) for value, by in zip(found, bins)]
         return cls(shape=shape, bins=(bins[0], bins[1], bins[2]), oversampling=(left[0], left[1], left[2]))
@@ -100,7 +100,7 @@ def _inverse(transform: Object) -> Object:
     return np.asarray(np.fft.fftshift(fft.ifftn(np.fft.ifftshift(transform))), np.complex64)
 
 
-def _mirrored(pattern: Pattern) -> Pattern:
+def mirrored(pattern: Pattern) -> Pattern:
     """With what was not measured as on the other side of the peak, where that was: of a scan under way half the
     pattern is not there, and the crystal would seem as large as the field."""
     intensity, mask = (inverted(each) for each in (pattern.intensity, pattern.mask))

@@ -121,10 +121,12 @@ def _refused(patterns: Sequence[Pattern]) -> dict[str, Any]:
     return {"refused": why.total(), "of": len(said), **{f"  {reason}": number for reason, number in why.items()}}
 
 
-def crystals_of(count: int, strain: str, seed: int = _SEED, conditions: Conditions = _WHOLE) -> Batch:
+def crystals_of(
+    count: int, strain: str, seed: int = _SEED, conditions: Conditions = _WHOLE, edge: int = EDGE
+) -> Batch:
     seed += list(STRAINS).index(strain)
     spread = Spread(strain_rad=STRAINS[strain])
-    return make_batch(count, Chance(seed), families=HELD_OUT, spread=spread, conditions=conditions)
+    return make_batch(count, Chance(seed), families=HELD_OUT, spread=spread, conditions=conditions, edge=edge)
 
 
 def by_strength(count: int, seed: int = _SEED) -> Iterator[tuple[str, Batch]]:

@@ -26,7 +26,7 @@ from .sight import VIEWS, device_of, look, shipped
 from .simulator import EDGE
 from .weights import named
 
-SHARPEN = parse("20*RAAR + ShrinkWrap(sigma=1, threshold=0.12) + 15*ER")  # on all voxels, where there are more
+SHARPEN = parse("15*ER + ShrinkWrap(sigma=1, threshold=0.1) + 20*ER")  # on all voxels, where there are more
 SETTLE = parse("10*ER")  # with the free voxels
 INSTEAD = parse("10*ER + 4*(20*HIO + ShrinkWrap(sigma=1, threshold=0.12)) + 10*ER")
 _LEAST_STEPS = 3
@@ -152,7 +152,7 @@ def _said(
     metrics = {
         "chi": chi(modulus, pattern.intensity, pattern.mask),
         "poisson_deviance": poisson_deviance(modulus, pattern.intensity, ~pattern.mask),
-        "free_llk": min(found.scores),
+        "free_llk": found.free_llk,
         "phase_std_rad": float(np.nanmedian(inside)),
         "expected_error": _expected_error(found),
         **probabilities(found),

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from live_bcdi.estimate import Unlike
-from live_bcdi.phasing import Pattern, Plan, phase_pattern
+from live_bcdi.phasing import Pattern, Plan, Start, phase_pattern, retrieve
 from live_bcdi.phasing.metrics import centred_transform
 from live_bcdi.types import ScanError
 from live_bcdi_models import polishing, preview, previewing, sight
@@ -201,3 +201,12 @@ def test_no_weights_is_one_sentence(monkeypatch, tmp_path):
     with pytest.raises(ScanError, match="live-bcdi train"):
         preview(np.ones((EDGE,) * 3))
     sight.shipped.cache_clear()
+
+
+@pytest.mark.parametrize("index", range(3))
+def test_no_support_grows_beyond_its_room(crystals, index):
+    """Where a threshold alone takes in the noise: eight rounds of RAAR from random phases."""
+    room = 0.04
+    bounded = retrieve(pattern_of(crystals, index), polishing.search(room), start=Start(seed=3))
+    assert bounded.support.mean() <= room + 1 / EDGE**3
+    assert np.isfinite(bounded.chi)
