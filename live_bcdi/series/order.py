@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ..types import BoolArray, FloatArray, ScanError
 
 KEPT = 3
+_SAME_RAD = 1e-5  # root mean square: what single precision leaves of no difference
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -51,7 +52,7 @@ def order_parameters(
     own = rows[list(chosen)]
     values, vectors = np.linalg.eigh(own @ own.T)
     total = float(values.sum())
-    if not total > 0:
+    if not total > rows.shape[1] * _SAME_RAD**2:
         raise ScanError("the states do not differ: there is no component of a change")
     kept = [k for k in range(len(values) - 1, -1, -1) if values[k] > 1e-12 * total][:KEPT]
     axes = vectors[:, kept].T @ own / np.sqrt(values[kept])[:, None]

@@ -101,5 +101,7 @@ def test_states_that_do_not_differ_have_no_component(ball):
     first, _, support = modes(ball)
     with pytest.raises(ScanError, match="do not differ"):
         order_parameters(np.zeros((3, *support.shape)), support)
+    with pytest.raises(ScanError, match="do not differ"):
+        order_parameters(1e-6 * np.stack([first, -first]), support)
     with pytest.raises(ScanError, match="two states"):
         order_parameters(np.stack([first, first]), support, from_states=[0])
