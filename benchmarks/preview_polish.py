@@ -21,16 +21,15 @@ import numpy as np
 import torch
 
 from live_bcdi.phasing import Pattern, Recipe, Start, parse, retrieve
-from live_bcdi.phasing.free import SHARE, held_out
 from live_bcdi.phasing.kernels_numpy import Object
 from live_bcdi.phasing.support import autocorrelation_support
-from live_bcdi.types import BoolArray, FloatArray, ScanError
+from live_bcdi.types import FloatArray
 from live_bcdi_models.grid import Grid
 from live_bcdi_models.guard import unlike
 from live_bcdi_models.judging import crystals_of, each_of, likeness
 from live_bcdi_models.measuring import Conditions
 from live_bcdi_models.plain import Iterations
-from live_bcdi_models.polishing import search
+from live_bcdi_models.polishing import free_of, search
 from live_bcdi_models.previewing import preview_of
 from live_bcdi_models.sight import VIEWS, look, shipped
 from live_bcdi_models.simulator import STRAINS
@@ -53,13 +52,6 @@ def hio(room: float) -> Recipe:
     return parse(str(search(room)).replace("RAAR", "HIO"))
 
 
-def judged(pattern: Pattern) -> BoolArray | None:
-    try:
-        return held_out(pattern, SHARE, 0)
-    except ScanError:
-        return None
-
-
 def measure(pattern: Pattern, truth: Object) -> dict[str, float]:
     began_s = process_time()
     found = preview_of(pattern, device="cpu").density
@@ -69,7 +61,7 @@ def measure(pattern: Pattern, truth: Object) -> dict[str, float]:
     objects = {
         "preview": found,
         "network": grid.measured_object(sight.density),
-        "HIO/ER": Iterations(pattern, judged(pattern)).several([took_s])[0],
+        "HIO/ER": Iterations(pattern, free_of(pattern)).several([took_s])[0],
         "bounded HIO/ER": several(pattern, hio, took_s),
         "same search": several(pattern, search, took_s),
     }

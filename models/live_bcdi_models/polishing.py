@@ -75,7 +75,7 @@ def polished(
 ) -> Found:
     """The best end of iterations from the network's objects, from `also`, and from random phases. `further` are
     other ways from the first two, where there is time."""
-    free = _free(seen)
+    free = free_of(seen)
     shown = seen if free is None else Pattern(intensity=seen.intensity, mask=seen.mask | free)
     known = mirrored(shown)
     support = autocorrelation_support(known.intensity, known.mask)
@@ -122,7 +122,7 @@ def _start(density: Object, seen: Pattern) -> Start:
     return Start(initial=scaled(density, seen), support=np.asarray(support))
 
 
-def _free(seen: Pattern) -> BoolArray | None:
+def free_of(seen: Pattern) -> BoolArray | None:
     """Voxels that no start is shown; None where the pattern has no room for them."""
     try:
         return held_out(seen, SHARE, 0)

@@ -18,16 +18,17 @@ import numpy as np
 import torch
 
 from live_bcdi.phasing import Pattern, Plan, Start, parse, phase_pattern, retrieve
-from live_bcdi.phasing.free import SHARE, free_llk, held_out
+from live_bcdi.phasing.free import free_llk
 from live_bcdi.phasing.kernels_numpy import Object
 from live_bcdi.phasing.metrics import centred_transform
-from live_bcdi.types import BoolArray, ScanError
+from live_bcdi.types import ScanError
 
 from .chance import Chance
 from .grid import Grid, scaled
 from .judging import each_of, likeness
 from .measuring import Conditions, make_batch
 from .plain import Iterations
+from .polishing import free_of
 from .previewing import NetworkGuess, preview
 from .sight import VIEWS, look, shipped
 from .simulator import HELD_OUT, STRAINS, Families, Spread
@@ -79,10 +80,10 @@ class Judge:
 
     def __init__(self, case: Case, edge: int) -> None:
         self.pattern, self.truth = case.crystal(edge)
-        self._free = _free(self.pattern)
+        self._free = free_of(self.pattern)
         hidden = self.pattern.mask if self._free is None else self.pattern.mask | self._free
         self.shown = Pattern(intensity=self.pattern.intensity, mask=hidden)
-        self._iterations = Iterations(self.shown, _free(self.shown))
+        self._iterations = Iterations(self.shown, free_of(self.shown))
 
     def with_network(self) -> dict[str, Any]:
         """The network alone, polished in three ways, and iterations for as long as the preview takes."""
@@ -132,13 +133,6 @@ def _timed(run: Callable[[], Any]) -> tuple[Any, float]:
     began_s = process_time()
     found = run()
     return found, process_time() - began_s
-
-
-def _free(pattern: Pattern) -> BoolArray | None:
-    try:
-        return held_out(pattern, SHARE, 0)
-    except ScanError:
-        return None
 
 
 def measure(crystals: int, *, output: Path, edge: int = 64, seconds: float | None = None) -> dict[str, Any]:
