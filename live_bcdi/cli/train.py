@@ -117,7 +117,12 @@ def adapt(
 
     if output.suffix != ".safetensors":
         raise ScanError(f"{output} must end in .safetensors")
-    check_output(output, overwrite=overwrite, source=weights or Path(scans[0]))
+    check_output(
+        output,
+        overwrite=overwrite,
+        source=weights or Path(scans[0]),
+        replaced=lambda it: it.with_suffix(".json").exists(),
+    )
     settings = load_config(config_path(config))
     counts, masks = zip(*(centred_pattern(each, settings) for each in scans), strict=True)
     effort: dict[str, Any] = {"seconds": seconds, "seed": seed, "threads": threads, "device": device}

@@ -1,21 +1,20 @@
 """Adapting to measured patterns: what is learnt and what is not, who judges, and what is left on disk."""
 
 import itertools
-import os
-import subprocess
-import sys
+import multiprocessing
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from live_bcdi.estimate import Unlike
-from live_bcdi.phasing import Pattern
+from live_bcdi.phasing import Pattern, parse
 from live_bcdi.phasing.metrics import centred_transform
 from live_bcdi.types import ScanError
-from live_bcdi_models import adapt, adapting, keeping, preview
+from live_bcdi_models import adapt, adapting, keeping, polishing, preview
 from live_bcdi_models.adapting import Effort, adapt_to, target_of
 from live_bcdi_models.chance import Chance
 from live_bcdi_models.foretelling import Foretold, Measured, foretold, is_better, verdict
@@ -23,6 +22,7 @@ from live_bcdi_models.foretelling import _by_patch as foretelling_by_patch
 from live_bcdi_models.keeping import MEMORY, WEIGHTS, adapt_next, newest_weights
 from live_bcdi_models.losses import correlation
 from live_bcdi_models.measuring import CLEAN, make_batch
+from live_bcdi_models.sight import VIEWS
 from live_bcdi_models.simulator import HELD_OUT, Spread
 from live_bcdi_models.strangers import STRANGERS
 from live_bcdi_models.weights import load_weights
@@ -47,6 +47,17 @@ def network():
     return load_weights()[0]
 
 
+@pytest.fixture
+def quick(monkeypatch):
+    """One view, a short retrieval and batches of one, for tests that ask not how well it is learnt."""
+    monkeypatch.setattr(adapting, "VIEWS", VIEWS[:1])
+    monkeypatch.setattr("live_bcdi_models.foretelling._VIEWS", VIEWS[:1])
+    monkeypatch.setattr(adapting, "_BATCH", 1)
+    monkeypatch.setattr(adapting, "_LONG", parse("10*ER"))
+    monkeypatch.setattr(polishing, "search", lambda room: parse("10*ER"))
+    monkeypatch.setattr(polishing, "RANDOM", 0)
+
+
 def steps(count):
     """A clock by which `adapt_to` learns for about so many steps: three looks at it are not for them."""
     ticks = itertools.count()
@@ -61,7 +72,18 @@ def foretelling(bare, polished):
     return Foretold(bare=np.array(bare), polished=np.array(polished), chi=0.2, chi_polished=0.1)
 
 
-def test_counts_of_free_voxels_change_nothing_that_is_learnt(pattern, network):
+def test_the_network_s_misfit_of_a_pattern_falls_as_it_learns_it(pattern, network, quick):
+    """In 25 steps on one pattern, deterministic by its clock; the network that began is left as it was."""
+    began = {name: value.clone() for name, value in network.named_parameters()}
+    done = adapt_to([Measured.of(pattern)], network, steps(25))
+    assert 20 <= done.steps <= 30
+    assert done.after.chi < 0.8 * done.before.chi
+    assert all(torch.equal(began[name], value) for name, value in network.named_parameters())
+    same = {name for name, value in done.tried.named_parameters() if torch.equal(began[name], value)}
+    assert same == {"doubt.weight", "doubt.bias", "alarm.weight", "alarm.bias"}, "how sure it is, needs truth"
+
+
+def test_counts_of_free_voxels_change_nothing_that_is_learnt(pattern, network, quick):
     """Neither the object that is aimed at nor a step of learning sees them."""
     measured = Measured.of(pattern)
     assert 0.01 < measured.free.mean() < 0.08
@@ -136,12 +158,12 @@ def test_what_cannot_be_adapted_to_is_said(pattern, network):
             adapt_to([Measured.of(pattern)], network, Effort(seconds=seconds))
 
 
-def test_weights_that_were_kept_are_previewed_with(pattern, tmp_path, monkeypatch):
+def test_weights_that_were_kept_are_previewed_with(pattern, tmp_path, monkeypatch, quick):
     path = tmp_path / "mine.safetensors"
     monkeypatch.setattr(adapting, "verdict", lambda before, after: (False, "no"))
-    assert not adapt([pattern.intensity], seconds=2, output=path).kept and not path.exists()
+    assert not adapt([pattern.intensity], seconds=0.1, output=path).kept and not path.exists()
     monkeypatch.setattr(adapting, "verdict", lambda before, after: KEPT)
-    adapt([pattern.intensity], seconds=2, output=path)
+    adapt([pattern.intensity], seconds=0.1, output=path)
     _, card = load_weights(path)
     assert card.notes["adapted"]["times"] == 1 and card.notes["adapted"]["verdict"] == "because"
     assert "## Adapted" in path.with_suffix(".md").read_text()
@@ -149,7 +171,7 @@ def test_weights_that_were_kept_are_previewed_with(pattern, tmp_path, monkeypatc
     assert found.provenance["network"] == f"alternating {card.sha256[:12]}, adapted 1 time"
 
 
-def test_states_follow_each_other_and_damaged_ones_do_not_count(pattern, tmp_path, monkeypatch):
+def test_states_follow_each_other_and_damaged_ones_do_not_count(pattern, tmp_path, monkeypatch, quick):
     verdicts = iter([KEPT, (False, "worse"), KEPT, KEPT])
     monkeypatch.setattr(adapting, "verdict", lambda before, after: next(verdicts))
     monkeypatch.setattr(keeping, "is_better", lambda one, other: False)
@@ -174,7 +196,7 @@ def test_states_follow_each_other_and_damaged_ones_do_not_count(pattern, tmp_pat
     assert newest_weights(tmp_path) == tmp_path / "000004" / WEIGHTS
 
 
-def test_where_the_first_network_foretells_better_it_begins_anew(pattern, tmp_path, monkeypatch):
+def test_where_the_first_network_foretells_better_it_begins_anew(pattern, tmp_path, monkeypatch, quick):
     monkeypatch.setattr(adapting, "verdict", lambda before, after: KEPT)
     adapt_next(tmp_path, pattern, "scan 0", steps(1))
     monkeypatch.setattr(keeping, "is_better", lambda one, other: True)
@@ -182,40 +204,32 @@ def test_where_the_first_network_foretells_better_it_begins_anew(pattern, tmp_pa
     assert told["times"] == 1 and told["why"].startswith("the first network foretells this scan better")
 
 
-ADAPTING = """
-import sys, numpy as np
-from pathlib import Path
-from live_bcdi.phasing import Pattern
-from live_bcdi_models.adapting import Effort
-from live_bcdi_models.keeping import adapt_next
-counts = np.load(sys.argv[2])
-print("begins", flush=True)
-pattern = Pattern(intensity=counts, mask=np.zeros(counts.shape, bool))
-adapt_next(Path(sys.argv[1]), pattern, "s", Effort(seconds=60))
-"""
-
-
-def test_a_process_that_is_killed_leaves_the_last_good_weights(pattern, tmp_path, monkeypatch):
-    """Also where it was writing, which a folder that is not whole stands for."""
+def test_a_process_killed_as_it_writes_leaves_the_last_good_weights(pattern, tmp_path, monkeypatch, quick):
     monkeypatch.setattr(adapting, "verdict", lambda before, after: KEPT)
-    states = tmp_path / "states"
-    adapt_next(states, pattern, "scan 0", steps(1))
     monkeypatch.setattr(keeping, "is_better", lambda one, other: False)
-    good = newest_weights(states)
+    adapt_next(tmp_path, pattern, "scan 0", steps(1))
+    good = newest_weights(tmp_path)
     before = good.read_bytes()
-    np.save(tmp_path / "counts.npy", pattern.intensity)
-    command = [sys.executable, "-c", ADAPTING, str(states), str(tmp_path / "counts.npy")]
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ})
-    assert running.stdout.readline() == "begins\n"
-    time.sleep(0.2)
+    forked = multiprocessing.get_context("fork")
+    writing = forked.Event()
+
+    def stuck(path: Path, **arrays):
+        path.write_bytes(b"half")
+        writing.set()
+        time.sleep(600)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(keeping.np, "savez", stuck)
+        running = forked.Process(target=adapt_next, args=(tmp_path, pattern, "scan 1", steps(1)))
+        running.start()
+    assert writing.wait(120)
     running.kill()
-    running.wait(30)
-    partial = states / "999.partial"
-    partial.mkdir()
-    (partial / WEIGHTS).write_bytes(before[:1000])
-    assert newest_weights(states) == good and good.read_bytes() == before
-    assert adapt_next(states, pattern, "scan 1", steps(1))["times"] == 2
-    assert not list(states.glob("*.partial"))
+    running.join(30)
+    (partial,) = tmp_path.glob("*.partial")
+    assert {MEMORY, WEIGHTS} <= {each.name for each in partial.iterdir()}
+    assert newest_weights(tmp_path) == good and good.read_bytes() == before
+    assert adapt_next(tmp_path, pattern, "scan 1", steps(1))["times"] == 2
+    assert not list(tmp_path.glob("*.partial"))
 
 
 def test_the_pattern_of_a_network_s_object_is_its_own(pattern, network):
