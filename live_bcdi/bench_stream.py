@@ -4,6 +4,7 @@ The detector writes its compressed file and sends every frame, paced by a clock.
 with its page updates and its estimate; when a run ends it compares its volume with the file, bit for bit.
 """
 
+import math
 import multiprocessing
 import os
 import socket
@@ -31,26 +32,28 @@ from .metadata import scan_metadata
 from .stream.run import KEY, planned_metadata
 from .transport.hdf5 import DATA_PATH, FrameFile, FrameWriter
 from .transport.zmq import MAX_ARRAY_BYTES, FramePublisher, UpdateSubscriber, encode_document
-from .types import Frame, FrameArray, RockingScan, ScanError
+from .types import FloatArray, Frame, FrameArray, RockingScan, ScanError
 
 RUN = "be9c4000-0000-4000-8000-000000000001"
 READY_S = 120.0  # compiling kernels and loading libraries, the first time
 ADDRESSES = ("documents_in", "documents_out", "updates_in", "updates_out", "frames")
 SAMPLE_S = 0.2
 AFTER_S = 120.0  # the volume is compared with the file
+PEAK_FRAMES = 10.0  # what is estimated, 64 frames, holds it whole; from then on a network is asked
 TICKS_HZ = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Case:
     """`rate_hz` frames a second of `shape` (row, column) and `dtype`, for `seconds`; the live volume may take
-    `memory_mb`."""
+    `memory_mb`. Every other `rest_s` seconds nothing is estimated: the same run tells what estimates cost."""
 
     shape: tuple[int, int]
     dtype: str
     rate_hz: float
     seconds: float = 10.0
     memory_mb: float = 8000.0
+    rest_s: float = math.inf
 
     @property
     def num(self) -> int:
@@ -120,6 +123,7 @@ def _watched(case: Case, config: Config, parts: Mapping[str, "_Part"]) -> dict[s
 
 def _told(case: Case, sent: Mapping[str, Any], seen: Mapping[str, Any], memory: Sequence[float]) -> dict[str, Any]:
     fields, late = seen["fields"], 1e3 * np.asarray(seen["latency_s"])
+    rests = np.asarray(seen["rests"], bool)
     counted = ("received", "lost", "refilled", "missing", "duplicates", "skipped")
     return {
         "detector": f"{case.shape[0]} x {case.shape[1]} {case.dtype}",
@@ -129,15 +133,24 @@ def _told(case: Case, sent: Mapping[str, Any], seen: Mapping[str, Any], memory: 
         **{key: fields[key] for key in counted},
         "equal": seen["equal"],
         "window": fields.get("window"),
-        "latency_ms_p50": float(np.percentile(late, 50)) if len(late) else None,
-        "latency_ms_p99": float(np.percentile(late, 99)) if len(late) else None,
-        "latency_ms_max": float(late.max()) if len(late) else None,
+        **_latency(late[~rests]),
+        **{f"{key}_resting": value for key, value in _latency(late[rests]).items() if rests.any()},
         "estimates": seen["estimates"],
+        "previews": seen["previews"],
         "file_mb": sent["file_mb"],
         "compression": sent["raw_mb"] / sent["file_mb"],
         "seconds": sent["seconds"],
         "cpu_s": {"detector": sent["cpu_s"], "live": seen["cpu_s"], "estimate": seen["estimate_cpu_s"]},
         "live_memory_mb": {"first": memory[0], "max": max(memory), "last": memory[-1]},
+    }
+
+
+def _latency(late_ms: FloatArray) -> dict[str, float | None]:
+    there = len(late_ms) > 0
+    return {
+        "latency_ms_p50": float(np.percentile(late_ms, 50)) if there else None,
+        "latency_ms_p99": float(np.percentile(late_ms, 99)) if there else None,
+        "latency_ms_max": float(late_ms.max()) if there else None,
     }
 
 
@@ -214,7 +227,7 @@ def _broker(pipe: Connection, config: Config, case: Case) -> None:
 def _live(pipe: Connection, config: Config, case: Case) -> None:
     service = Service("live", config)
     threading.Thread(target=_until_told, args=(service, pipe), daemon=True).start()
-    watch = _MeasuredWatch(service, pipe)
+    watch = _MeasuredWatch(service, pipe, case.rest_s)
     watch.estimator.submit(os.getpid).result()  # its libraries are loaded before the first frame, as in a hall
     pipe.send(("ready", {}))
     try:
@@ -226,11 +239,12 @@ def _live(pipe: Connection, config: Config, case: Case) -> None:
 class _MeasuredWatch(Watch):
     """Notes when each frame was in the volume, and compares the volume with the file in the end."""
 
-    def __init__(self, service: Service, pipe: Connection) -> None:
+    def __init__(self, service: Service, pipe: Connection, rest_s: float) -> None:
         super().__init__(service)
-        self._pipe = pipe
+        self._pipe, self._rest_s = pipe, rest_s
         self._latency_s: list[float] = []
-        self._estimates = 0
+        self._rests: list[bool] = []
+        self._estimates = self._previews = 0
         self._cpu_s = (0.0, 0.0)
 
     def _start(self, run: str, doc: dict[str, Any]) -> None:
@@ -240,11 +254,25 @@ class _MeasuredWatch(Watch):
     def frame(self, frame: Frame) -> None:
         super().frame(frame)
         self._latency_s.append(time.time() - frame.timestamp_s)
+        self._rests.append(self._is_resting)
+
+    @property
+    def _is_resting(self) -> bool:
+        return math.isfinite(self._rest_s) and int(time.monotonic() / self._rest_s) % 2 == 1
+
+    def _refresh(self, watched: Watched, now_s: float) -> None:
+        if not self._is_resting or watched.done:
+            super()._refresh(watched, now_s)
 
     def _collect(self) -> None:
-        had = self._future is not None
+        had = self._future
         super()._collect()
-        self._estimates += had and self._future is None
+        if had is not None and self._future is None:
+            self._estimates += 1
+            self._previews += had[0].previous is not None and had[0].previous.phase_std_rad is not None
+
+    def _counted(self) -> dict[str, int]:
+        return {"estimates": self._estimates, "previews": self._previews}
 
     @staticmethod
     def _cpu_now() -> tuple[float, float]:
@@ -254,10 +282,9 @@ class _MeasuredWatch(Watch):
         cpu_s = [now - then for now, then in zip(self._cpu_now(), self._cpu_s)]
         super()._finish(watched)
         fields = dict(watched.live.update(at_peak=True).fields)
-        told = {"fields": fields, "latency_s": self._latency_s, "equal": is_the_file(watched)}
-        self._pipe.send(
-            ("seen", {**told, "estimates": self._estimates, "cpu_s": cpu_s[0], "estimate_cpu_s": cpu_s[1]})
-        )
+        told: dict[str, Any] = {"fields": fields, "latency_s": self._latency_s, "rests": self._rests}
+        told["equal"] = is_the_file(watched)
+        self._pipe.send(("seen", {**told, **self._counted(), "cpu_s": cpu_s[0], "estimate_cpu_s": cpu_s[1]}))
 
 
 def is_the_file(watched: Watched) -> bool:
@@ -320,7 +347,8 @@ def _expose(
 ) -> dict[str, float]:
     """Frame after frame, each when it is due; a rate that cannot be kept shows in the one achieved."""
     rng = np.random.default_rng(0)
-    levels = np.rint(3 * np.exp(-(((np.arange(case.num) / case.num - 0.5) / 0.1) ** 2))).astype(int)
+    far = np.arange(case.num) - case.num / 4
+    levels = np.rint(3 * np.exp(-((far / PEAK_FRAMES) ** 2))).astype(int)
     kinds = rng.integers(0, 3, case.num)
     cpu_s, began_s = time.process_time(), time.monotonic()
     for index in range(case.num):

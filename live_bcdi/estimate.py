@@ -7,7 +7,7 @@ peak, detector-frame voxels.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Protocol
 
 import numpy as np
@@ -41,7 +41,8 @@ class Preview(Protocol):
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LiveEstimate:
     """The crystal as far as a scan shows it: `density` and `support` (rocking, row, column) on the detector's
-    conjugate grid, voxel edges in nm along its axes; `frames` it was made of, `seconds` it took.
+    conjugate grid, voxel edges in nm along its axes; `frames` it was made of, `seconds` it took, `cpu_s` of them
+    at work.
 
     `origin` is where the pattern was centred, in numbers that do not move with the window: the rocking angle in
     degrees, and row and column from the pixel that the arm points at. The next estimate starts from there.
@@ -60,6 +61,7 @@ class LiveEstimate:
     q_centre_invA: Vector
     pattern: PatternFacts
     surface: Isosurface | None = None
+    cpu_s: float = 0.0
     phase_std_rad: float | None = None
     defects: Mapping[str, float] = field(default_factory=dict)
     preview: Reconstruction | None = None
@@ -80,7 +82,7 @@ def live_estimate(
     `preview`, the object is the one that it chooses, unless it refuses the pattern. Raises ScanError where too
     little has been seen (fewer than 3 frames, no counts) or the retrieval diverged.
     """
-    began_s = perf_counter()
+    began_s, worked_s = perf_counter(), process_time()
     volume = diffraction_volume(scan, Preprocessing(shape=(edge, edge, edge)))
     origin, step_deg = _origin(scan, volume)
     pattern = Pattern(intensity=volume.intensity, mask=volume.mask)
@@ -104,6 +106,7 @@ def live_estimate(
         q_centre_invA=(float(q_x), float(q_y), float(q_z)),
         pattern=pattern_facts(pattern),
         surface=surface,
+        cpu_s=process_time() - worked_s,
         phase_std_rad=None if seen is None else seen.metrics["phase_std_rad"],
         defects={} if seen is None else _defects(seen),
         preview=None if seen is None else replace(seen, volume=volume),

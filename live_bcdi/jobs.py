@@ -19,6 +19,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 from threadpoolctl import threadpool_limits
 
 from .config import Config
+from .priority import give_way
 from .types import ScanError
 
 P = ParamSpec("P")
@@ -76,13 +77,24 @@ def default_workers(threads: int, gpus: int, *, gpu_only: bool = False) -> int:
 
 class JobPool:
     """`workers` processes of `threads` threads each. The first of them have a CUDA device of `devices` each for
-    themselves, and get jobs first; where there are devices, the others see none."""
+    themselves, and get jobs first; where there are devices, the others see none. `hurrying` until a job says
+    otherwise (`live_bcdi.priority.hurry`) they give nobody the right of way."""
 
     alone_helps = True
 
-    def __init__(self, *, workers: int = 1, threads: int = 1, devices: Sequence[str] = (), nice: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        workers: int = 1,
+        threads: int = 1,
+        devices: Sequence[str] = (),
+        nice: int = 0,
+        hurrying: bool = False,
+    ) -> None:
         pinned = [*devices, *[""] * workers][:workers] if devices else [None] * workers
-        self._workers = [_Worker(partial(_prepare_worker, threads, device, nice)) for device in pinned]
+        self._workers = [
+            _Worker(partial(_prepare_worker, threads, device, nice, hurrying=hurrying)) for device in pinned
+        ]
 
     def places(self) -> int:
         return len(self._workers)
@@ -131,11 +143,11 @@ class _Worker:
             process.kill()
 
 
-def _prepare_worker(threads: int, device: str | None, nice: int) -> None:
+def _prepare_worker(threads: int, device: str | None, nice: int, *, hurrying: bool) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the service; it ends its workers itself
     if device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = device  # read when CUDA is first used
-    os.nice(nice)
+    give_way(nice, hurrying=hurrying)
     threadpool_limits(threads)
     threading.Thread(target=_exit_with_parent, daemon=True).start()
 

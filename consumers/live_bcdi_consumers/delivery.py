@@ -33,6 +33,7 @@ class Delivery:
         self._refused = Tickets(service.folder("outbox/refused"))
         self._tries: dict[str, int] = {}
         self._next_s = 0.0
+        self._known: set[str] = set()
         self._said = ""
         self._root: Container | None = None
 
@@ -50,8 +51,10 @@ class Delivery:
         return len(self._outbox.names()) + len(self._previews.names())
 
     def work(self) -> None:
-        """Every few seconds, send what waits."""
-        if time.monotonic() < self._next_s:
+        """Every few seconds, and once there is a new preview, send what waits."""
+        previews = set(self._previews.names())
+        new, self._known = previews - self._known, previews
+        if time.monotonic() < self._next_s and not new:
             return
         self._next_s = time.monotonic() + RETRY_S
         waiting = [(box, *ticket) for box in (self._outbox, self._previews) for ticket in box]

@@ -4,16 +4,21 @@ the last of them kept for Tiled. Each runs in the same process, which holds the 
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from live_bcdi.config import CrystalConfig, LiveConfig
-from live_bcdi.estimate import LiveEstimate, Preview, live_estimate, warm_up
-from live_bcdi.phasing import InitialGuess
+from live_bcdi.estimate import LiveEstimate, Preview, Unlike, live_estimate, warm_up
+from live_bcdi.phasing import InitialGuess, Pattern
 from live_bcdi.phasing.align import without_ramp
+from live_bcdi.phasing.metrics import centred_transform
+from live_bcdi.priority import hurry
 from live_bcdi.strain import lab_image
 from live_bcdi.transport.hdf5 import write_result
 from live_bcdi.types import Reconstruction, RockingScan, ScanError
@@ -22,17 +27,35 @@ from .tickets import Tickets
 
 OPEN_RUNS = 4  # at once; they share the memory
 PREVIEWS, OWED = "previews", "outbox/previews"
-_newest: dict[str, Reconstruction] = {}  # of one run
+NICE = 10  # an estimate gives way to whoever receives, writes and sends frames
+VIEWS_ON_THE_WAY, VIEWS = 1, 3  # of the network; a refresh while frames come is soon followed by another
+_newest: dict[str, LiveEstimate] = {}  # of one run
 
 
 def prepare(*, network: bool, weights: Path | None = None) -> str:
     """Load and compile what estimates need; why there is no network where one was wanted, else nothing."""
     warm_up()
-    return _network(weights)[1] if network else ""
+    if not network:
+        return ""
+    preview, why = _network(weights)
+    if preview is not None:
+        for views in (VIEWS_ON_THE_WAY, VIEWS):
+            with suppress(Unlike):
+                preview(_box(), views=views)
+    return why
+
+
+def _box() -> Pattern:
+    """Of a crystal as simple as can be, in as many voxels as live estimates have."""
+    density = np.zeros((64, 64, 64), np.complex64)
+    density[24:40, 24:40, 24:40] = 1
+    counts = np.abs(centred_transform(density)) ** 2
+    counts = np.random.default_rng(0).poisson(1e5 * counts / counts.sum()).astype(np.float32)
+    return Pattern(intensity=counts, mask=np.zeros(counts.shape, bool))
 
 
 @lru_cache(maxsize=3)
-def _network(weights: Path | None = None) -> tuple[Preview | None, str]:
+def _network(weights: Path | None = None) -> tuple[Callable[..., Reconstruction] | None, str]:
     """The network, loaded once a process, or why there is none."""
     try:
         from live_bcdi_models.previewing import (
@@ -78,28 +101,28 @@ def initial_guess() -> InitialGuess | None:
 
 
 def estimate_run(
-    run: str,
-    scan: RockingScan,
-    *,
-    settings: LiveConfig,
-    previous: LiveEstimate | None,
-    adapted: Path | None = None,
+    run: str, scan: RockingScan, *, settings: LiveConfig, whole: bool, adapted: Path | None = None
 ) -> LiveEstimate:
-    """`live_estimate`, by the network where there is one, the newest in `adapted` when the run began. What only
-    `keep_preview` wants stays in this process."""
-    network = _network(_weights(run, adapted, settings.weights))[0] if settings.network else None
-    edge, iterations = settings.edge_voxels, settings.iterations
+    """`live_estimate` from the last one of this run, by the network where there is one, the newest in `adapted`
+    when the run began. Where all frames are there, `whole`, it takes its time, and gives way to nobody. What only
+    `keep_preview` wants stays here."""
+    hurry(now=whole, nice=NICE)
+    found = _network(_weights(run, adapted, settings.weights))[0] if settings.network else None
+    network: Preview | None = None
+    if found is not None:
+        network = partial(found, views=VIEWS if whole else VIEWS_ON_THE_WAY)
+    edge, iterations, previous = settings.edge_voxels, settings.iterations, _newest.get(run)
     estimate = live_estimate(scan, edge=edge, iterations=iterations, previous=previous, preview=network)
     _newest.clear()
-    if estimate.preview is not None:
-        _newest[run] = estimate.preview
+    _newest[run] = estimate
     return replace(estimate, preview=None)
 
 
 def keep_preview(summary: Mapping[str, Any], storage: Path, crystal: CrystalConfig) -> bool:
     """Write the newest preview of `summary["run"]` and a ticket that owes it to Tiled; False where it was none."""
     run = str(summary["run"])
-    result = _newest.pop(run, None)
+    newest = _newest.pop(run, None)
+    result = None if newest is None else newest.preview
     if result is None or result.volume is None:
         return False
     result = replace(result, lab=lab_image(*without_ramp(result.density), result.volume, crystal))

@@ -17,6 +17,7 @@ from .watch import Watch
 
 LAST_FRAMES_S = 2.0
 IDLE_MS = 50
+ESTIMATE_MS = 5  # while an estimate is awaited
 
 
 def run(service: Service) -> None:
@@ -55,7 +56,7 @@ def watch_until_stopped(service: Service, watch: Watch) -> None:
 
 def _idle_ms(watch: Watch) -> int:
     """How long to wait for the next frame: no longer than the page has to wait for the last one."""
-    return math.ceil(min(1e3 * watch.until_tell_s(), IDLE_MS))
+    return math.ceil(min(1e3 * watch.until_tell_s(), ESTIMATE_MS if watch.is_estimating else IDLE_MS))
 
 
 def _take(frames: FrameSubscriber, watch: Watch) -> None:

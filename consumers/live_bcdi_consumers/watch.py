@@ -10,7 +10,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future
+from concurrent.futures import BrokenExecutor, Future
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,9 @@ from live_bcdi.transport.hdf5 import FrameFile
 from live_bcdi.types import Frame, ScanError
 
 from .between import Between
-from .estimating import OPEN_RUNS, estimate_run, keep_preview, prepare
+from .estimating import NICE, OPEN_RUNS, estimate_run, keep_preview, prepare
 from .files import frame_file_of, recorded_file, written_s
+from .pacing import Pace
 from .service import Service
 from .views import advice_update, estimate_update
 from .watched import Watched
@@ -41,7 +42,7 @@ SLICE_S = 0.02  # of a turn for reading the file
 NEWEST = 2 * OPEN_RUNS  # journals among which that of a run under way is; thousands may wait for Tiled
 OVER = 1000  # runs whose late frames are known to be late
 ADVISE_S = 1.0
-NICE = 10  # the estimate gives way to whoever receives, writes and sends frames
+MAX_WORKERS_LOST = 3  # by the estimates of one run: the next would be lost too
 
 
 class Watch:
@@ -49,7 +50,7 @@ class Watch:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self.estimator = JobPool(workers=1, threads=1, nice=NICE)
+        self.estimator = JobPool(workers=1, threads=1, nice=NICE, hurrying=True)  # while it loads
         settings = service.config.live
         self._prepared: Future[str] | None = self.estimator.submit(
             prepare, network=settings.network, weights=settings.weights
@@ -60,7 +61,8 @@ class Watch:
         self._over: deque[str] = deque(maxlen=OVER)
         self._early: deque[tuple[float, Frame]] = deque()
         self._looked_s: dict[str, float] = {}
-        self._future: tuple[Watched, float, Future[LiveEstimate]] | None = None
+        self._pace = Pace()
+        self._future: tuple[Watched, float, float, Future[LiveEstimate]] | None = None
         self._uids: dict[str, str] = {}
         self._next_tell_s = 0.0
         self.detail = ""
@@ -273,7 +275,11 @@ class Watch:
         shown = self._shown
         if shown is not None and not shown.done:
             shown.most_waiting = max(shown.most_waiting, waiting)
-        if shown is None or now_s < self._next_tell_s:
+        if shown is None:
+            return
+        if self._future is None:
+            self._refresh(shown, now_s)
+        if now_s < self._next_tell_s:
             return
         count = shown.live.assembler.count
         self.detail = f"{shown.live.plan.name}: {count} of {shown.live.plan.num} frames"
@@ -284,10 +290,13 @@ class Watch:
         if now_s >= shown.advise_s:
             shown.advise_s = now_s + ADVISE_S
             self._advise(shown)
-        if self._future is None and count > shown.estimated_count:
-            self._estimate(shown, count)
         self._say_about_network(shown)
         self._keep(shown)
+
+    @property
+    def is_estimating(self) -> bool:
+        """Whether an estimate is under way, which is to be told of soon."""
+        return self._future is not None
 
     def until_tell_s(self) -> float:
         """How long until there is something to tell; infinity where that takes another frame."""
@@ -305,25 +314,31 @@ class Watch:
             watched.advice = advice
             self._service.updates.send(advice_update(watched.live.plan.run, "scan", advice))
 
-    def _estimate(self, watched: Watched, count: int) -> None:
-        watched.estimated_count = count
+    def _refresh(self, watched: Watched, now_s: float) -> None:
+        """Begin an estimate of what is new, when it is time; of all frames, once and at once."""
+        count = watched.live.assembler.count
+        whole = watched.done or count == watched.live.plan.num
+        if count <= watched.estimated_count and (watched.estimated_whole or not whole or not count):
+            return
+        if not whole and not self._pace.allows(now_s, watched.live.last_in_s()):
+            return
+        watched.estimated_count, watched.estimated_whole = count, whole
         settings = self._service.config.live
         try:
             scan = watched.live.snapshot(settings.edge_voxels)
         except ScanError:
             return  # the window moved to where no frame is known yet
         run = watched.live.plan.run
-        job = self.estimator.submit(
-            estimate_run, run, scan, settings=settings, previous=watched.previous, adapted=self.between.folder
-        )
-        self._future = (watched, watched.live.newest_s or time.monotonic(), job)
+        adapted = self.between.folder
+        job = self.estimator.submit(estimate_run, run, scan, settings=settings, whole=whole, adapted=adapted)
+        self._future = (watched, now_s, watched.live.newest_s or now_s, job)
 
     def _keep(self, watched: Watched) -> None:
         """Owe the preview of a whole run to Tiled."""
         seen, last = watched.live.assembler, watched.previous
         if watched.kept or not watched.done or last is None or last.phase_std_rad is None:
             return
-        if self._future is None and watched.estimated_count == seen.count:
+        if self._future is None and watched.estimated_whole and watched.estimated_count == seen.count:
             watched.kept = True
             plan = watched.live.plan
             summary = {"run": plan.run, "name": plan.name, "frames": last.frames, "num": plan.num}
@@ -333,28 +348,33 @@ class Watch:
                 self.between.begin(watched.live)
 
     def _say_about_network(self, watched: Watched) -> None:
-        """Once why there is none, and once a run why it is not asked."""
-        why, run = "", ""
+        """Once why there is none, and once a run why it was not asked in the end: few frames are often refused."""
+        why, run, last = "", "", watched.previous
         if self._prepared is not None and self._prepared.done():
             why, self._prepared = str(self._prepared.exception() or self._prepared.result()), None
-        elif watched.previous is not None and watched.previous.unlike and not watched.refused:
-            watched.refused, why, run = True, watched.previous.unlike, watched.live.plan.run
+        elif watched.estimated_whole and self._future is None and last is not None and not watched.refused:
+            watched.refused, why, run = bool(last.unlike), last.unlike, watched.live.plan.run
         if why:
             self._service.notice("info", f"no network's preview, the estimate is by iterations: {why}", run)
 
     def _collect(self) -> None:
-        if self._future is None or not self._future[2].done():
+        if self._future is None or not self._future[3].done():
             return
-        watched, newest_s, job = self._future
+        watched, began_s, newest_s, job = self._future
         self._future = None
+        now_s, error = time.monotonic(), job.exception()
+        self._pace.took(began_s, now_s, now_s - began_s if error else job.result().cpu_s)
         plan = watched.live.plan
-        if error := job.exception():
+        if error is not None:
+            if isinstance(error, BrokenExecutor) and watched.workers_lost < MAX_WORKERS_LOST:
+                watched.workers_lost += 1
+                watched.estimated_count, watched.estimated_whole = 0, False  # once more, in a new process
             level = 10 if isinstance(error, ScanError) else 30  # too few counts yet: say nothing
             about_run("live", plan.run).log(level, "no live estimate: %s", error)
             return
-        watched.previous, lag_s = job.result(), time.monotonic() - newest_s
+        watched.previous, lag_s = job.result(), now_s - newest_s
         watched.preview_lag_s = lag_s
-        if watched.done and watched.estimated_count == watched.live.assembler.count:
+        if watched.estimated_whole:
             fields = {"frames": watched.estimated_count, "num": plan.num, "last_frame_to_preview_s": lag_s}
             text = "preview of %d of %d frames, %.1f s after the last"
             about_run("live", plan.run).info(text, *fields.values(), extra={"fields": fields})

@@ -21,6 +21,8 @@ class Watched:
     done: bool = False
     told_count: int = -1
     estimated_count: int = 0
+    estimated_whole: bool = False
+    workers_lost: int = 0
     previous: LiveEstimate | None = None
     preview_lag_s: float | None = None
     refused: bool = False

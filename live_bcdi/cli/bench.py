@@ -77,6 +77,9 @@ def bench_stream(
         float | None,
         typer.Option(help="\\[live] memory_mb; by default enough for whole frames of a small detector."),
     ] = None,
+    network: Annotated[
+        bool | None, typer.Option(help="\\[live] network; by default as the configuration has it.")
+    ] = None,
     config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
 ) -> None:
@@ -86,9 +89,12 @@ def bench_stream(
     from .live import stop_on_sigterm
 
     told = []
+    settings = load_config(config_path(config))
+    if network is not None:
+        settings = settings.changed(live={"network": network})
     with stop_on_sigterm() as leaving:
         for case in bench.cases(shape, dtype, rate, seconds, memory_mb):
-            told.append(bench.measure(case, load_config(config_path(config))))
+            told.append(bench.measure(case, settings))
         leaving.status = 0
     if as_json:
         print_json(told)

@@ -140,6 +140,14 @@ class LiveRun:
             return None
         return (self._came_s[-1] - self._came_s[0]) / (len(self._came_s) - 1)
 
+    def last_in_s(self) -> float:
+        """How long until the last planned frame, by the pace of the newest; negative where that is over, infinite
+        where it is not known."""
+        interval_s = self.interval_s()
+        if interval_s is None or self.newest_s is None:
+            return math.inf
+        return (self.plan.num - self.assembler.count) * interval_s - (self._clock_s() - self.newest_s)
+
     def facts(self, *, ended: bool = False, pattern: PatternFacts | None = None) -> ScanFacts | None:
         """What advice is given by; None before the first frame. `pattern` is what an estimate saw in it."""
         report = self._watcher.report()

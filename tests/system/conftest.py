@@ -1,5 +1,6 @@
 """A whole system on free ports in a folder of its own."""
 
+import json
 import tomllib
 from pathlib import Path
 
@@ -36,9 +37,7 @@ def make_config(free_port):
 
 
 def _table(name: str, table: dict) -> str:
-    values = [
-        f'{key} = "{value}"' if isinstance(value, str) else f"{key} = {value}" for key, value in table.items()
-    ]
+    values = [f"{key} = {json.dumps(value)}" for key, value in table.items()]
     return "\n" + "\n".join([f"[{name}]", *values, ""])
 
 

@@ -14,11 +14,13 @@ from live_bcdi_consumers.tickets import Tickets
 
 RUN = "4a1c9d00-0000-4000-8000-000000000001"
 EDGE = 16
+ASKED = []
 SUMMARY = {"run": RUN, "name": "crystal 3", "frames": EDGE, "num": EDGE, "missing": [], "seconds": 0.3}
 
 
-def sure(pattern, *, also=()):
+def sure(pattern, *, also=(), views):
     """A box with an uncertainty, whatever the pattern."""
+    ASKED.append((len(also), views))
     density = np.zeros((EDGE,) * 3, np.complex64)
     density[5:11, 5:11, 5:11] = 1
     std = np.full(density.shape, 0.1, np.float32)
@@ -32,11 +34,15 @@ def sure(pattern, *, also=()):
 def previewed(monkeypatch):
     """An estimate by a network in this process."""
     monkeypatch.setattr(estimating, "_network", lambda weights=None: (sure, ""))
+    ASKED.clear()
     counts = np.random.default_rng(0).poisson(3.0, (EDGE,) * 3).astype(np.int32)
     counts[8, 8, 8] = 500
     angles = np.linspace(-0.1, 0.1, EDGE)
     scan = RockingScan(name="s", intensity=counts, angles_deg=angles, geometry=small_geometry())
-    return estimating.estimate_run(RUN, scan, settings=LiveConfig(edge_voxels=EDGE, network=True), previous=None)
+    settings = LiveConfig(edge_voxels=EDGE, network=True)
+    for run, whole in (("another", True), (RUN, False), (RUN, True)):
+        estimate = estimating.estimate_run(run, scan, settings=settings, whole=whole)
+    return estimate
 
 
 class Recorder:
@@ -51,6 +57,7 @@ class Recorder:
 def test_a_preview_is_kept_once_and_reaches_tiled_under_its_own_name(previewed, service, monkeypatch):
     assert previewed.preview is None, "arrays that nobody looks at are not sent between processes"
     assert previewed.phase_std_rad == pytest.approx(0.1)
+    assert ASKED == [(0, 3), (0, 1), (1, 3)], "from the last of this run; with fewer views on the way"
     assert estimating.keep_preview(SUMMARY, service.directory, CrystalConfig())
     assert not estimating.keep_preview(SUMMARY, service.directory, CrystalConfig()), "it is gone from the worker"
     ((_, ticket),) = Tickets(service.folder("outbox/previews"))

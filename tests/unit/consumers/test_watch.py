@@ -2,6 +2,7 @@
 
 import math
 from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 
 import numpy as np
@@ -25,10 +26,11 @@ class NoEstimates:
     """A pool whose jobs never end."""
 
     def __init__(self, **settings):
-        self.jobs = []
+        self.jobs, self.all = [], []
 
     def submit(self, job, *args, **kwargs):
         self.jobs.append((job, args))
+        self.all.append((job, args, kwargs))
         return Future()
 
 
@@ -186,8 +188,8 @@ def test_one_line_of_the_log_says_how_the_stream_was(service, watch, clock, tmp_
     for waiting in (3, 7, 0):
         watch.tell(waiting)
     clock.now_s += 2.0
-    (_, _, job) = watch._future
-    job.set_result(None)
+    (*_, job) = watch._future
+    job.set_result(estimate_of())
     watch.tell()
     watch.document(*beamline.stop)
     work(watch)
@@ -202,9 +204,9 @@ def test_one_line_of_the_log_says_how_the_stream_was(service, watch, clock, tmp_
     assert 2.0 < fields["preview_lag_s"] < fields["newest_age_s"] < 3.0
     clock.now_s += 1.0
     watch.tell()
-    (_, _, job) = watch._future
+    (*_, job) = watch._future
     clock.now_s += 4.0
-    job.set_result(None)
+    job.set_result(estimate_of())
     watch.tell()
     record = caplog.records[-1]
     assert record.getMessage().startswith("preview of 12 of 12 frames, ") and record.run == beamline.run
@@ -393,14 +395,85 @@ def test_why_there_is_no_network_is_said_once_and_why_it_is_not_asked_once_a_run
     watch._prepared.set_result("torch is not installed")
     for document in beamline.beginning():
         watch.document(*document)
-    for index in range(4):
-        watch.frame(beamline.frames[index])
+    said = []
+    for frame in beamline.frames:
+        watch.frame(frame)
+        clock.now_s += 1.0
+        watch.tell()
+        settle(watch, unlike="nearly empty" if len(said) < NUM - 1 else "two peaks")
+        said.append(len(told(service, "notice", beamline.run)))
+    for _ in range(3):
+        clock.now_s += 1.0
+        watch.tell()
+    assert said == [0] * NUM, "of frames on the way nothing is said: few are often refused"
+    messages = [update.fields["message"] for update in service.updates.sent if update.topic == "notice"]
+    assert [message.rpartition(": ")[2] for message in messages] == ["torch is not installed", "two peaks"]
+
+
+def settle(watch, **about):
+    """End the estimate that is under way, if one is."""
+    if watch._future is not None:
+        watch._future = (*watch._future[:3], settled(estimate_of(**about)))
+
+
+def asked(watch):
+    """(frames that are there, whether all are) of each estimate that was begun."""
+    jobs = [(args, kwargs) for job, args, kwargs in watch.estimator.all if job.__name__ == "estimate_run"]
+    scans = [args[1] for args, _ in jobs]
+    counts = [len(scan.intensity) if scan.have is None else int(scan.have.sum()) for scan in scans]
+    return [(count, kwargs["whole"]) for count, (_, kwargs) in zip(counts, jobs)]
+
+
+def test_refreshes_take_a_quarter_of_a_processor_and_the_last_waits_for_nothing(service, watch, clock, tmp_path):
+    """A frame every 0.1 s, of which an estimate works for 0.075 s: every third is shown, and the last at once."""
+    beamline = Beamline(tmp_path, 1)
+    for document in beamline.beginning():
+        watch.document(*document)
+    for frame in beamline.frames:
+        clock.now_s += 0.1
+        watch.frame(frame)
+        watch.tell()
+        settle(watch, cpu_s=0.075)
+        watch.tell()
+    counts = asked(watch)
+    assert counts[-1] == (NUM, True)
+    assert [count for count, _ in counts[:-1]] == pytest.approx(list(range(1, NUM, 3)), abs=1)
+    watch.document(*beamline.stop)
+    work(watch)
+    for _ in range(3):
+        clock.now_s += 1.0
+        settle(watch)
+        watch.tell()
+    assert asked(watch) == counts, "what was estimated whole is not estimated again"
+
+
+def test_a_run_that_is_aborted_has_its_whole_estimate_too(service, watch, clock, tmp_path):
+    beamline = Beamline(tmp_path, 1, unwritten=NUM - 5)
+    for document in beamline.beginning():
+        watch.document(*document)
+    for frame in beamline.frames[:5]:
+        watch.frame(frame)
+    watch.tell()
+    settle(watch)
+    watch.document(*beamline.stop)
+    work(watch)
+    clock.now_s += 1.0
+    watch.tell()
+    assert asked(watch) == [(5, False), (5, True)]
+
+
+def test_an_estimate_that_lost_its_worker_is_begun_again_three_times_at_most(service, watch, clock, tmp_path):
+    beamline = Beamline(tmp_path, 1)
+    for document in beamline.beginning():
+        watch.document(*document)
+    for frame in beamline.frames:
+        watch.frame(frame)
+    for _ in range(8):
         clock.now_s += 1.0
         watch.tell()
         if watch._future is not None:
-            watch._future = (*watch._future[:2], settled(estimate_of(unlike="two peaks")))
-    messages = [update.fields["message"] for update in service.updates.sent if update.topic == "notice"]
-    assert [message.rpartition(": ")[2] for message in messages] == ["torch is not installed", "two peaks"]
+            watch._future[3].set_exception(BrokenProcessPool("killed"))
+    assert asked(watch) == [(NUM, True)] * (1 + module.MAX_WORKERS_LOST)
 
 
 @pytest.mark.parametrize("phase_std_rad", [0.4, None])
@@ -414,7 +487,7 @@ def test_the_last_preview_of_a_run_is_kept_once(service, watch, clock, tmp_path,
         clock.now_s += 1.0
         watch.tell()
         if watch._future is not None:
-            watch._future = (*watch._future[:2], settled(estimate_of(phase_std_rad=phase_std_rad)))
+            watch._future = (*watch._future[:3], settled(estimate_of(phase_std_rad=phase_std_rad)))
         if step == 1:
             assert "keep_preview" not in [job.__name__ for job, _ in watch.estimator.jobs], "the run is under way"
             watch.document(*beamline.stop)
@@ -430,7 +503,7 @@ def test_the_last_preview_of_a_run_is_kept_once(service, watch, clock, tmp_path,
         )
 
 
-def estimate_of(*, phase_std_rad=None, unlike=""):
+def estimate_of(*, phase_std_rad=None, unlike="", cpu_s=0.0):
     density = np.zeros((16, 16, 16), np.complex64)
     density[6:10, 6:10, 6:10] = 1
     return LiveEstimate(
@@ -439,4 +512,5 @@ def estimate_of(*, phase_std_rad=None, unlike=""):
         pattern=PatternFacts(counts=1e6, oversampling=(4.0, 4.0, 4.0), asymmetry=0.1),
         phase_std_rad=phase_std_rad,
         unlike=unlike,
+        cpu_s=cpu_s,
     )
