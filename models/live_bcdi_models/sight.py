@@ -1,7 +1,7 @@
 """The shipped network at work: views of one pattern in one batch, objects with their variance out."""
 
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -89,16 +89,36 @@ def device_of(device: str) -> str:
     return "cuda" if device == "auto" and torch.cuda.is_available() else "cpu" if device == "auto" else device
 
 
+@cache
+def multiplies_halves(device: str) -> bool:
+    """Whether a "cpu" or "cuda" device has instructions for bfloat16; without, it is slower than single
+    precision."""
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    able: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.6 has no such list
+    return any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
 @torch.inference_mode()
-def look(network: Network, pattern: Pattern, oversampling: Vector, views: tuple[View, ...]) -> list[Sight]:
-    """The network's objects of a pattern of `EDGE` voxels, turned back from each view."""
+def look(
+    network: Network,
+    pattern: Pattern,
+    oversampling: Vector,
+    views: tuple[View, ...],
+    *,
+    half: bool | None = None,
+) -> list[Sight]:
+    """The network's objects of a pattern of `EDGE` voxels, turned back from each view. `half`: convolutions in
+    bfloat16, by default where the device has it; Fourier transforms are always in single precision."""
     device = next(network.parameters()).device
+    half = multiplies_halves(device.type) if half is None else half
     intensity, measured = (
         torch.from_numpy(np.stack([view.of(array) for view in views])).to(device)
         for array in (np.asarray(pattern.intensity, np.float32), ~pattern.mask)
     )
     told = torch.tensor([view.oversampling(oversampling) for view in views], dtype=torch.float32, device=device)
-    guess = network(intensity, measured, told)
+    with torch.autocast(device.type, torch.bfloat16, enabled=half):
+        guess = network(intensity, measured, told)
     if guess.log_variance is None:
         raise ScanError("this network does not say how sure it is; train one that does (`live-bcdi train`)")
     densities = padded(guess.density).cpu().numpy()
