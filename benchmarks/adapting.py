@@ -8,7 +8,8 @@ network adapts to it and to those before, from what the scan before left. "shipp
 "foresees" the adapted one before it has seen the scan, "adapted" after, or rolled back; "tried" the one that was
 judged, whatever the verdict. chi^2 is Eq. 1 of Serban et al. (2024), of what the network sees, as theirs is, and
 of the preview, which polishes it. Seconds are of one CPU thread, whatever else the machine does. `--loss moduli`
-leaves out the object that the retrieval finds, as they do; `--simulated 0` the crystals against forgetting.
+leaves out the object that the retrieval finds, as they do; `--simulated 4` adds simulated ones,
+with truth, every fourth batch.
 """
 
 import argparse
