@@ -260,9 +260,8 @@ class LiveConfig(_Table):
     """The estimate while frames arrive: longest edge of its volume, iterations of one refresh; and what the
     volumes of the runs under way may take together: where whole frames do not fit, a window around the peak of
     each is kept, of two `edge_voxels` an edge at least. `network`: whether a network makes the estimate, where
-    torch and the network's weights are there; on two cores that takes time from the frames. `weights`: of another
-    network than the one that ships. `adapt`: whether it adapts to the scans, for `adapt_s` seconds after each,
-    where the next one does not begin before."""
+    torch and the network's weights are there. `weights`: of another network than the one that ships. `adapt`:
+    whether it adapts to the scans, for `adapt_s` seconds after each, where the next one does not begin before."""
 
     edge_voxels: int = Field(default=64, ge=16)
     iterations: int = Field(default=40, ge=1)

@@ -6,18 +6,23 @@ Such a worker gets a session, whose niceness may be taken back, which that of a 
 """
 
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
 
 _SESSION = Path("/proc/self/autogroup")
-_given: int | None = None  # the niceness of the session that this process made for itself
+_TRIES, _PAUSE_S = 4, 0.1  # the kernel lets but one process change a session in 100 ms
+_leads = False  # this process made a session for itself
+_given: int | None = None  # its niceness
 
 
 def give_way(nice: int, *, hurrying: bool = False) -> None:
     """This process lets others go first, by 1 to 19 steps of niceness; for good where processors are not shared by
     sessions, else `hurrying` at first, for as long as it loads what it needs."""
+    global _leads
     os.nice(nice)
     if nice:
+        _leads = True
         with suppress(OSError):  # it leads one
             os.setsid()
         _weigh(0 if hurrying else nice)
@@ -25,14 +30,19 @@ def give_way(nice: int, *, hurrying: bool = False) -> None:
 
 def hurry(*, now: bool, nice: int) -> None:
     """A process that gives way is as important as others for as long as it is in a hurry; no other is changed."""
-    if _given is not None:
+    if _leads:
         _weigh(0 if now else nice)
 
 
 def _weigh(nice: int) -> None:
     global _given
-    if nice == _given:
-        return
-    with suppress(OSError):  # no such system, or changed a moment ago
-        _SESSION.write_text(str(nice))
-        _given = nice
+    for _ in range(_TRIES):
+        if nice == _given:
+            return
+        try:
+            _SESSION.write_text(str(nice))
+            _given = nice
+        except BlockingIOError:
+            time.sleep(_PAUSE_S)
+        except OSError:  # no such system
+            return

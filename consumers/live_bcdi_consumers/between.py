@@ -2,7 +2,7 @@
 killed when the next scan begins. What was learnt is on disk as a whole, or not at all.
 """
 
-from concurrent.futures import BrokenExecutor, CancelledError, Future
+from concurrent.futures import CancelledError, Future
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +60,11 @@ class Between:
             return
         (run, job), self._future = self._future, None
         log = about_run(self._service.name, run)
-        try:
-            told = job.result()
-        except (ScanError, ImportError, BrokenExecutor, CancelledError) as error:
+        error = CancelledError("its process was stopped") if job.cancelled() else job.exception()
+        if error is not None:  # of any kind: analysis ends no consumer
             log.warning("the network is not adapted to it: %s", error)
         else:
+            told = job.result()
             words = "adapted" if told["kept"] else "not adapted"
             text = "the network is %s to it in %.0f s, %d times in all: %s"
             log.info(text, words, told["seconds"], told["times"], told["why"], extra={"fields": told})

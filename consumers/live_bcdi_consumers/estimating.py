@@ -5,6 +5,7 @@ the last of them kept for Tiled. Each runs in the same process, which holds the 
 import logging
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -15,6 +16,7 @@ import numpy as np
 
 from live_bcdi.config import CrystalConfig, LiveConfig
 from live_bcdi.estimate import LiveEstimate, Preview, Unlike, live_estimate, warm_up
+from live_bcdi.log import about_run
 from live_bcdi.phasing import InitialGuess, Pattern
 from live_bcdi.phasing.align import without_ramp
 from live_bcdi.phasing.metrics import centred_transform
@@ -134,3 +136,9 @@ def keep_preview(summary: Mapping[str, Any], storage: Path, crystal: CrystalConf
     told = {"chi": result.chi, "phase_std_rad": result.metrics["phase_std_rad"], "file": str(path)}
     Tickets(storage / OWED).put(name, {**summary, **told})
     return True
+
+
+def say_if_lost(run: str, job: Future[bool]) -> None:
+    """A line in the log where `keep_preview` failed."""
+    if not job.cancelled() and (error := job.exception()) is not None:
+        about_run("live", run).warning("its preview does not get into Tiled: %s", error)

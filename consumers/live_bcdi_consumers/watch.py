@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, Future
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from live_bcdi.transport.hdf5 import FrameFile
 from live_bcdi.types import Frame, ScanError
 
 from .between import Between
-from .estimating import NICE, OPEN_RUNS, estimate_run, keep_preview, prepare
+from .estimating import NICE, OPEN_RUNS, estimate_run, keep_preview, prepare, say_if_lost
 from .files import frame_file_of, recorded_file, written_s
 from .pacing import Pace
 from .service import Service
@@ -343,7 +344,9 @@ class Watch:
             plan = watched.live.plan
             summary = {"run": plan.run, "name": plan.name, "frames": last.frames, "num": plan.num}
             summary |= {"missing": seen.missing, "seconds": last.seconds}
-            self.estimator.submit(keep_preview, summary, self._service.directory, self._service.config.crystal)
+            directory, crystal = self._service.directory, self._service.config.crystal
+            job = self.estimator.submit(keep_preview, summary, directory, crystal)
+            job.add_done_callback(partial(say_if_lost, plan.run))
             if all(other.done for other in self._open.values()):
                 self.between.begin(watched.live)
 
@@ -369,6 +372,8 @@ class Watch:
             if isinstance(error, BrokenExecutor) and watched.workers_lost < MAX_WORKERS_LOST:
                 watched.workers_lost += 1
                 watched.estimated_count, watched.estimated_whole = 0, False  # once more, in a new process
+            elif watched.estimated_whole:
+                watched.previous = None  # of a part of the frames: not to be kept as that of all
             level = 10 if isinstance(error, ScanError) else 30  # too few counts yet: say nothing
             about_run("live", plan.run).log(level, "no live estimate: %s", error)
             return
@@ -382,6 +387,9 @@ class Watch:
             self._service.updates.send(
                 estimate_update(plan, watched.estimated_count, watched.previous, lag_s=lag_s)
             )
+        if watched.done and watched is not self._shown:  # the next run began before this was whole
+            self._refresh(watched, now_s)
+        self._keep(watched)
 
 
 def _seconds(value: float | None) -> str:

@@ -117,6 +117,9 @@ def adapt(
 
     if output.suffix != ".safetensors":
         raise ScanError(f"{output} must end in .safetensors")
+    for card in (output.with_suffix(".json"), output.with_suffix(".md")):
+        if card.exists() and not output.exists():
+            raise ScanError(f"{card} is of something else and would be overwritten; give another --output")
     check_output(
         output,
         overwrite=overwrite,

@@ -29,7 +29,7 @@ from .losses import loss_of, oriented, relative_error, turned
 from .measuring import make_batch
 from .networks import Network
 from .polishing import polished
-from .sight import VIEWS, look
+from .sight import VIEWS, look, multiplies_halves
 from .simulator import EDGE
 
 Clock = Callable[[], float]
@@ -152,7 +152,7 @@ def _learn(network: Network, patterns: Sequence[Measured], effort: Effort, *, un
         used = min(1.0, (effort.clock() - began_s) / max(until_s - began_s, 1e-9))
         for group in optimiser.param_groups:
             group["lr"] = effort.rate * min(1.0, (used + 0.01) / _RISE) * (1 - 0.8 * used)
-        with torch.autocast(chance.device.type, torch.bfloat16):
+        with torch.autocast(chance.device.type, torch.bfloat16, enabled=multiplies_halves(chance.device.type)):
             if effort.simulated and steps % effort.simulated == effort.simulated - 1:
                 loss = loss_of(network, make_batch(_BATCH, chance))
             else:

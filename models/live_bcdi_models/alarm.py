@@ -2,7 +2,7 @@
 singularities of the polished object, scaled so that they are probabilities (Platt 1999).
 
 Lim et al. (2021) showed that a network can tell defects from a pattern. The scaling is that of crystals as the
-simulator makes them, of which a quarter have a dislocation and a quarter a twin or wall.
+simulator makes them, of which about a fifth have a dislocation and a quarter a twin or wall.
 """
 
 import numpy as np

@@ -28,7 +28,7 @@ from .sight import VIEWS, look
 _VIEWS = VIEWS[:3]  # as `preview` looks at a pattern
 # That what is called worse, or better, is noise: one standard error for what is better, as some fifty patches tell
 # two networks apart that differ by 0.05 in likeness with the truth only now and then.
-_WORSE, _BETTER = 0.05, 0.16
+SURE, _BETTER = 0.05, 0.16
 _LEAST = 0.02  # of a deviance, 1 of counting noise: patches without a count tell nothing by their logarithm
 _CUBE = np.ones((3, 3, 3), bool)
 
@@ -54,7 +54,7 @@ class Measured:
 
     @classmethod
     def on_grid(cls, seen: Pattern, oversampling: Vector, target: Object | None = None) -> Self:
-        """The same pattern has the same free voxels, which are also those that judge the views of a preview."""
+        """The same pattern has the same free voxels, which `preview` hides from its polish too."""
         return cls(seen=seen, oversampling=oversampling, free=held_out(seen, SHARE, 0), target=target)
 
     @property
@@ -110,7 +110,7 @@ def verdict(before: Foretold, after: Foretold) -> tuple[bool, str]:
         f"{name}: {np.median(was):.3g}, then {np.median(now):.3g}" for name, (was, now) in pairs.items()
     )
     told = f"median deviance of free patches {told}"
-    if any(is_better(was, now, chance=_WORSE) for was, now in pairs.values()):
+    if any(is_better(was, now, chance=SURE) for was, now in pairs.values()):
         return False, f"free voxels are foretold worse: {told}"
     if not any(is_better(now, was) for was, now in pairs.values()):
         return False, f"free voxels are not foretold better by more than noise: {told}"

@@ -1,7 +1,7 @@
 """Whether a pattern is of the kind that the network was shown: one peak of one crystal, measured as it is.
 
 The levels are those below which, or above which, one in some hundred patterns of the simulator falls
-(`live-bcdi bench preview --guard` counts them), unless one says of itself where it is from.
+(`live-bcdi bench preview --part guard` counts them), unless one says of itself where it is from.
 """
 
 import numpy as np

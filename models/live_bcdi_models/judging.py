@@ -4,7 +4,7 @@ shows."""
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,9 @@ from .grid import Grid
 from .guard import unlike
 from .losses import correlation
 from .measuring import CLEAN, Batch, Conditions, make_batch
-from .previewing import INSTEAD, NetworkGuess, look_at, preview_of
+from .plain import Iterations
+from .polishing import free_of
+from .previewing import NetworkGuess, look_at, preview_of
 from .simulator import EDGE, HELD_OUT, STRAINS, TRAINED, Spread
 from .strangers import STRANGERS
 
@@ -40,14 +42,15 @@ def by_strain(count: int) -> dict[str, Any]:
     for strain, batch in by_strength(count):
         found, plain, seconds = [], [], []
         for pattern, truth in each_of(batch):
-            began_s = perf_counter()
+            began_s = process_time()
             try:
                 result = preview_of(pattern)
             except Unlike:
                 continue
-            seconds.append(perf_counter() - began_s)
+            seconds.append(process_time() - began_s)
             found.append(likeness(result.density, truth))
-            plain.append(likeness(_plain(pattern, seconds[-1]), truth))
+            (as_long,) = Iterations(pattern, free_of(pattern)).several(seconds[-1:])
+            plain.append(likeness(as_long, truth))
         table[strain] = {
             "crystals": len(found),
             "preview": float(np.mean(found)),
@@ -137,20 +140,6 @@ def by_strength(count: int, seed: int = _SEED) -> Iterator[tuple[str, Batch]]:
 def each_of(batch: Batch) -> Iterator[tuple[Pattern, Object]]:
     for counts, measured, truth in zip(batch.intensity, batch.measured, batch.target):
         yield Pattern(intensity=counts.numpy(), mask=~measured.numpy()), truth.numpy()
-
-
-def _plain(pattern: Pattern, seconds: float) -> Object:
-    """Iterations from random phases, start after start for as long, the one that foretells free voxels best."""
-    until_s, best = perf_counter() + seconds, None
-    for seed in range(1000):
-        end, _ = phase_pattern(pattern, Plan(recipe=INSTEAD, starts=1, seed=seed, budget_s=seconds))
-        score = end.metrics.get("free_llk", end.chi)
-        if best is None or score < best[0]:
-            best = (score, end.density)
-        if perf_counter() > until_s:
-            break
-    assert best is not None
-    return best[1]
 
 
 def likeness(found: Object, truth: Object) -> float:

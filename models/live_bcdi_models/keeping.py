@@ -22,7 +22,7 @@ from live_bcdi.phasing.kernels_numpy import Object
 from live_bcdi.types import BoolArray, FloatArray, ScanError, StorageError
 
 from .adapting import REMEMBERED, Adapted, Effort, adapt_to
-from .foretelling import Measured, foretold, is_better
+from .foretelling import SURE, Measured, foretold, is_better
 from .grid import known_part
 from .networks import Network
 from .sight import device_of
@@ -104,7 +104,7 @@ def adapt_next(
     state, first = _newest(folder, base)
     over = ""
     if _times(state.card) and is_better(
-        foretold(first.network, [measured]).bare, foretold(state.network, [measured]).bare
+        foretold(first.network, [measured]).bare, foretold(state.network, [measured]).bare, chance=SURE
     ):
         state, over = (
             replace(first, number=state.number),
@@ -164,7 +164,7 @@ def _newest(folder: Path, base: Path | None) -> tuple[State, State]:
         try:
             network, found = load_weights(each / WEIGHTS, device=device_of("auto"))
             remembered = _remembered(each / MEMORY)
-        except (ScanError, OSError, ValueError, KeyError, zipfile.BadZipFile):
+        except (ScanError, OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             continue
         if _origin(found) == _origin(card):
             return replace(first, network=network, card=found, remembered=remembered), first

@@ -28,6 +28,7 @@ WEIGHTS = np.array([-0.127, 0.121, 0.732, 0.179, -0.204])
 _NOTHING = 2.0  # of an object that has nothing to do with the crystal
 _HOLD = 0.15  # of the network's largest |S|: its support
 _FREEDOM = 3.0  # parameters a voxel of the support; 1 and 2 let loose supports win, 4 tight ones
+_LEAST_ROOM = 0.002  # 65 voxels: a network may see one hot voxel
 _BODY, _LOOSE = 0.3, 1.6  # of it: the crystal's own voxels, and how many more a support may have
 
 
@@ -79,7 +80,7 @@ def polished(
     shown = seen if free is None else Pattern(intensity=seen.intensity, mask=seen.mask | free)
     known = mirrored(shown)
     support = autocorrelation_support(known.intensity, known.mask)
-    room = min(float(support.mean()), room_of(sights))
+    room = max(min(float(support.mean()), room_of(sights)), _LEAST_ROOM)
     given = [_start(density, shown) for density in (*(sight.density for sight in sights), *also)]
     others = [Start(seed=seed, support=support) for seed in range(RANDOM)]
     tried = ((search(room), given + others), *((recipe, given) for recipe in (STAY, *further)))

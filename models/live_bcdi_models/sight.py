@@ -1,4 +1,4 @@
-"""The shipped network at work: views of one pattern in one batch, objects with their variance out."""
+"""A network at work: views of one pattern in one batch, objects with their variance out."""
 
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
@@ -70,10 +70,15 @@ class Sight:
     alarm: FloatArray = field(default_factory=lambda: np.zeros(2))
 
 
-@lru_cache(maxsize=3)
 def shipped(device: str, weights: Path | None = None) -> tuple[Network, Card]:
-    """The network of the package, or that of a file of `weights`, and its card, loaded once and warmed up. Raises
-    ScanError where there is none."""
+    """The network of the package, or that of a file of `weights`, and its card, loaded once, and again where the
+    file was replaced, and warmed up. Raises ScanError where there is none."""
+    written_ns = weights.stat().st_mtime_ns if weights is not None and weights.exists() else 0
+    return _loaded(device, weights, written_ns)
+
+
+@lru_cache(maxsize=3)
+def _loaded(device: str, weights: Path | None, written_ns: int) -> tuple[Network, Card]:
     network, card = load_weights(weights, device=device)
     nothing = Pattern(intensity=np.ones((EDGE,) * 3, np.float32), mask=np.zeros((EDGE,) * 3, bool))
     look(network, nothing, (3.0, 3.0, 3.0), VIEWS[:1])

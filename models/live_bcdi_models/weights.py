@@ -49,10 +49,11 @@ def save_weights(network: Network, card: Card, path: Path) -> Card:
     data = save(halves, metadata={"network": card.network})
     card = replace(card, sha256=hashlib.sha256(data).hexdigest())
     path.parent.mkdir(parents=True, exist_ok=True)
-    for suffix, content in ((".safetensors", data), (".json", _json(card)), (".md", _markdown(card, path.name))):
-        partial = path.with_suffix(f"{suffix}.partial")
-        partial.write_bytes(content)
-        partial.replace(path.with_suffix(suffix))
+    contents = {".safetensors": data, ".json": _json(card), ".md": _markdown(card, path.name)}
+    for suffix, content in contents.items():
+        path.with_suffix(f"{suffix}.partial").write_bytes(content)
+    for suffix in contents:  # one after the other when all are written: a full disk leaves what was there
+        path.with_suffix(f"{suffix}.partial").replace(path.with_suffix(suffix))
     return card
 
 

@@ -82,15 +82,17 @@ def test_what_is_rolled_back_is_not_written(run, scan_file, tmp_path, monkeypatc
 def test_what_cannot_be_adapted_to_is_refused_in_one_line(run, scan_file, tmp_path):
     strange = tmp_path / "strange.npy"
     np.save(strange, next(iter(STRANGERS.values()))(2))
-    path = tmp_path / "mine.safetensors"
+    path, mine = tmp_path / "mine.safetensors", tmp_path / "scan.json"
+    mine.write_text("{}")
     for arguments, why in (
         ((tmp_path / "none.h5", "-o", path), "no such file"),
         ((strange, "-o", path), "peak"),
         ((scan_file, "-o", tmp_path / "nowhere" / path.name), "nothing can be written"),
         ((scan_file, "-o", tmp_path / "mine.h5"), "must end in .safetensors"),
+        ((scan_file, "-o", mine.with_suffix(".safetensors")), "would be overwritten"),
         ((scan_file, "-o", path, "--seconds", "0"), "greater than or equal to 1"),
     ):
         status, out, err = run(*arguments)
         assert status == 2 and not out and why in err, err
         assert len(err.strip().splitlines()) == 1 and err.startswith("live-bcdi: ")
-    assert list(tmp_path.iterdir()) == [strange]
+    assert sorted(tmp_path.iterdir()) == [mine, strange] and mine.read_text() == "{}"

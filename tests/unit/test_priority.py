@@ -63,3 +63,27 @@ def test_where_processors_are_not_shared_by_sessions_nothing_happens(monkeypatch
     monkeypatch.setattr(priority, "_given", 10)
     hurry(now=True, nice=10)
     assert priority._given == 10, "it is tried again"
+
+
+class Refusing:
+    """A kernel that lets nobody change a session for a while."""
+
+    def __init__(self, times):
+        self.times, self.text = times, None
+
+    def write_text(self, text):
+        if self.times:
+            self.times -= 1
+            raise BlockingIOError
+        self.text = text
+
+
+@pytest.mark.parametrize(("times", "text"), [(2, "10"), (99, None)])
+def test_a_session_that_was_just_changed_is_tried_again(monkeypatch, times, text):
+    session = Refusing(times)
+    monkeypatch.setattr(priority, "_SESSION", session)
+    monkeypatch.setattr(priority, "_PAUSE_S", 0)
+    monkeypatch.setattr(priority, "_leads", True)
+    monkeypatch.setattr(priority, "_given", None)
+    hurry(now=False, nice=10)
+    assert session.text == text

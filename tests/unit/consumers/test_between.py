@@ -82,7 +82,9 @@ def test_the_next_run_kills_it(between, pools, caplog):
     assert "adapted to it in" not in caplog.text
 
 
-@pytest.mark.parametrize("error", [BrokenExecutor("killed"), ScanError("no room for free patches")])
+@pytest.mark.parametrize(
+    "error", [BrokenExecutor("killed"), ScanError("no room for free patches"), RuntimeError("out of memory")]
+)
 def test_what_goes_wrong_is_a_line_in_the_log_and_ends_nothing(between, pools, caplog, error):
     between.begin(run(1))
     pools[0].future.set_exception(error)

@@ -15,6 +15,7 @@ from live_bcdi.stream import journal
 from live_bcdi.stream.fakes import frames_of, small_scan, start_document
 from live_bcdi.stream.updates import Update
 from live_bcdi.transport.hdf5 import DATA_PATH, FrameWriter
+from live_bcdi.types import ScanError
 from live_bcdi_consumers import watch as module
 from live_bcdi_consumers.watch import OPEN_RUNS, Watch
 
@@ -501,6 +502,49 @@ def test_the_last_preview_of_a_run_is_kept_once(service, watch, clock, tmp_path,
             *(beamline.run, NUM, NUM),
             service.directory,
         )
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_run_keeps_its_preview_where_the_next_one_begins_before_it_is_there(service, watch, tmp_path, ends):
+    """Unless its estimate of all frames fails: what there is of fewer is not that of the run."""
+    one, two = Beamline(tmp_path, 1), Beamline(tmp_path, 2)
+    for document in one.beginning():
+        watch.document(*document)
+    for frame in one.frames:
+        watch.frame(frame)
+    watch.tell()
+    job = watch._future[3]
+    watch.document(*one.stop)
+    work(watch)
+    for document in two.beginning():
+        watch.document(*document)
+    watch.frame(two.frames[0])
+    watch._future[0].previous = estimate_of(phase_std_rad=0.9)
+    if ends:
+        watch._future = (*watch._future[:3], settled(estimate_of(phase_std_rad=0.4)))
+    else:
+        job.set_exception(ScanError("the counts do not fall off"))
+    watch.tell()
+    kept = [args[0]["run"] for name, args in watch.estimator.jobs if name.__name__ == "keep_preview"]
+    assert kept == ([one.run] if ends else [])
+
+
+def test_a_run_is_estimated_whole_where_the_next_one_begins_during_a_refresh(service, watch, tmp_path):
+    one, two = Beamline(tmp_path, 1), Beamline(tmp_path, 2)
+    for document in one.beginning():
+        watch.document(*document)
+    for frame in one.frames[:-1]:
+        watch.frame(frame)
+    watch.tell()
+    assert asked(watch) == [(NUM - 1, False)]
+    watch.frame(one.frames[-1])
+    watch.document(*one.stop)
+    work(watch)
+    for document in two.beginning():
+        watch.document(*document)
+    settle(watch)
+    watch.tell()
+    assert asked(watch) == [(NUM - 1, False), (NUM, True)]
 
 
 def estimate_of(*, phase_std_rad=None, unlike="", cpu_s=0.0):

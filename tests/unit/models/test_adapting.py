@@ -174,7 +174,7 @@ def test_weights_that_were_kept_are_previewed_with(pattern, tmp_path, monkeypatc
 def test_states_follow_each_other_and_damaged_ones_do_not_count(pattern, tmp_path, monkeypatch, quick):
     verdicts = iter([KEPT, (False, "worse"), KEPT, KEPT])
     monkeypatch.setattr(adapting, "verdict", lambda before, after: next(verdicts))
-    monkeypatch.setattr(keeping, "is_better", lambda one, other: False)
+    monkeypatch.setattr(keeping, "is_better", lambda one, other, **how: False)
     assert newest_weights(tmp_path) is None
     told = [adapt_next(tmp_path, pattern, f"scan {number}", steps(1)) for number in range(3)]
     assert [each["times"] for each in told] == [1, 1, 2]
@@ -191,7 +191,7 @@ def test_states_follow_each_other_and_damaged_ones_do_not_count(pattern, tmp_pat
 
     newest.write_bytes(newest.read_bytes()[:-1])
     assert newest_weights(tmp_path) == tmp_path / "000002" / WEIGHTS
-    (tmp_path / "000002" / MEMORY).write_bytes(b"cut off")
+    (tmp_path / "000002" / MEMORY).write_bytes(b"")  # as after a power cut
     assert adapt_next(tmp_path, pattern, "scan 3", steps(1))["times"] == 1, "from the beginning"
     assert newest_weights(tmp_path) == tmp_path / "000004" / WEIGHTS
 
@@ -199,14 +199,14 @@ def test_states_follow_each_other_and_damaged_ones_do_not_count(pattern, tmp_pat
 def test_where_the_first_network_foretells_better_it_begins_anew(pattern, tmp_path, monkeypatch, quick):
     monkeypatch.setattr(adapting, "verdict", lambda before, after: KEPT)
     adapt_next(tmp_path, pattern, "scan 0", steps(1))
-    monkeypatch.setattr(keeping, "is_better", lambda one, other: True)
+    monkeypatch.setattr(keeping, "is_better", lambda one, other, **how: True)
     told = adapt_next(tmp_path, pattern, "scan 1", steps(1))
     assert told["times"] == 1 and told["why"].startswith("the first network foretells this scan better")
 
 
 def test_a_process_killed_as_it_writes_leaves_the_last_good_weights(pattern, tmp_path, monkeypatch, quick):
     monkeypatch.setattr(adapting, "verdict", lambda before, after: KEPT)
-    monkeypatch.setattr(keeping, "is_better", lambda one, other: False)
+    monkeypatch.setattr(keeping, "is_better", lambda one, other, **how: False)
     adapt_next(tmp_path, pattern, "scan 0", steps(1))
     good = newest_weights(tmp_path)
     before = good.read_bytes()

@@ -197,10 +197,10 @@ def test_no_weights_is_one_sentence(monkeypatch, tmp_path):
         raise ScanError("no weights at x; `live-bcdi train` makes them")
 
     monkeypatch.setattr(sight, "load_weights", nothing)
-    sight.shipped.cache_clear()
+    sight._loaded.cache_clear()
     with pytest.raises(ScanError, match="live-bcdi train"):
         preview(np.ones((EDGE,) * 3))
-    sight.shipped.cache_clear()
+    sight._loaded.cache_clear()
 
 
 @pytest.mark.parametrize("index", range(3))

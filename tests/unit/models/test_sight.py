@@ -1,4 +1,7 @@
-"""The shipped network at work: half precision sees the same crystals as single precision."""
+"""A network at work: half precision sees the same crystals as single precision."""
+
+import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ from live_bcdi_models.layers import windowed
 from live_bcdi_models.losses import correlation
 from live_bcdi_models.sight import VIEWS, look, multiplies_halves, shipped
 from live_bcdi_models.training import held_out
+from live_bcdi_models.weights import save_weights
 
 
 @pytest.mark.parametrize("strain", ["weak", "medium", "strong"])
@@ -34,3 +38,13 @@ def test_bfloat16_sees_what_single_precision_sees(strain):
 
 def test_which_devices_have_half_precision_is_told():
     assert multiplies_halves("cpu") in (True, False)
+
+
+def test_weights_that_were_replaced_are_loaded_again(tmp_path):
+    path = tmp_path / "mine.safetensors"
+    network, card = shipped("cpu")
+    first = save_weights(network, replace(card, seed=1), path)
+    assert shipped("cpu", path)[1].seed == first.seed == 1
+    save_weights(network, replace(card, seed=2), path)
+    os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
+    assert shipped("cpu", path)[1].seed == 2
