@@ -2,18 +2,25 @@
 
 from .between import Motion, Peak, find_peak, motion_between, seen_as
 from .outliers import ScanFacts, outliers, scan_facts
+from .prediction import Expected, Prediction, Seen, View, predict, seen_at
 from .regrid import regrid
 from .scan import track_scan
 
 __all__ = [
+    "Expected",
     "Motion",
     "Peak",
+    "Prediction",
     "ScanFacts",
+    "Seen",
+    "View",
     "find_peak",
     "motion_between",
     "outliers",
+    "predict",
     "regrid",
     "scan_facts",
     "seen_as",
+    "seen_at",
     "track_scan",
 ]

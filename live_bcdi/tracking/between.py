@@ -107,6 +107,21 @@ def motion_between(first: Peak, second: Peak) -> Motion:
     )
 
 
+def carried(
+    first: Peak, rotation_mdeg: tuple[float, float], strain: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What `motion_between` would have come from: h (3,) of the first peak turned and strained so, and the change
+    of h (3, 3) by 1 mdeg about each axis and by a strain of 1, a column each."""
+    axes = axes_across(first.h_invA, first.rocking_axis)
+    vector = np.array(rotation_mdeg) / _TO_MDEG @ axes
+    angle = float(np.linalg.norm(vector))
+    h = first.h_invA
+    if angle > 0:  # the vector is across h
+        h = np.cos(angle) * h + np.sin(angle) / angle * np.cross(vector, h)
+    h = h / (1 + strain)
+    return h, np.column_stack([*np.cross(axes, h) / _TO_MDEG, -h / (1 + strain)])
+
+
 def seen_as(geometry: Geometry, row: float, column: float) -> NDArray[np.float64]:
     """What a translation of the crystal is taken for: (3, 3), a column for 1 um along lab x, y and z, with rows
     rotation, rotation (mdeg, about the axes of `Motion`) and strain.
