@@ -97,7 +97,7 @@ def phased(truths: list[Truth], photons: float) -> list[Case]:
     for number, truth in enumerate(truths):
         scan = measure(truth, geometry, shape=SHAPE, photons=photons, seed=number)
         result = reconstruct(
-            scan, preprocess=Preprocessing(shape=SHAPE, binning=(1, 1, 1)), plan=Plan(seed=number)
+            scan, preprocessing=Preprocessing(shape=SHAPE, binning=(1, 1, 1)), plan=Plan(seed=number)
         )
         assert result.lab is not None
         cases.append(Case(truth=truth, lab=result.lab))

@@ -1,6 +1,6 @@
 """How a crystal moves within a scan and from scan to scan, and which scans are no good."""
 
-from .between import Motion, Peak, find_peak, motion_between, seen_as
+from .between import Motion, Peak, find_peak, find_peaks, motion_between, seen_as
 from .outliers import ScanFacts, outliers, scan_facts
 from .prediction import Expected, Prediction, Seen, View, predict, seen_at
 from .regrid import regrid
@@ -15,6 +15,7 @@ __all__ = [
     "Seen",
     "View",
     "find_peak",
+    "find_peaks",
     "motion_between",
     "outliers",
     "predict",

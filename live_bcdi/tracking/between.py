@@ -21,7 +21,7 @@ from ..geometry import (
     with_rocking_angle,
 )
 from ..preprocess import rocking_grid_deg
-from ..registration import Place, locate
+from ..registration import Place, locate, places
 from ..types import DiffractionVolume, Geometry, RockingScan, ScanError, Vector
 
 _TO_MDEG = 1e3 * 180 / np.pi
@@ -55,6 +55,25 @@ def find_peak(volume: DiffractionVolume, scan: RockingScan, place: Place | None 
         rocking_axis=_vector(to_holder @ rocking_axis_lab(geometry)),
         counts=found.counts,
     )
+
+
+Prepared = tuple[DiffractionVolume, RockingScan]
+
+
+def find_peaks(first: Prepared, second: Prepared) -> tuple[Peak, Peak]:
+    """The peaks of two scans, each (volume, scan), to be compared with each other: what is between them is of the
+    voxels that both measured (`registration.places`), so that a gap of the detector pulls at neither.
+
+    Raises ScanError as `find_peak` does, or where the volumes have different shapes.
+    """
+    volumes = first[0], second[0]
+    if volumes[0].intensity.shape != volumes[1].intensity.shape:
+        shapes = " and ".join(str(volume.intensity.shape) for volume in volumes)
+        raise ScanError(
+            f"peaks are compared in volumes of one shape, not {shapes}; give both one [preprocess] shape"
+        )
+    here, there = places(*((volume.intensity, volume.mask) for volume in volumes))
+    return find_peak(*first, here), find_peak(*second, there)
 
 
 def _at_centre(volume: DiffractionVolume, scan: RockingScan) -> Geometry:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from live_bcdi import registration
-from live_bcdi.registration import displacement, locate
+from live_bcdi.registration import displacement, locate, places
 from live_bcdi.types import ScanError
 
 SHAPE = (36, 40, 44)
@@ -69,15 +69,51 @@ def gap(columns=slice(26, 29)):
 
 
 @pytest.mark.parametrize(
-    ("first", "second"), [(gap(), gap()), (unmasked(), gap()), (gap(slice(20, 23)), gap(slice(26, 29)))]
+    ("first", "second"),
+    [
+        (gap(), gap()),
+        (unmasked(), gap()),
+        (gap(slice(20, 23)), gap(slice(26, 29))),
+        (gap(slice(24, 27)), gap(slice(24, 27))),
+    ],
 )
 @pytest.mark.parametrize("bright", [1.0, 3.0])
 def test_a_gap_pulls_at_no_displacement(first, second, bright):
-    """A gap beside the peak pulls the place of each pattern by 0.1 voxels and more, but not what is between."""
+    """A gap beside the peak pulls the place of each pattern by 0.1 voxels and more, but not what is between: to
+    what a cubic spline makes of a border of 3 voxels."""
     before = np.where(first, 0, fringes())
     after = np.where(second, 0, bright * fringes(PLACE + MOVED))
     found = displacement((before, first), (after, second))
-    np.testing.assert_allclose(found, MOVED, atol=0.03)
+    np.testing.assert_allclose(found, MOVED, atol=0.01)
+
+
+def test_with_a_gap_the_error_bars_are_those_of_repeats():
+    """Eight pairs of 3 numbers tell a ratio to 14 %."""
+    random, mask, ratios = np.random.default_rng(3), gap(slice(24, 27)), []
+    for _ in range(8):
+        counts = [np.where(mask, 0, random.poisson(fringes(place, 1e4))) for place in (PLACE, PLACE + MOVED)]
+        here, there = places((counts[0], mask), (counts[1], mask))
+        error = np.subtract(there.voxel, here.voxel) - MOVED
+        ratios.append(error / np.sqrt(np.diag(here.covariance + there.covariance)))
+    assert np.sqrt(np.mean(np.square(ratios))) == pytest.approx(1, abs=0.5)
+
+
+def test_what_a_gap_pulls_at_one_place_is_in_its_error_bar():
+    """Wherever the gap is; without that part the error would be hundreds of error bars."""
+    ratios = []
+    for start in range(17, 31):
+        mask = gap(slice(start, start + 3))
+        found = locate(np.where(mask, 0, fringes(counts=1e8)), mask)
+        ratios.append((found.voxel[2] - PLACE[2]) / np.sqrt(found.covariance[2, 2]))
+    assert 0.3 < np.sqrt(np.mean(np.square(ratios))) < 1.5
+
+
+def test_where_nothing_was_measured_twice_each_place_stands_by_itself():
+    masks = [unmasked(), unmasked()]
+    masks[0][:, :, :26], masks[1][:, :, 18:] = True, True
+    pair = [(np.where(mask, 0, fringes()), mask) for mask in masks]
+    found = places(*pair)
+    assert [each.voxel for each in found] == [locate(*each).voxel for each in pair]
 
 
 def test_saturation_pulls_at_no_displacement():
