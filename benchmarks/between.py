@@ -1,4 +1,4 @@
-"""How well the motion between two scans is known, by photons: 42 s on one thread.
+"""How well the motion between two scans is known, by photons: 55 s on one thread.
 
     python benchmarks/between.py
 
@@ -123,16 +123,15 @@ def holes(random: np.random.Generator, crystals: int) -> None:
 
 
 def motions(random: np.random.Generator, repeats: int) -> None:
-    """Rotations to 20 mdeg and strains to 3e-4. Of numbers with right error bars 68 % are within one, 95 % in two."""
+    """Rotations to 20 mdeg and strains to 3e-4. Where error bars are right, 68 % are within one, 95 % in two."""
     print("\n### Rotation and strain between two scans\n")
-    print("| beamline | photons | about the rocking axis, mdeg | about h × that, mdeg | Δd/d | error / its bar", end="")
-    print(" | within one | within two |\n" + "|---" * 8 + "|")
+    columns = "about the rocking axis, mdeg | about h × that, mdeg | Δd/d | error / its bar | in one | in two |"
+    print(f"| beamline | photons | {columns}\n" + "|---" * 8 + "|")
     for name in BEAMLINES:
         for photons in PHOTONS:
             print(f"| {name} | {photons:.0e} |", _row_of(*_moved(name, photons, random, repeats)), flush=True)
     print("\n### The same with 3 columns not measured, 2 pixels beside the peak (34idc, 1e5 photons)\n")
-    print("| peaks | about the rocking axis, mdeg | about h × that, mdeg | Δd/d | error / its bar", end="")
-    print(" | within one | within two |\n" + "|---" * 7 + "|")
+    print(f"| peaks | {columns}\n" + "|---" * 7 + "|")
     for label, together in (("each by itself", False), ("by what both measured", True)):
         bad = np.zeros(SHAPE[1:], bool)
         bad[:, 26:29] = True
