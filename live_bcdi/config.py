@@ -272,6 +272,12 @@ class LiveConfig(_Table):
     page_hz: float = Field(default=12.0, gt=0)  # of a detector at 10 Hz no frame waits for its turn
     memory_mb: float = Field(default=1024, gt=0)
 
+    @model_validator(mode="after")
+    def _adapts_what_is_asked(self) -> Self:
+        if self.adapt and not self.network:
+            raise ValueError("adapt = true adapts the network of the live estimate: set network = true too")
+        return self
+
 
 class JobsConfig(_Table):
     """Where finished runs are refined: by `workers` processes here, of `[phasing] threads` each, or by those of

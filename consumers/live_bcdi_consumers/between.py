@@ -27,7 +27,7 @@ class Between:
     def __init__(self, service: Service) -> None:
         self._service = service
         settings = service.config.live
-        self.folder: Path | None = service.folder(FOLDER) if settings.network and settings.adapt else None
+        self.folder: Path | None = service.folder(FOLDER) if settings.adapt else None
         self._pool: JobPool | None = None
         self._future: tuple[str, Future[dict[str, Any]]] | None = None
 

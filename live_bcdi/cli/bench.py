@@ -127,18 +127,18 @@ def bench_preview(
 ) -> None:
     """The network's preview against plain iterations for as long, on crystals of families it was not shown."""
     try:
-        from live_bcdi_models import alarming, calibration, judging, series, table
+        from live_bcdi_models import alarm_judged, arriving, calibration, judging, table
     except ImportError as error:
         raise ScanError(f"{error.name} is not installed; pip install 'live_bcdi[network]'") from None
     measure: Mapping[PreviewPart, Callable[[int], dict[str, Any]]] = {
         PreviewPart.STRAIN: judging.by_strain,
-        PreviewPart.PARTIAL: partial(series.simulated, output=output),
+        PreviewPart.PARTIAL: partial(arriving.simulated, output=output),
         PreviewPart.GUARD: judging.guard,
         PreviewPart.GUIDED: judging.guided,
         PreviewPart.FIT: judging.fit,
-        PreviewPart.ALARM: partial(alarming.measure, output=output),
+        PreviewPart.ALARM: partial(alarm_judged.measure, output=output),
         PreviewPart.CALIBRATION: partial(calibration.measure, output=output),
-        PreviewPart.SCAN: lambda count: series.measured(_given(scan), output=output),
+        PreviewPart.SCAN: lambda count: arriving.measured(_given(scan), output=output),
         PreviewPart.TABLE: partial(table.measure, output=output, edge=edge, seconds=seconds),
     }
     told = measure[part](crystals)

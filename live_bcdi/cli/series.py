@@ -1,7 +1,7 @@
 """The verb that compares the results of one crystal through an experiment: series."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -18,9 +18,6 @@ from .app import (
     print_json,
     print_table,
 )
-
-if TYPE_CHECKING:
-    pass
 
 _SHOWN = (
     "stimulus",

@@ -51,20 +51,19 @@ class Mailbox:
 
     async def take(self, timeout_s: float) -> bytes | None:
         """The next message for this browser; None where nothing changed for `timeout_s`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while (slot := self._look()) is None:  # a wake-up may be for what was already seen
+                    await self._changed.wait()
+                self._seen = slot.version
+                return slot.message
+        return None
+
+    def _look(self) -> _Slot | None:
         # The flags are lowered before looking: what is published in between wakes us again.
         self._changed.clear()
         self._woken = False
-        slot = self._hub.oldest_after(self._seen)
-        if slot is None:
-            try:
-                await asyncio.wait_for(self._changed.wait(), timeout_s)
-            except TimeoutError:
-                return None
-            slot = self._hub.oldest_after(self._seen)
-        if slot is None:
-            return None
-        self._seen = slot.version
-        return slot.message
+        return self._hub.oldest_after(self._seen)
 
 
 class Hub:

@@ -63,9 +63,14 @@ class SimulatedEiger:
         self._channels, self._compression = tuple(channels), compression
         self.series, self._image = 0, 0
         self._armed = datetime.now(UTC)
-        self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PUSH)
+        self._context = zmq.Context()  # its own: the address is free once it has ended
+        self._socket: zmq.Socket[bytes] = self._context.socket(zmq.PUSH)
         self._socket.setsockopt(zmq.LINGER, 500)
-        self._socket.bind(address)
+        try:
+            self._socket.bind(address)
+        except zmq.ZMQError:
+            self.close()
+            raise
 
     def arm(self, images: int, shape: tuple[int, int]) -> int:
         """Begin a series of so many `images` of `shape` (rows, columns); its number."""
@@ -116,7 +121,9 @@ class SimulatedEiger:
         return cbor2.dumps({"type": kind, **ids, **about})
 
     def close(self) -> None:
+        """Give the address back."""
         self._socket.close()
+        self._context.term()
 
     def __enter__(self) -> Self:
         return self

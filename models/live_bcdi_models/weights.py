@@ -108,9 +108,10 @@ def _markdown(card: Card, name: str) -> bytes:
         "Date": card.date,
         "SHA-256": f"`{card.sha256}`",
     }
+    adapted = ", then adapted to measured scans (`adapted` in its .json)" if "adapted" in card.notes else ""
     table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
     return (
-        f"# {name}\n\nMade by `live-bcdi train`; do not edit.\n\n| | |\n|---|---|\n{table}\n\n"
+        f"# {name}\n\nMade by `live-bcdi train`{adapted}; do not edit.\n\n| | |\n|---|---|\n{table}\n\n"
         "Complex correlation with the truth on held-out families of crystals, by strain:\n\n"
         f"| strain | untrained | trained |\n|---|---|---|\n{scores}\n\n"
         f"## Known failures\n{failures}\n{_told(card)}"

@@ -1,6 +1,7 @@
 """A whole system on free ports in a folder of its own."""
 
 import json
+import time
 import tomllib
 from pathlib import Path
 
@@ -11,6 +12,21 @@ from live_bcdi.supervisor import Supervisor
 
 BEAMLINE = Path(__file__).resolve().parents[2] / "config" / "34idc.toml"
 ADDRESSES = ("documents_in", "documents_out", "updates_in", "updates_out", "frames", "relay")
+
+
+@pytest.fixture(scope="session")
+def wait_for():
+    """The first thing that `look` gives which is not empty, asked again and again for so many seconds."""
+
+    def wait(look, seconds=60.0):
+        until_s = time.monotonic() + seconds
+        while time.monotonic() < until_s:
+            if found := look():
+                return found
+            time.sleep(0.05)
+        pytest.fail(f"it did not happen in {seconds} s")
+
+    return wait
 
 
 @pytest.fixture(scope="session")

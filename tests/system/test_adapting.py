@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import time
 
 import pytest
 
@@ -19,15 +18,6 @@ SHAPE = (40, 48, 48)
 LIVE = {"network": True, "adapt": True, "adapt_s": 5}
 
 
-def wait_for(look, seconds=300.0):
-    until_s = time.monotonic() + seconds
-    while time.monotonic() < until_s:
-        if found := look():
-            return found
-        time.sleep(0.1)
-    pytest.fail(f"it did not happen in {seconds} s")
-
-
 def said(settings, run):
     """What the live consumer's log says of adapting to a run."""
     lines = map(json.loads, (settings.storage.directory / "log" / "live.jsonl").read_text().splitlines())
@@ -35,7 +25,9 @@ def said(settings, run):
 
 
 @pytest.mark.timeout(900)  # beside two busy processes of others an adaptation, which gives way, is slow
-def test_a_killed_adaptation_costs_nothing_and_the_next_scan_is_previewed_with_the_newest(tmp_path, make_config):
+def test_a_killed_adaptation_costs_nothing_and_the_next_scan_is_previewed_with_the_newest(
+    tmp_path, make_config, wait_for
+):
     pytest.importorskip("torch")
     from live_bcdi_models.weights import load_weights, named
 
@@ -57,11 +49,11 @@ def test_a_killed_adaptation_costs_nothing_and_the_next_scan_is_previewed_with_t
         first = scanned()
         (adapting,) = wait_for(others)
         os.kill(adapting, signal.SIGKILL)
-        (why,) = wait_for(lambda: said(settings, first))
+        (why,) = wait_for(lambda: said(settings, first), 300)
         assert "the network is not adapted to it" in why and not list(states.glob("0*"))
 
         second = scanned()
-        (why,) = wait_for(lambda: said(settings, second))
+        (why,) = wait_for(lambda: said(settings, second), 300)
         assert "free voxels are" in why, "it was judged"
         card = load_weights(states / "000001" / "preview.safetensors")[1]
         assert card.notes["adapted"]["times"] == (0 if "not adapted" in why else 1)

@@ -64,7 +64,9 @@ def gone(pids: list[int], seconds: float = 15) -> bool:
     return False
 
 
-def test_results_and_documents_wait_for_an_absent_tiled(tmp_path, scan_file, make_config, free_port, monkeypatch):
+def test_results_and_documents_wait_for_an_absent_tiled(
+    tmp_path, scan_file, make_config, free_port, monkeypatch, wait_for
+):
     monkeypatch.setattr("live_bcdi.session.DELIVERY_S", 1.0)
     port = free_port()
     monkeypatch.setenv("LIVE_BCDI_TILED_API_KEY", "5" * 64)
@@ -94,15 +96,6 @@ def reached(config):
         return connect(load_config(config))
     except ScanError:
         return None
-
-
-def wait_for(look, seconds=40.0):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if (found := look()) is not None and found is not False and len(found):
-            return found
-        time.sleep(0.3)
-    pytest.fail("it did not happen in time")
 
 
 def test_a_refinement_killed_at_work_is_done_again(tmp_path, scan_file, make_config):
@@ -179,7 +172,7 @@ def test_replay_without_a_broker_says_what_to_start(tmp_path, scan_file, make_co
         replay.replay(read_scan(scan_file), load_config(make_config(tmp_path)))
 
 
-def test_a_document_cut_off_with_the_archiver_is_sent_again(tmp_path, scan_file, make_config):
+def test_a_document_cut_off_with_the_archiver_is_sent_again(tmp_path, scan_file, make_config, wait_for):
     """The archiver dies between two documents of a run: the journal has all, Tiled gets the whole run once."""
     config = make_config(tmp_path)
     with Supervisor(config) as supervisor:
@@ -224,7 +217,7 @@ def test_services_killed_in_the_middle_of_a_scan_lose_nothing(tmp_path, scan_fil
     np.testing.assert_array_equal(first.density, second.density)
 
 
-def test_an_owed_refinement_does_not_keep_the_system_from_starting(tmp_path, scan_file, make_config):
+def test_an_owed_refinement_does_not_keep_the_system_from_starting(tmp_path, scan_file, make_config, wait_for):
     slow = {
         "starts": 4,
         "threads": 1,
@@ -241,7 +234,7 @@ def test_an_owed_refinement_does_not_keep_the_system_from_starting(tmp_path, sca
         assert list((storage / "queue").glob("*.json")), "the ticket is still there, and the system is up"
 
 
-def test_ctrl_c_in_a_replay_ends_the_run_and_is_no_success(tmp_path, scan_file, make_config):
+def test_ctrl_c_in_a_replay_ends_the_run_and_is_no_success(tmp_path, scan_file, make_config, wait_for):
     config = make_config(tmp_path)
     replay = process(
         *("replay", scan_file, "--rate", 2, "--config", config, "--json"),

@@ -37,16 +37,7 @@ def start(*arguments):
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
-def wait_for(look, seconds=60.0):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if found := look():
-            return found
-        time.sleep(0.02)
-    pytest.fail("it did not happen in time")
-
-
-def test_a_batch_killed_at_work_goes_on_where_it_was(tmp_path, archive, make_config):
+def test_a_batch_killed_at_work_goes_on_where_it_was(tmp_path, archive, make_config, wait_for):
     config = make_config(tmp_path, phasing={"starts": 1, "threads": 1, "recipe": SLOW})
     output = tmp_path / "results"
     command = ("batch", archive, "--output", output, "--workers", 1, "--config", config, "--json")

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 
 import numpy as np
 import pytest
@@ -37,15 +36,6 @@ class Listening:
         return [(each["kind"], each["frames"]) for each in fields if each["kind"] != "refined"]
 
 
-def wait_for(look, seconds=60.0):
-    until_s = time.monotonic() + seconds
-    while time.monotonic() < until_s:
-        if found := look():
-            return found
-        time.sleep(0.1)
-    pytest.fail(f"it did not happen in {seconds} s")
-
-
 @pytest.fixture(scope="module")
 def scan_file(tmp_path_factory, make_config):
     folder = tmp_path_factory.mktemp("scan")
@@ -64,7 +54,9 @@ def seeing(tmp_path_factory, make_config):
         yield supervisor, path
 
 
-def test_a_killed_estimate_costs_no_frame_and_the_scan_has_its_preview_from_a_new_process(seeing, scan_file):
+def test_a_killed_estimate_costs_no_frame_and_the_scan_has_its_preview_from_a_new_process(
+    seeing, scan_file, wait_for
+):
     supervisor, path = seeing
     killed = []
 

@@ -160,3 +160,8 @@ def test_a_folder_is_no_configuration(tmp_path):
 def test_a_negative_seed_is_refused(table):
     with pytest.raises(ScanError, match=r"phasing\.seed"):
         parse_config({**table, "phasing": {"seed": -1}})
+
+
+def test_nothing_adapts_without_a_network(table):
+    with pytest.raises(ScanError, match="set network = true too"):
+        parse_config({**table, "live": {"adapt": True}})

@@ -94,7 +94,7 @@ def test_what_goes_wrong_is_a_line_in_the_log_and_ends_nothing(between, pools, c
     assert len(pools) == 2 and pools[0].killed
 
 
-@pytest.mark.parametrize("live", [{}, {"network": True}, {"adapt": True}])
+@pytest.mark.parametrize("live", [{}, {"network": True}])
 def test_it_is_off_until_network_and_adapt_are_asked_for(service, pools, live):
     service.config = service.config.changed(live=live)
     between = Between(service)

@@ -130,6 +130,22 @@ def test_publishing_from_other_threads_wakes_a_waiting_reader():
     assert asyncio.run(read()) == dict.fromkeys("abcd", 299)
 
 
+def test_a_wake_up_for_what_was_already_seen_ends_no_waiting():
+    async def read() -> bytes | None:
+        hub = Hub()
+        with hub.mailbox() as mailbox:
+            taking = asyncio.create_task(mailbox.take(20.0))
+            for _ in range(3):
+                await asyncio.sleep(0)
+            mailbox.wake()
+            for _ in range(3):
+                await asyncio.sleep(0)
+            hub.publish(Update(topic="health", fields={"service": "a"}))
+            return await taking
+
+    assert asyncio.run(read()) is not None
+
+
 def test_health_tells_ages():
     now = [100.0]
     hub = Hub(clock_s=lambda: now[0])

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from live_bcdi_models import alarm, alarming
+from live_bcdi_models import alarm, alarm_judged
 from live_bcdi_models.alarm import evidence, probabilities
-from live_bcdi_models.alarming import Evidence, area, curve, scaling
+from live_bcdi_models.alarm_judged import Evidence, area, curve, scaling
 
 
 def found(*, screw, odds=(0.0, 0.0)):
@@ -64,7 +64,7 @@ def test_scaling_finds_the_odds_that_crystals_were_drawn_with():
 
 
 def test_crystals_are_judged_with_what_they_have(tmp_path):
-    seen = alarming.evidence_of(2, alarming.HELD_OUT, 5)
+    seen = alarm_judged.evidence_of(2, alarm_judged.HELD_OUT, 5)
     assert seen.evidence.shape == (len(seen.strains), 2, 3) and len(seen.strains) >= 3
     assert not seen.truth[:, 1].any()  # no held-out family is twinned
     assert (seen.evidence[:, :, 0] == 1).all() and np.ptp(seen.evidence[:, 0, 1]) > 0

@@ -5,7 +5,7 @@ import pytest
 
 from live_bcdi.phasing.agreement import Agreement
 from live_bcdi.types import Outcome, Reconstruction
-from live_bcdi_models import series
+from live_bcdi_models import arriving
 from live_bcdi_models.calibration import curve, errors_of
 
 
@@ -60,10 +60,10 @@ def test_a_curve_is_by_what_was_expected():
 
 
 def test_the_uncertainty_shrinks_as_frames_arrive_and_so_does_the_error(tmp_path):
-    told = series.simulated(5, output=tmp_path)
+    told = arriving.simulated(5, output=tmp_path)
     assert told["crystals"]["shown"] >= 2
     expected, true, alike = (
-        [told[f"{name} of the frames"][key] for name in series.SHARES]
+        [told[f"{name} of the frames"][key] for name in arriving.SHARES]
         for key in ("expected_error", "true_error", "correlation")
     )
     assert (np.diff(expected) < 0).all()
