@@ -83,8 +83,10 @@ def empty_tiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def free_port() -> Callable[[], int]:
     """Ports that nobody has, each once: below those that the system lends to outgoing connections, so that none is
-    taken by one of these before a test binds it."""
-    untried = random.SystemRandom().sample(range(20_000, 32_000), 12_000)
+    taken by one of these before a test binds it, and of each worker of pytest-xdist its own."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+    ports = range(20_000 + worker, 32_000, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+    untried = random.SystemRandom().sample(ports, len(ports))
 
     def find() -> int:
         while True:

@@ -135,10 +135,10 @@ def test_a_wake_up_for_what_was_already_seen_ends_no_waiting():
         hub = Hub()
         with hub.mailbox() as mailbox:
             taking = asyncio.create_task(mailbox.take(20.0))
-            for _ in range(3):
+            for _ in range(20):
                 await asyncio.sleep(0)
             mailbox.wake()
-            for _ in range(3):
+            for _ in range(20):
                 await asyncio.sleep(0)
             hub.publish(Update(topic="health", fields={"service": "a"}))
             return await taking

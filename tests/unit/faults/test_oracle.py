@@ -188,6 +188,14 @@ def test_a_raw_run_that_is_not_whole_is_seen(world, spoil):
     assert world.found() == {Fault.RAW}
 
 
+@pytest.mark.parametrize(("more", "found"), [(1, set()), (2, {Fault.RAW})])
+def test_a_frame_that_was_written_whole_before_the_kill_is_none_too_many(tmp_path, material, more, found):
+    world = World(tmp_path, material, count=12)
+    world.run.fate = Fate.KILLED
+    world.root["raw"][UID] = world.raw(12 + more)
+    assert world.found() == found
+
+
 def test_what_is_owed_is_not_settled_and_what_is_left_is_told(world):
     (world.storage / "outbox" / f"000_{UID}.json").write_text("{}")
     (world.storage / "results" / "x.partial").write_text("")
