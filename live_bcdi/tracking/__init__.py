@@ -3,6 +3,7 @@
 from .between import Motion, Peak, find_peak, find_peaks, motion_between, seen_as
 from .outliers import ScanFacts, outliers, scan_facts
 from .prediction import Expected, Prediction, Seen, View, predict, seen_at
+from .refine import refine_angles
 from .regrid import regrid
 from .scan import track_scan
 
@@ -19,6 +20,7 @@ __all__ = [
     "motion_between",
     "outliers",
     "predict",
+    "refine_angles",
     "regrid",
     "scan_facts",
     "seen_as",

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..types import RockingScan, ScanError, TrackingResult
+from ..types import BoolArray, FloatArray, RockingScan, ScanError, TrackingResult
 from .band import Floats, band_of
 
 _FLOOR = 0.05  # counts, of a pixel's variance
@@ -29,7 +29,7 @@ def regrid(scan: RockingScan, tracking: TrackingResult) -> RockingScan:
         return scan
     have = np.isfinite(tracking.angles_deg)
     index = np.flatnonzero(have)
-    slope, start = np.polyfit(index, np.asarray(scan.angles_deg)[have], 1)
+    start, slope = even_angles(scan.angles_deg, have)
     true = (tracking.angles_deg[have] - start) / slope
     even = np.arange(len(have), dtype=np.float64)
     near = np.abs(even[:, None] - true).min(axis=1) <= _NEAR
@@ -46,6 +46,13 @@ def regrid(scan: RockingScan, tracking: TrackingResult) -> RockingScan:
         have=near,
         monitor=None if scan.monitor is None else np.full(len(have), float(np.nanmedian(scan.monitor))),
     )
+
+
+def even_angles(angles_deg: FloatArray, have: BoolArray) -> tuple[float, float]:
+    """The even angles nearest to the file's: that of frame 0, and the step."""
+    index = np.flatnonzero(have)
+    slope, start = np.polyfit(index, np.asarray(angles_deg, np.float64)[index], 1)
+    return float(start), float(slope)
 
 
 def _evaluated(counts: Floats, true: Floats, even: Floats, cutoff: float) -> Floats:

@@ -58,7 +58,7 @@ def track_scan(scan: RockingScan, *, cutoff: float | None = None, seed: int = 0)
         raise ScanError(f"{scan.name}: the rocking angle stands still")
     nominal = (angles[have] - np.median(angles[have])) / step_deg
     mask, _ = scan_mask(scan, have)
-    rows, columns = _box(np.where(mask, 0, scan.intensity)[have])
+    rows, columns = box_of(np.where(mask, 0, scan.intensity)[have])
     blocks = _blocks(scan.intensity[have][:, rows, columns], ~mask[have][:, rows, columns], scale[have])
     cutoff = cutoff_of(blocks.counts) if cutoff is None else cutoff
     band = band_of(nominal, cutoff)
@@ -74,7 +74,7 @@ def track_scan(scan: RockingScan, *, cutoff: float | None = None, seed: int = 0)
     )
 
 
-def _box(counts: FrameArray) -> tuple[slice, slice]:
+def box_of(counts: FrameArray) -> tuple[slice, slice]:
     """Rows and columns about the peak of the summed frames, multiples of a block."""
     image = ndimage.uniform_filter(counts.sum(axis=0, dtype=np.float64), 5)
     if not image.max() > 0:
@@ -130,11 +130,11 @@ def _moved(blocks: Blocks, nominal: Floats, band: Band) -> _Motion:
     for _ in range(_ROUNDS):
         motion = _explained(knowledge(look(blocks, nominal + here[:frames], 1 + here[frames:], band), here))
         here = np.clip(motion.mean, -_TRUSTED, _TRUSTED)
-        here[:frames] = _pinned(here[:frames], nominal)
+        here[:frames] = pinned(here[:frames], nominal)
     return _Motion(mean=here, covariance=motion.covariance, jitter=motion.jitter, evidence=motion.evidence)
 
 
-def _pinned(offsets: Floats, nominal: Floats) -> Floats:
+def pinned(offsets: Floats, nominal: Floats) -> Floats:
     """Less shift and stretch, which the frames do not show."""
     slope, shift = np.polyfit(nominal, offsets, 1)
     return np.asarray(offsets - slope * nominal - shift)
