@@ -22,6 +22,7 @@ from live_bcdi.geometry import axes_across, q_lab_invA, rocking_axis_lab
 from live_bcdi.preprocess import find_centre, prepare
 from live_bcdi.registration import displacement, locate
 from live_bcdi.sim.crystals import Truth, random_truth
+from live_bcdi.sim.repeats import moved
 from live_bcdi.sim.scattering import bragg_geometry, diffraction_amplitude, measure, scan_steps
 from live_bcdi.tracking import find_peak, find_peaks, motion_between
 from live_bcdi.types import DiffractionVolume, Geometry, Vector
@@ -38,13 +39,10 @@ def beamline(name: str) -> Geometry:
 
 
 def crystal(geometry: Geometry, seed: int, moved_invA: Array | None = None) -> Truth:
-    """Whose peak is moved: a displacement g . r of the lattice moves it by -|h| g."""
+    """Whose peak is moved."""
     h = q_lab_invA(geometry, *geometry.arm_pixel)
     truth = random_truth(h, scan_steps(geometry), strain="medium", oversampling=3.0, seed=seed)
-    if moved_invA is None:
-        return truth
-    gradient = truth.gradient_angstrom_per_nm - moved_invA * 10 / np.linalg.norm(h)
-    return replace(truth, gradient_angstrom_per_nm=tuple(gradient))
+    return truth if moved_invA is None else moved(truth, moved_invA)
 
 
 def pattern(geometry: Geometry, seed: int, shift: Array) -> Array:
@@ -57,10 +55,10 @@ def pattern(geometry: Geometry, seed: int, shift: Array) -> Array:
 def _correlated(normalisation: str | None, of: Callable[[Array], Array]) -> Callable[..., Array]:
     def found(first: Array, mask: Array, second: Array, other: Array) -> Array:
         seen = ~(mask | other)
-        moved, _, _ = phase_cross_correlation(
+        shift, _, _ = phase_cross_correlation(
             of(first * seen), of(second * seen), upsample_factor=100, normalization=normalisation
         )
-        return np.asarray(-moved)
+        return np.asarray(-shift)
 
     return found
 
@@ -162,9 +160,9 @@ def _moved(
     for seed in range(repeats):
         put = np.array([*random.uniform(-20, 20, 2), random.uniform(-3e-4, 3e-4)])
         turn = np.deg2rad(put[:2] / 1e3) @ axes
-        moved = (h + np.cross(turn, h)) / (1 + put[2]) - h
+        went = (h + np.cross(turn, h)) / (1 + put[2]) - h
         pairs = []
-        for truth in (crystal(geometry, seed), crystal(geometry, seed, moved)):
+        for truth in (crystal(geometry, seed), crystal(geometry, seed, went)):
             scan = measure(truth, geometry, shape=SHAPE, photons=photons, seed=int(random.integers(2**31)))
             scan = replace(scan, bad_pixels=bad)
             pairs.append((prepare(scan, SETTINGS)[0], scan))

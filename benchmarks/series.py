@@ -32,7 +32,7 @@ from live_bcdi.preprocess import prepare
 from live_bcdi.series import State, Study, order_parameters, study, warm_started
 from live_bcdi.series_figure import save_series_figure
 from live_bcdi.sim import Dislocation, measure
-from live_bcdi.sim.parts import vector
+from live_bcdi.sim.repeats import moved
 from live_bcdi.sim.scattering import bragg_geometry, diffraction_amplitude, scan_steps
 from live_bcdi.sim.series import ChargeState, charge_and_discharge, true_phase_image
 from live_bcdi.transport.hdf5 import read_result, write_result
@@ -175,14 +175,14 @@ def images_of(truth: Sequence[ChargeState], photons: float) -> list[LabImage]:
 
 
 def scans_of(state: ChargeState, count: int, photons: float, seed: int) -> Iterator[RockingScan]:
-    """Repeats that drift: a displacement g . r of the lattice moves the peak by -|h| g."""
+    """Repeats that drift."""
     geometry = geometry_of(PHASED)
-    steps, h = scan_steps(geometry), np.linalg.norm(state.truth.h_invA)
+    steps = scan_steps(geometry)
     walk = np.cumsum(np.random.default_rng(seed).normal(0, DRIFT_VOXELS, (count, 3)), axis=0)
     for number, drift in enumerate(walk - walk[0]):
-        gradient = np.array(state.truth.gradient_angstrom_per_nm) - steps @ drift * 10 / h
-        moved = replace(state.truth, gradient_angstrom_per_nm=vector(gradient))
-        scan = measure(moved, geometry, shape=PHASED, photons=photons, seed=1000 * seed + number)
+        scan = measure(
+            moved(state.truth, steps @ drift), geometry, shape=PHASED, photons=photons, seed=1000 * seed + number
+        )
         yield replace(scan, name=f"{scan.name}-{number}", metadata={**scan.metadata, "voltage": state.volts})
 
 

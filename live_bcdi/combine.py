@@ -44,7 +44,7 @@ def sum_volumes(volumes: Sequence[DiffractionVolume], *, least_correlation: floa
     for number, volume in enumerate(volumes):
         _check_same(first, volume, number)
         moved.append(_moved_onto(first, volume, number))
-    correlations = tuple(_correlation(moved[0][:2], each[:2]) for each in moved)
+    correlations = tuple(correlation(moved[0][:2], each[:2]) for each in moved)
     used = tuple(not value < least_correlation for value in correlations)
     if len(used) > 1 and 2 * sum(used) <= len(used):
         values = ", ".join(f"{value:.3f}" for value in correlations)
@@ -61,7 +61,7 @@ def sum_volumes(volumes: Sequence[DiffractionVolume], *, least_correlation: floa
     )
 
 
-_Pattern = tuple[NDArray[np.float32], BoolArray]
+Pattern = tuple[NDArray[np.float32], BoolArray]
 _Moved = tuple[NDArray[np.float32], BoolArray, Vector]
 
 
@@ -81,13 +81,14 @@ def _moved_onto(first: DiffractionVolume, volume: DiffractionVolume, number: int
     shift = (-moved[0], -moved[1], -moved[2])
     if any(abs(s) > _SHIFT_SHARE * n for s, n in zip(shift, volume.intensity.shape)):
         raise ScanError(f"scan {number} lies {shift} voxels from the first; they do not show the same peak")
-    return *_shifted((volume.intensity, volume.mask), shift), shift
+    return *shifted((volume.intensity, volume.mask), shift), shift
 
 
-def _shifted(pattern: _Pattern, shift: Vector) -> _Pattern:
+def shifted(pattern: Pattern, shift: Vector) -> Pattern:
+    """A pattern, (intensity, mask), moved by `shift` voxels; masked where a masked voxel had a part."""
     intensity, mask = pattern
     counts = ndimage.shift(np.where(mask, 0, intensity), shift, order=3, mode="constant")
-    # what a masked voxel had a part in, and what came from outside, is not known
+    # nor is what came from outside known
     unknown = ndimage.shift(mask.astype(np.float32), shift, order=1, mode="constant", cval=1)
     return np.maximum(counts, 0), np.asarray(unknown > 1e-3)
 
@@ -103,15 +104,9 @@ def _added(moved: Sequence[_Moved]) -> tuple[NDArray[np.float32], BoolArray]:
     return np.asarray(summed, np.float32), np.asarray(seen == 0)
 
 
-def pattern_correlation(first: _Pattern, second: _Pattern) -> float:
-    """Correlation of two patterns, (intensity, mask), of one shape after the second was moved onto the first."""
-    there = displacement(first, second)
-    return _correlation(first, _shifted(second, (-there[0], -there[1], -there[2])))
-
-
-def _correlation(first: _Pattern, second: _Pattern) -> float:
-    """Pearson correlation of square roots of counts, less what counting noise takes from it; 1 at most, NaN where
-    there are too few counts to say.
+def correlation(first: Pattern, second: Pattern) -> float:
+    """Pearson correlation of square roots of counts of two patterns, (intensity, mask), less what counting noise
+    takes from it; 1 at most, NaN where there are too few counts to say.
 
     Over voxels of 4 counts and more, where the noise of a square root has the variance 1/4: correlations of
     repeats go down with the counts (0.998 at 1e7 to 0.84 at 1e4 in the pattern), this one does not.

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from time import monotonic
 
@@ -20,7 +20,7 @@ from .phasing.kernels_numpy import Object
 from .preprocess import Report, prepare
 from .refraction import corrected, material_of
 from .strain import lab_image, with_spread
-from .tracking.outliers import FEWEST, outliers, scan_facts
+from .tracking.outliers import ScanFacts, outliers, scan_facts, unusable
 from .types import DiffractionVolume, FloatArray, LabImage, Reconstruction, RockingScan, ScanError
 
 Progress = Callable[[float, str], None]
@@ -113,32 +113,65 @@ def reconstruct_as_configured(
 def prepared(scans: Sequence[RockingScan], settings: Preprocessing) -> tuple[DiffractionVolume, dict[str, str]]:
     """The volume of a scan, or the sum of several, and what was done to get it, a line each for provenance.
 
-    Raises ScanError where a scan cannot be used, or scans do not go together.
+    Of several, those that cannot be used, or are outliers, are left out, with the reason in the line `summed`.
+    Raises ScanError where none can be used, most are outliers, or they do not go together.
     """
     if not scans:
         raise ScanError("there is no scan to reconstruct")
-    volume, report, factors = _first_prepared(scans[0], settings)
     if len(scans) == 1:
+        volume, report, _ = _first_prepared(scans[0], settings)
         return volume, report.lines()
-    alike = settings.model_copy(update={"shape": volume.intensity.shape, "binning": factors})
-    made = [(volume, report), *(prepare(scan, alike) for scan in scans[1:])]
-    lines = [each.lines() for _, each in made]
-    said = {key: "\n".join(f"{scan.name}: {line[key]}" for scan, line in zip(scans, lines)) for key in lines[0]}
+    made = _each_made(scans, settings)
     why = _left_out(scans, made)
-    good = [number for number, reasons in enumerate(why) if not reasons]
-    summed = sum_volumes([made[number][0] for number in good], least_correlation=settings.least_correlation)
+    lines = [(scan.name, each.report.lines()) for scan, each in zip(scans, made) if isinstance(each, _Made)]
+    said = {key: "\n".join(f"{name}: {line[key]}" for name, line in lines) for key in lines[0][1]}
+    good = [(scan, each) for scan, each, bad in zip(scans, made, why) if isinstance(each, _Made) and not bad]
+    summed = sum_volumes([each.volume for _, each in good], least_correlation=settings.least_correlation)
     bad = [f"{scan.name}: left out, as {'; '.join(each)}" for scan, each in zip(scans, why) if each]
-    return summed.volume, {**said, "summed": "\n".join([_said_of([scans[n] for n in good], summed), *bad])}
+    return summed.volume, {**said, "summed": "\n".join([_said_of([scan for scan, _ in good], summed), *bad])}
 
 
-def _left_out(
-    scans: Sequence[RockingScan], made: Sequence[tuple[DiffractionVolume, Report]]
-) -> tuple[tuple[str, ...], ...]:
-    """Why each scan is no good; nothing is said of fewer than FEWEST. Raises ScanError where most are not."""
-    if len(scans) < FEWEST:
-        return tuple(() for _ in scans)
-    why = outliers([scan_facts(scan, *each) for scan, each in zip(scans, made)])
-    if 2 * sum(not reasons for reasons in why) <= len(scans):
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Made:
+    """Of one repeat."""
+
+    volume: DiffractionVolume
+    report: Report
+    facts: ScanFacts
+
+
+def _each_made(scans: Sequence[RockingScan], settings: Preprocessing) -> list[_Made | ScanError]:
+    """Each repeat on a grid like that of the first that can be used, or why it cannot."""
+    made: list[_Made | ScanError] = []
+    alike: Preprocessing | None = None
+    for scan in scans:
+        try:
+            if alike is None:
+                volume, report, factors = _first_prepared(scan, settings)
+            else:
+                volume, report = prepare(scan, alike)
+            made.append(_Made(volume=volume, report=report, facts=scan_facts(scan, volume, report)))
+        except ScanError as error:
+            made.append(error)
+            continue
+        if alike is None:
+            alike = settings.model_copy(update={"shape": volume.intensity.shape, "binning": factors})
+    if alike is None:
+        raise next(each for each in made if isinstance(each, ScanError))
+    return made
+
+
+def _left_out(scans: Sequence[RockingScan], made: Sequence[_Made | ScanError]) -> list[tuple[str, ...]]:
+    """Why each scan is no good. Raises ScanError where most of those that can be used are outliers."""
+    usable = [number for number, each in enumerate(made) if isinstance(each, _Made)]
+    strange = outliers([each.facts for each in made if isinstance(each, _Made)])
+    why: list[tuple[str, ...]] = [
+        (unusable(scan, each, [scans[number] for number in usable]),) if isinstance(each, ScanError) else ()
+        for scan, each in zip(scans, made)
+    ]
+    for number, reasons in zip(usable, strange):
+        why[number] = reasons
+    if 2 * sum(not reasons for reasons in strange) <= len(usable):
         lines = "; ".join(f"{scan.name}: {', '.join(each)}" for scan, each in zip(scans, why) if each)
         raise ScanError(f"more than half of the scans are no good: {lines}; leave the bad ones out")
     return why

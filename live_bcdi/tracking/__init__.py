@@ -1,7 +1,7 @@
 """How a crystal moves within a scan and from scan to scan, and which scans are no good."""
 
 from .between import Motion, Peak, find_peak, find_peaks, motion_between, seen_as
-from .outliers import ScanFacts, outliers, scan_facts
+from .outliers import ScanFacts, outliers, scan_facts, unusable
 from .prediction import Expected, Prediction, Seen, View, predict, seen_at
 from .refine import refine_angles
 from .regrid import regrid
@@ -26,4 +26,5 @@ __all__ = [
     "seen_as",
     "seen_at",
     "track_scan",
+    "unusable",
 ]

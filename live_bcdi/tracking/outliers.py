@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..aliens import find_aliens
-from ..combine import pattern_correlation
+from ..combine import Pattern, correlation, shifted
 from ..preprocess import Report, crop_centred
 from ..registration import locate
-from ..types import BoolArray, DiffractionVolume, RockingScan
+from ..types import DiffractionVolume, RockingScan, ScanError, Vector
 
 FEWEST = 5  # scans of which a median says what is usual
 _SIGMAS = 4.0
@@ -26,6 +26,8 @@ _REFERENCES = 3
 _LOST = 0.2  # of the usual brightness: no crystal
 _BEAM_HALF = 0.5  # of the usual monitor
 _FRAMES_TO_END = 3.0
+_BEAM_LOST = "the monitor is at {:.0%} of the usual: the beam was lost"
+_JUMP_WIDTH = 6.0  # pixels, of the Gaussian under which both halves of a scan are seen
 _STALE_COUNTS = 50  # two frames of so many counts that are the same to the last one are one frame, read twice
 
 
@@ -33,7 +35,8 @@ _STALE_COUNTS = 50  # two frames of so many counts that are the same to the last
 class ScanFacts:
     """What is compared of a scan. `brightness` is its peak's counts over its monitor; `monitor` is NaN where there
     is none; `frames_to_end` is from the peak to the nearer end of the scan; `alien` is a share of the peak's
-    counts, `pattern` the (intensity, mask) about it. The rest are numbers of frames, or of pixels and voxels."""
+    counts, `pattern` the (intensity, mask) about it, moved so that it is on the middle voxel. The rest are numbers
+    of frames, or of pixels and voxels."""
 
     brightness: float
     monitor: float
@@ -44,7 +47,7 @@ class ScanFacts:
     hot: int
     saturated: int
     alien: float
-    pattern: tuple[NDArray[np.float32], BoolArray]
+    pattern: Pattern
 
 
 def scan_facts(scan: RockingScan, volume: DiffractionVolume, report: Report) -> ScanFacts:
@@ -53,7 +56,6 @@ def scan_facts(scan: RockingScan, volume: DiffractionVolume, report: Report) -> 
     monitor = np.nan if scan.monitor is None else _usual(np.asarray(scan.monitor, np.float64))
     usable = np.isfinite(monitor) and monitor > 0
     _, aliens = find_aliens(volume.intensity, volume.mask, place.voxel)
-    middle = (round(place.voxel[0]), round(place.voxel[1]), round(place.voxel[2]))
     return ScanFacts(
         brightness=place.counts / (monitor if usable else 1.0),
         monitor=monitor,
@@ -64,8 +66,14 @@ def scan_facts(scan: RockingScan, volume: DiffractionVolume, report: Report) -> 
         hot=report.masked["hot"] + report.masked["flashing"],
         saturated=report.masked["saturated"],
         alien=sum(alien.counts for alien in aliens) / place.counts,
-        pattern=crop_centred(volume.intensity, volume.mask, middle, (_EDGE, _EDGE, _EDGE)),
+        pattern=_centred(volume, place.voxel),
     )
+
+
+def _centred(volume: DiffractionVolume, place: Vector) -> Pattern:
+    middle = (round(place[0]), round(place[1]), round(place[2]))
+    cropped = crop_centred(volume.intensity, volume.mask, middle, (_EDGE, _EDGE, _EDGE))
+    return shifted(cropped, (middle[0] - place[0], middle[1] - place[1], middle[2] - place[2]))
 
 
 def _usual(monitor: NDArray[np.float64]) -> float:
@@ -102,8 +110,20 @@ def outliers(facts: Sequence[ScanFacts]) -> tuple[tuple[str, ...], ...]:
     judge([each.hot for each in facts], 2, "{:.0f} pixels and voxels are hot")
     judge([each.saturated for each in facts], 2, "{:.0f} voxels are saturated")
     judge([each.alien for each in facts], 0.01, "another crystal has {:.1%} of the peak's counts")
-    judge(_unlike(facts), 0.03, "its pattern differs from the others' (1 - correlation {:.3f})")
+    unlike, usual = _unlike(facts)
+    judge(unlike, 0.01, "its pattern differs from the others' (1 - correlation {:.3f})")
+    jumps = [_jump(each.pattern, facts[usual].pattern) for each in facts]
+    judge(jumps, 0.1, "it jumped by {:.1f} pixels within the scan")
     return tuple(tuple(each) for each in reasons)
+
+
+def unusable(scan: RockingScan, error: ScanError, others: Sequence[RockingScan]) -> str:
+    """Why a scan that cannot be prepared, or has no facts, should be left out of a sum with others."""
+    monitors = [_usual(np.asarray(each.monitor)) for each in (scan, *others) if each.monitor is not None]
+    usual = np.nanmedian(monitors[1:]) if len(monitors) == 1 + len(others) > 1 else np.nan
+    if usual > 0 and monitors[0] < _BEAM_HALF * usual:
+        return _BEAM_LOST.format(monitors[0] / usual)
+    return f"it cannot be used: {error}"
 
 
 def _by_itself(each: ScanFacts, facts: Sequence[ScanFacts]) -> list[str]:
@@ -111,7 +131,7 @@ def _by_itself(each: ScanFacts, facts: Sequence[ScanFacts]) -> list[str]:
     brightness = each.brightness / float(np.median([other.brightness for other in facts]))
     monitors = [other.monitor for other in facts if np.isfinite(other.monitor)]
     if monitors and np.isfinite(each.monitor) and each.monitor < _BEAM_HALF * np.median(monitors):
-        found.append(f"the monitor is at {each.monitor / np.median(monitors):.0%} of the usual: the beam was lost")
+        found.append(_BEAM_LOST.format(each.monitor / np.median(monitors)))
     elif brightness < _LOST:
         found.append(f"the peak has {brightness:.1%} of the usual counts: the crystal is lost")
     if each.frames_to_end < _FRAMES_TO_END:
@@ -130,12 +150,34 @@ def _too_high(values: NDArray[np.float64], floor: float) -> list[int]:
     return np.flatnonzero(values > middle + max(_SIGMAS * spread, floor)).tolist()
 
 
-def _unlike(facts: Sequence[ScanFacts]) -> list[float]:
-    """1 - the correlation of each pattern with that of a usual scan; NaN where there are too few counts to say.
+def _unlike(facts: Sequence[ScanFacts]) -> tuple[list[float], int]:
+    """1 - the correlation of each pattern with that of a usual scan, NaN where there are too few counts to say;
+    and which scan that is.
 
     The usual scan is, of the few whose brightness is nearest to the median's, the one most like the others.
     """
     brightness = np.array([each.brightness for each in facts])
     nearest = np.argsort(np.abs(brightness - np.median(brightness)))[:_REFERENCES]
-    rows = [[1 - pattern_correlation(facts[number].pattern, each.pattern) for each in facts] for number in nearest]
-    return min(rows, key=lambda row: float(np.nan_to_num(np.median(row), nan=2.0)))
+    rows = [[1 - correlation(facts[number].pattern, each.pattern) for each in facts] for number in nearest]
+    best = min(range(len(rows)), key=lambda row: float(np.nan_to_num(np.median(rows[row]), nan=2.0)))
+    return rows[best], int(nearest[best])
+
+
+def _jump(pattern: Pattern, usual: Pattern) -> float:
+    """By how many pixels more the second half of the frames moved than the first, from the usual pattern."""
+    seen = ~(pattern[1] | usual[1])
+    before, after = (_half_places(np.where(seen, intensity, 0)) for intensity, _ in (pattern, usual))
+    moved = before - after
+    return float(np.linalg.norm(moved[1] - moved[0]))
+
+
+def _half_places(counts: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Centres of mass (2, 2), row and column, of both halves of the frames, under a Gaussian about the middle."""
+    axis = np.arange(_EDGE) - _EDGE // 2
+    window = np.exp(-(axis**2) / (2 * _JUMP_WIDTH**2))
+    places = []
+    for half in (counts[: _EDGE // 2], counts[_EDGE // 2 :]):
+        under = half.sum(axis=0, dtype=np.float64) * np.outer(window, window)
+        total = max(float(under.sum()), 1.0)
+        places.append([float(under.sum(axis=1) @ axis) / total, float(under.sum(axis=0) @ axis) / total])
+    return np.array(places)

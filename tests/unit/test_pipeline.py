@@ -163,6 +163,26 @@ def test_of_many_repeats_a_bad_one_is_left_out_and_told(simulated):
         prepared(short, settings)
 
 
+@pytest.mark.parametrize("place", [0, 1])
+def test_an_empty_repeat_is_left_out_and_the_rest_summed(simulated, place):
+    """Also the first, whose grid the others would be on; and of two, the other one is what there is."""
+    scan, _ = simulated
+    good = [replace(scan, name=name) for name in ("a", "b")]
+    nothing = replace(scan, name="empty", intensity=np.zeros_like(scan.intensity))
+    scans = [*good[:place], nothing, *good[place:]]
+    volume, said = prepared(scans, Preprocessing())
+    np.testing.assert_array_equal(volume.intensity, prepared(good, Preprocessing())[0].intensity)
+    lines = dict(line.split(": ", 1) for line in said["summed"].splitlines())
+    assert lines["empty"].startswith("left out, as it cannot be used: the scan has no counts")
+    assert "summed" in lines["a"] and "summed" in lines["b"]
+    dark = replace(nothing, monitor=np.full(len(scan.intensity), 3.0))
+    alone, said = prepared([good[0], dark], Preprocessing())
+    np.testing.assert_array_equal(alone.intensity, prepared(good[:1], Preprocessing())[0].intensity)
+    assert "empty: left out, as the monitor is at 0% of the usual: the beam was lost" in said["summed"]
+    with pytest.raises(ScanError, match="no counts"):
+        prepared([nothing, dark], Preprocessing())
+
+
 def test_metadata_that_cannot_be_kept_is_said_before_phasing(simulated):
     with pytest.raises(ScanError, match="must hold JSON values only"):
         reconstruct(replace(simulated[0], metadata={"when": object()}), Plan(recipe="20000*HIO"))

@@ -10,108 +10,83 @@ from live_bcdi.config import Preprocessing, load_config
 from live_bcdi.geometry import q_lab_invA
 from live_bcdi.preprocess import prepare
 from live_bcdi.sim.crystals import random_truth
-from live_bcdi.sim.scattering import bragg_geometry, diffraction_amplitude, rocking_step_deg, scan_steps
-from live_bcdi.tracking import outliers, scan_facts
-from live_bcdi.types import RockingScan, ScanError
+from live_bcdi.sim.repeats import BAD, Repeated
+from live_bcdi.sim.scattering import bragg_geometry, scan_steps
+from live_bcdi.tracking import outliers, scan_facts, unusable
+from live_bcdi.types import ScanError
 
 SHAPE = (40, 48, 48)
-PHOTONS = 1e6
 SETTINGS = Preprocessing(binning=(1, 1, 1))
-GEOMETRY = bragg_geometry(load_config(Path("config/34idc.toml")), SHAPE[1:])
-STEPS = scan_steps(GEOMETRY)
 
 
-def expected(shift=(0.0, 0.0, 0.0), seed=1, strain="medium"):
-    h = q_lab_invA(GEOMETRY, *GEOMETRY.arm_pixel)
-    truth = random_truth(h, STEPS, strain=strain, oversampling=3.0, seed=seed)
-    gradient = truth.gradient_angstrom_per_nm - STEPS @ np.asarray(shift) * 10 / np.linalg.norm(h)
-    moved = replace(truth, gradient_angstrom_per_nm=tuple(gradient))
-    intensity = np.abs(diffraction_amplitude(moved, STEPS, SHAPE)) ** 2
-    return intensity * (PHOTONS / intensity.sum())
-
-
-def scan_of(pattern, random, **changes):
-    counts = random.poisson(pattern).astype(np.int32)
-    angles = (np.arange(SHAPE[0]) - SHAPE[0] // 2) * rocking_step_deg(GEOMETRY)
-    monitor = 1e5 * random.normal(1, 0.01, SHAPE[0])
-    made = RockingScan(name="made", intensity=counts, angles_deg=angles, geometry=GEOMETRY, monitor=monitor)
-    return replace(made, saturation_counts=2e4, **changes)
+def source(**changes):
+    """Whose peak is at 0.7 of what an acquisition may hold."""
+    geometry = bragg_geometry(load_config(Path("config/34idc.toml")), SHAPE[1:])
+    h = q_lab_invA(geometry, *geometry.arm_pixel)
+    truth = random_truth(h, scan_steps(geometry), strain="medium", oversampling=3.0, seed=1)
+    made = Repeated(truth=truth, geometry=geometry, shape=SHAPE, photons=1e6, beam=0.05)
+    return replace(made, saturation_counts=float(np.ceil(made.expected().max() / 0.7)), **changes)
 
 
 def facts_of(scan):
     return scan_facts(scan, *prepare(scan, SETTINGS))
 
 
-def good(count, seed):
-    """The crystal drifts by a third of a voxel a scan, the beam by a tenth."""
-    random = np.random.default_rng(seed)
-    drift = np.cumsum(random.normal(0, 0.3, (count, 3)), axis=0)
-    for shift in drift - drift.mean(axis=0):
-        yield scan_of(expected(shift) * random.uniform(0.9, 1.1), random)
-
-
 @pytest.fixture(scope="module")
 def repeats():
-    return [facts_of(scan) for scan in good(9, seed=2)]
+    return [facts_of(scan) for scan in source().series(9, seed=2)]
 
 
-def bad_scan(kind):
-    random = np.random.default_rng(11)
-    at_rest = expected()
-    scan = scan_of(at_rest, random)
-    counts = scan.intensity
-    if kind == "alien":
-        other = np.roll(expected(seed=4), (7, -15, 14), axis=(0, 1, 2))
-        return scan_of(at_rest + 0.1 * other, random)
-    if kind == "hot":
-        counts[:, 30:32, ::9] += 300
-    if kind == "turned away":
-        return scan_of(expected((-18.5, 0, 0)), random)
-    if kind == "lost":
-        return scan_of(np.full(SHAPE, 0.02), random)
-    if kind == "beam":
-        counts[18:] = 0
-        return replace(scan, monitor=np.where(np.arange(SHAPE[0]) < 18, scan.monitor, 50.0))
-    if kind == "jump":
-        later = random.poisson(expected((1.5, 4.0, -3.0)))
-        counts[20:] = later[20:]
-    if kind == "stale":
-        counts[19:22] = counts[18]
-    if kind == "missing":
-        return replace(scan, have=~np.isin(np.arange(SHAPE[0]), (12, 13)))
-    if kind == "saturated":
-        return replace(scan, intensity=np.minimum(4 * counts, 20000))
-    return scan
-
-
-BAD = {
-    "alien": "another crystal",
-    "hot": "hot",
-    "turned away": "turned away",
-    "lost": "the crystal is lost",
-    "beam": "beam",
-    "jump": "differs from the others'",
-    "stale": "are the one before",
-    "missing": "2 frames are missing",
-    "saturated": "are saturated",
+# how much of what is wrong, and why the scan is left out
+STRENGTHS = {
+    "alien": (0.05, "another crystal"),
+    "hot pixels": (5, "pixels and voxels are hot"),
+    "turned away": (1, "turned away"),
+    "crystal lost": (0.02, "the crystal is lost"),
+    "beam lost": (0.2, "8 frames had no beam"),
+    "jump": (2, "it jumped by"),
+    "stale frames": (2, "2 frames are the one before them"),
+    "missing frames": (2, "2 frames are missing"),
+    "saturated": (1.5, "are saturated"),
 }
 
 
-@pytest.mark.parametrize("kind", BAD)
+@pytest.mark.parametrize("kind", STRENGTHS)
 def test_a_bad_scan_is_told_and_why(repeats, kind):
-    found = outliers([*repeats[:4], facts_of(bad_scan(kind)), *repeats[4:]])
-    assert BAD[kind] in "; ".join(found[4]), found
+    strength, words = STRENGTHS[kind]
+    found = outliers([*repeats[:4], facts_of(source().bad(kind, strength)), *repeats[4:]])
+    assert words in "; ".join(found[4]), found
     assert not any(found[:4]) and not any(found[5:]), found
 
 
+def test_every_kind_of_bad_scan_is_looked_for():
+    assert set(STRENGTHS) == set(BAD)
+    with pytest.raises(ScanError, match="there are alien, "):
+        source().bad("odd", 1)
+
+
 def test_a_bad_scan_may_be_the_first_and_there_may_be_several(repeats):
-    found = outliers([facts_of(bad_scan("jump")), *repeats, facts_of(bad_scan("lost")), facts_of(bad_scan("hot"))])
+    found = outliers(
+        [
+            facts_of(source().bad("jump", 3)),
+            *repeats,
+            facts_of(source().bad("crystal lost", 0.05)),
+            facts_of(source().bad("hot pixels", 9)),
+        ]
+    )
     assert [bool(each) for each in found] == [True] + [False] * 9 + [True, True]
 
 
 def test_fifty_good_scans_raise_no_alarm():
-    found = outliers([facts_of(scan) for scan in good(50, seed=5)])
+    found = outliers([facts_of(scan) for scan in source(beam=0.1).series(50, fading=0.4, seed=5)])
     assert not any(found), [each for each in found if each]
+
+
+def test_a_frame_that_sums_acquisitions_is_saturated_at_as_many_limits():
+    """The peak of three is at 2.1 limits; by the limit of one its middle would be masked."""
+    scan = next(source(acquisitions=3, photons=3e6).series(1))
+    assert facts_of(scan).saturated == 0
+    assert facts_of(replace(scan, saturation_counts=scan.saturation_counts / 3)).saturated > 10
 
 
 def test_too_high_is_four_standard_deviations_from_the_median_whatever_the_bad_ones(repeats):
@@ -123,11 +98,16 @@ def test_too_high_is_four_standard_deviations_from_the_median_whatever_the_bad_o
 
 
 def test_of_few_scans_nothing_is_said(repeats):
-    assert outliers([*repeats[:3], facts_of(bad_scan("jump"))]) == ((), (), (), ())
+    assert outliers([*repeats[:3], facts_of(source().bad("jump", 3))]) == ((), (), (), ())
 
 
-def test_a_scan_without_counts_has_no_facts():
-    scan = bad_scan("none")
-    empty = replace(scan, intensity=np.zeros_like(scan.intensity))
-    with pytest.raises(ScanError, match="no counts"):
+def test_a_scan_without_counts_has_no_facts_and_says_why():
+    good = list(source().series(2))
+    empty = source().bad("crystal lost", 0.0)
+    empty = replace(empty, intensity=np.zeros_like(empty.intensity))
+    with pytest.raises(ScanError, match="no counts") as caught:
         facts_of(empty)
+    assert unusable(empty, caught.value, good).startswith("it cannot be used: the scan has no counts")
+    dark = replace(empty, monitor=empty.monitor / 1e3)
+    assert unusable(dark, caught.value, good) == "the monitor is at 0% of the usual: the beam was lost"
+    assert "no counts" in unusable(replace(dark, monitor=None), caught.value, good)
