@@ -1,0 +1,19 @@
+"""Diffraction from crystals too big for the Fourier transform: two beams that scatter into each other."""
+
+from .beams import Beams, along_diffracted
+from .characteristics import Characteristics
+from .fields import fields, transport_of
+from .fourier import FourierShift
+from .transport import Gradient, Passage, Transport
+
+__all__ = [
+    "Beams",
+    "Characteristics",
+    "FourierShift",
+    "Gradient",
+    "Passage",
+    "Transport",
+    "along_diffracted",
+    "fields",
+    "transport_of",
+]

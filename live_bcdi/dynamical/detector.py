@@ -1,0 +1,106 @@
+"""From the exit wave to the counts of pixels: the far field, and where a beamline's pixels lie in it.
+
+Each frame is a plane of momenta across the diffracted beam, whatever the angle between the rows and the
+scattering plane, and the rocking angle is already in the wave (the ramp exp(i delta_q.r)): the measured, sheared
+grid needs no resampling in three dimensions. The plane is the tangent plane of the Ewald sphere.
+"""
+
+from dataclasses import dataclass
+
+import finufft
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..geometry import Floats, chain_matrix, pixel_place_m, q_lab_invA, wavelength_angstrom, with_rocking_angle
+from ..types import ComplexArray, FloatArray, Geometry, ScanError
+
+_ACCURACY = {np.dtype(np.complex64): 1e-6, np.dtype(np.complex128): 1e-13}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Frame:
+    """The volume's frame in the lab: `axes` (3, 3) has x, y, z as rows, z along the diffracted beam of the peak
+    and the transmitted beam in the plane of x and z, towards -x; `two_theta` in radians."""
+
+    axes: Floats
+    two_theta: float
+    wavelength_m: float
+
+
+def frame_at(geometry: Geometry, row: float, column: float) -> Frame:
+    """The frame of the peak in this pixel. Raises ScanError where it lies in the direct beam."""
+    z = pixel_place_m(geometry, row, column)
+    z = z / np.linalg.norm(z)
+    beam = np.asarray(geometry.beam_direction)
+    x = (beam @ z) * z - beam
+    if np.linalg.norm(x) < 1e-6:
+        raise ScanError("the peak lies in the direct beam: it has no scattering plane")
+    x = x / np.linalg.norm(x)
+    return Frame(
+        axes=np.stack([x, np.cross(z, x), z]),
+        two_theta=float(np.arccos(np.clip(beam @ z, -1, 1))),
+        wavelength_m=1e-10 * wavelength_angstrom(geometry.energy_kev),
+    )
+
+
+def departures(geometry: Geometry, row: float, column: float, angles_deg: ArrayLike) -> Floats:
+    """delta_q (n, 3) in 1/m, in `frame_at`, of a crystal whose peak is in this pixel at the geometry's own rocking
+    angle, at each of `angles_deg`."""
+    here, h = chain_matrix(geometry.sample), q_lab_invA(geometry, row, column)
+    turned = [
+        chain_matrix(with_rocking_angle(geometry, angle).sample) @ here.T @ h for angle in np.ravel(angles_deg)
+    ]
+    return np.asarray(1e10 * (np.array(turned) - h) @ frame_at(geometry, row, column).axes.T)
+
+
+def pixel_momenta(geometry: Geometry, peak: tuple[float, float], rows: ArrayLike, columns: ArrayLike) -> Floats:
+    """Momenta across the beam of the peak, (..., 2) in 1/m, of pixels (fractions allowed)."""
+    axes = frame_at(geometry, *peak).axes[:2]
+    at = q_lab_invA(geometry, np.asarray(rows, float), np.asarray(columns, float)) - q_lab_invA(geometry, *peak)
+    return np.asarray(1e10 * at @ axes.T)
+
+
+class FarField:
+    """Intensities |sum Eh exp(-i q.r)|^2 of pixels, from waves (n, nx, ny) on a grid of dx, dy in m.
+
+    `momenta` (..., samples, 2) in 1/m: a pixel counts the mean over its samples, one where the pattern is sampled
+    finely enough. `pixel_samples` spreads them over the pixel.
+    """
+
+    def __init__(self, momenta: Floats, edges: Floats) -> None:
+        if momenta.ndim < 2 or momenta.shape[-1] != 2 or not np.isfinite(momenta).all():
+            raise ScanError(f"momenta must be finite pairs for each pixel and sample, not {momenta.shape}")
+        self._pixels, self._samples = momenta.shape[:-2], momenta.shape[-2]
+        angles = (momenta.reshape(-1, 2) * edges[:2] + np.pi) % (2 * np.pi) - np.pi
+        self._x, self._y = (np.ascontiguousarray(column) for column in angles.T)
+
+    def amplitudes(self, wave: ComplexArray) -> ComplexArray:
+        """sum Eh exp(-i q.r), (n, ..., samples)."""
+        x, y, eps = self._points(wave)
+        found = finufft.nufft2d2(x, y, np.ascontiguousarray(wave), isign=-1, eps=eps, nthreads=1)
+        return np.asarray(found.reshape(len(wave), *self._pixels, self._samples))
+
+    def intensities(self, wave: ComplexArray) -> FloatArray:
+        """(n, ...), in units of |S dx|^2 where the wave is one."""
+        return np.asarray(np.mean(np.abs(self.amplitudes(wave)) ** 2, axis=-1))
+
+    def pull_back(self, wave: ComplexArray, by_intensity: FloatArray) -> ComplexArray:
+        """dL/dRe Eh + i dL/dIm Eh from dL/dI."""
+        x, y, eps = self._points(wave)
+        by = 2 / self._samples * by_intensity[..., None] * self.amplitudes(wave)
+        flat = np.ascontiguousarray(by.reshape(len(wave), -1), wave.dtype)
+        return np.asarray(finufft.nufft2d1(x, y, flat, wave.shape[1:], isign=1, eps=eps, nthreads=1))
+
+    def _points(self, wave: ComplexArray) -> tuple[NDArray[np.floating], NDArray[np.floating], float]:
+        kind = np.float32 if wave.dtype == np.complex64 else np.float64
+        return self._x.astype(kind), self._y.astype(kind), _ACCURACY[wave.dtype]
+
+
+def pixel_samples(
+    geometry: Geometry, peak: tuple[float, float], shape: tuple[int, int], *, across: int = 1
+) -> Floats:
+    """Momenta (rows, columns, across^2, 2) of a detector's pixels, `across` x `across` samples in each."""
+    offsets = (np.arange(across) + 0.5) / across - 0.5
+    rows, columns, up, along = np.meshgrid(*map(np.arange, shape), offsets, offsets, indexing="ij")
+    found = pixel_momenta(geometry, peak, rows + up, columns + along)
+    return found.reshape(*shape, across**2, 2)
