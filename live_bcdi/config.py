@@ -261,7 +261,8 @@ class LiveConfig(_Table):
     volumes of the runs under way may take together: where whole frames do not fit, a window around the peak of
     each is kept, of two `edge_voxels` an edge at least. `network`: whether a network makes the estimate, where
     torch and the network's weights are there. `weights`: of another network than the one that ships. `adapt`:
-    whether it adapts to the scans, for `adapt_s` seconds after each, where the next one does not begin before."""
+    whether it adapts to the scans, for `adapt_s` seconds after each, where the next one does not begin before.
+    `track`: whether motion within and between scans is found when they end (docs/tracking.md)."""
 
     edge_voxels: int = Field(default=64, ge=16)
     iterations: int = Field(default=40, ge=1)
@@ -269,6 +270,7 @@ class LiveConfig(_Table):
     weights: Path | None = None
     adapt: bool = False
     adapt_s: float = Field(default=20.0, gt=0, le=300)
+    track: bool = True
     page_hz: float = Field(default=12.0, gt=0)  # of a detector at 10 Hz no frame waits for its turn
     memory_mb: float = Field(default=1024, gt=0)
 

@@ -11,11 +11,13 @@ from tiled.client.container import Container
 from live_bcdi.stream.updates import Update
 from live_bcdi.transport.hdf5 import read_result
 from live_bcdi.transport.tiled import connect, require_answer, store_result
+from live_bcdi.transport.tracks import Track, read_track, store_track
 from live_bcdi.types import Reconstruction, ScanError
 
 from .estimating import OWED
 from .service import Service
 from .tickets import Tickets
+from .tracking import OWED as TRACKS_OWED
 from .views import refined_update
 
 RETRY_S = 3.0
@@ -24,12 +26,14 @@ AWAY = (httpx.TransportError, ConnectionError)
 
 
 class Delivery:
-    """Tickets in `outbox/` are results that are owed to Tiled, in `outbox/previews/` the live service's previews;
-    those it refuses go to `outbox/refused/`. A preview's file goes when Tiled has it."""
+    """Tickets in `outbox/` are results that are owed to Tiled, in `outbox/previews/` the live service's previews,
+    in `outbox/tracking/` what it found of the motion; those it refuses go to `outbox/refused/`. A preview's file
+    goes when Tiled has it."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
         self._outbox, self._previews = Tickets(service.folder("outbox")), Tickets(service.folder(OWED))
+        self._tracks = Tickets(service.folder(TRACKS_OWED))
         self._refused = Tickets(service.folder("outbox/refused"))
         self._tries: dict[str, int] = {}
         self._next_s = 0.0
@@ -48,16 +52,20 @@ class Delivery:
 
     def owed(self) -> int:
         """Results that Tiled has not taken yet."""
-        return len(self._outbox.names()) + len(self._previews.names())
+        return sum(len(box.names()) for box in self._boxes)
+
+    @property
+    def _boxes(self) -> tuple[Tickets, Tickets, Tickets]:
+        return self._tracks, self._outbox, self._previews  # the smallest first
 
     def work(self) -> None:
-        """Every few seconds, and once there is a new preview, send what waits."""
-        previews = set(self._previews.names())
-        new, self._known = previews - self._known, previews
+        """Every few seconds, and once there is a new preview or track, send what waits."""
+        quick = {*self._previews.names(), *self._tracks.names()}
+        new, self._known = quick - self._known, quick
         if time.monotonic() < self._next_s and not new:
             return
         self._next_s = time.monotonic() + RETRY_S
-        waiting = [(box, *ticket) for box in (self._outbox, self._previews) for ticket in box]
+        waiting = [(box, *ticket) for box in self._boxes for ticket in box]
         if not waiting:
             self._said = ""
             return
@@ -78,35 +86,42 @@ class Delivery:
         return self._root
 
     def _deliver(self, root: Container, box: Tickets, name: str, summary: dict[str, Any]) -> None:
-        result = self._read(summary)
-        if result is None:
+        found = self._read_track(summary) if box is self._tracks else self._read(summary)
+        if found is None:
             self._put_aside(box, name, summary)
             return
-        kind = "preview" if box is self._previews else "refined"
+        kind = "tracking" if box is self._tracks else "preview" if box is self._previews else "refined"
         try:
-            about = {**summary, "raw": f"raw/{summary['run']}", "finished": time.time()}
-            tiled = store_result(root, summary["run"], result, about, kind=kind)
+            tiled = self._store(root, kind, summary, found)
         except AWAY:
             raise
         except Exception as error:  # noqa: BLE001  whatever a server that answers finds wrong, the file is on disk
-            self._say(f"Tiled did not take the {kind} result of {summary['name']}: {error}")
+            self._say(f"Tiled did not take the {kind} result of {_name_of(summary)}: {error}")
             self._tries[name] = self._tries.get(name, 0) + 1
             if self._tries[name] >= MAX_TRIES:
                 self._put_aside(box, name, summary)
             return
-        box.drop(name)
+        box.drop_if(name, summary)
         if kind == "preview":
             Path(summary["file"]).unlink(missing_ok=True)
-        else:
+        elif kind == "refined":
             told = {**summary, "tiled": tiled}
             self._service.updates.send(Update(topic="result", run=summary["run"], fields=told))
+
+    def _store(self, root: Container, kind: str, summary: dict[str, Any], found: Any) -> str:
+        """Where it is in Tiled."""
+        if kind == "tracking":
+            return store_track(root, summary, found, finished_s=time.time())
+        about = {**summary, "raw": f"raw/{summary['run']}", "finished": time.time()}
+        return store_result(root, summary["run"], found, about, kind=kind)
 
     def _put_aside(self, box: Tickets, name: str, summary: dict[str, Any]) -> None:
         if box is self._previews:  # the refined result is on its way
             box.drop(name)
         else:
             box.move(name, self._refused)
-        self._service.notice("error", f"the result stays on disk only: {summary['file']}", summary["run"])
+        where = summary.get("file", self._refused.folder)
+        self._service.notice("error", f"the result stays on disk only: {where}", summary.get("run", ""))
 
     def _read(self, summary: Mapping[str, Any]) -> Reconstruction | None:
         """The result file; None, and said so, where someone damaged or moved it."""
@@ -116,8 +131,22 @@ class Delivery:
             self._service.notice("error", str(error), summary["run"])
             return None
 
+    def _read_track(self, summary: Mapping[str, Any]) -> Track | Mapping[str, Any] | None:
+        """The track of a scan, or of a series what the ticket has of it itself."""
+        if "file" not in summary:
+            return summary
+        try:
+            return read_track(Path(summary["file"]))
+        except ScanError as error:
+            self._service.notice("error", str(error), summary["run"])
+            return None
+
     def _say(self, message: str) -> None:
         """Once, not every few seconds."""
         if message != self._said:
             self._service.notice("warning", message)
         self._said = message
+
+
+def _name_of(summary: Mapping[str, Any]) -> str:
+    return str(summary.get("name") or summary.get("series") or "a run")

@@ -27,6 +27,7 @@ def run(service: Service) -> None:
     finally:
         watch.estimator.shutdown()
         watch.between.stop()
+        watch.follower.stop()
 
 
 def watch_until_stopped(service: Service, watch: Watch) -> None:

@@ -12,14 +12,15 @@ from typing import Any
 class Tickets:
     """The tickets of one folder. `OSError` where the disk is full goes to the caller."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, clean: bool = True) -> None:
+        """`clean` unless another process may be writing tickets there."""
         self.folder = folder
-        for cut_off in folder.glob("*.partial"):  # of who was killed while it wrote
+        for cut_off in folder.glob("*.partial") if clean else ():  # of who was killed while it wrote
             cut_off.unlink(missing_ok=True)
 
     def put(self, name: str, table: Mapping[str, Any]) -> None:
         """Write or replace a ticket; it survives a power cut once this returns."""
-        partial = self.folder / f"{name}.partial"
+        partial = self.folder / f"{name}.{os.getpid()}.partial"
         with partial.open("w", encoding="utf-8") as file:
             json.dump(table, file)
             file.flush()
@@ -29,6 +30,11 @@ class Tickets:
     def drop(self, name: str) -> None:
         """Take a ticket away; it may be gone already."""
         (self.folder / f"{name}.json").unlink(missing_ok=True)
+
+    def drop_if(self, name: str, table: Mapping[str, Any]) -> None:
+        """Take a ticket away unless it was replaced by another since it was read."""
+        if next((now for _, now in self.read([name])), table) == table:
+            self.drop(name)
 
     def move(self, name: str, to: "Tickets") -> None:
         """Put a ticket into another folder of the same disk: it is in one of them at any moment, also where that

@@ -30,6 +30,7 @@ from live_bcdi.types import Frame, ScanError
 from .between import Between
 from .estimating import NICE, OPEN_RUNS, estimate_run, keep_preview, prepare, say_if_lost
 from .files import frame_file_of, recorded_file, written_s
+from .following import Follower
 from .pacing import Pace
 from .service import Service
 from .views import advice_update, estimate_update
@@ -57,6 +58,7 @@ class Watch:
             prepare, network=settings.network, weights=settings.weights
         )
         self.between = Between(service)
+        self.follower = Follower(service)
         pixels.warm_up()
         self._open: dict[str, Watched] = {}
         self._over: deque[str] = deque(maxlen=OVER)
@@ -107,6 +109,7 @@ class Watch:
         recorded = self._service.config.stream.recorded
         path = str(recorded_file(self._service.folder("frames"), doc)) if recorded else None
         self._open[run] = Watched(live=live, path=path, active_s=time.monotonic())
+        self.follower.begin(doc)
         for watched in self._open.values():
             watched.live.limit(self._limit_bytes(len(self._open)))
         fields = {"state": "started", "name": plan.name, "sample": plan.scan.get("sample"), "num": plan.num}
@@ -242,25 +245,11 @@ class Watch:
         live, seen = watched.live, watched.live.assembler
         watched.told_count = seen.count
         update = live.update(at_peak=True)
-        self._log(watched, update)
+        watched.log_stop(update.fields)
         self._service.updates.send(update)
         exit_status = (watched.stop or {}).get("exit_status")
         fields = {"state": "stopped", "name": live.plan.name, "exit_status": exit_status}
         self._service.updates.send(Update(topic="run", run=live.plan.run, fields=fields))
-
-    def _log(self, watched: Watched, update: Update) -> None:
-        """One line with all numbers of a run that ended, in words and as fields."""
-        names = ("received", "lost", "refilled", "duplicates", "skipped", "missing", "newest_age_s", "rate_hz")
-        numbers = {name: update.fields[name] for name in names}
-        delay_s = watched.preview_lag_s
-        about_run("live", watched.live.plan.run).info(
-            "stop: %d of %d frames, %d lost on the way, %d refilled, %d duplicates, missing %s,"
-            " at most %d waiting; the last came %s ago, preview lag %s",
-            *(update.fields["count"], update.fields["num"], numbers["lost"], numbers["refilled"]),
-            *(numbers["duplicates"], watched.live.assembler.missing, watched.most_waiting),
-            *(_seconds(numbers["newest_age_s"]), _seconds(delay_s)),
-            extra={"fields": {**numbers, "most_waiting": watched.most_waiting, "preview_lag_s": delay_s}},
-        )
 
     @property
     def _shown(self) -> Watched | None:
@@ -273,6 +262,8 @@ class Watch:
         now_s = time.monotonic()
         self._collect()
         self.between.collect()
+        self.follower.collect()
+        self.follower.look(self._open.values())
         shown = self._shown
         if shown is not None and not shown.done:
             shown.most_waiting = max(shown.most_waiting, waiting)
@@ -296,8 +287,8 @@ class Watch:
 
     @property
     def is_estimating(self) -> bool:
-        """Whether an estimate is under way, which is to be told of soon."""
-        return self._future is not None
+        """Whether an estimate is under way, or a scan's motion, which is to be told of soon."""
+        return self._future is not None or self.follower.is_awaited
 
     def until_tell_s(self) -> float:
         """How long until there is something to tell; infinity where that takes another frame."""
@@ -390,10 +381,6 @@ class Watch:
         if watched.done and watched is not self._shown:  # the next run began before this was whole
             self._refresh(watched, now_s)
         self._keep(watched)
-
-
-def _seconds(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.1f} s"
 
 
 def _documents(paths: list[Path]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -100,7 +100,7 @@ class Hub:
 
     def _check_room(self, update: Update) -> None:
         """Names come from outside, and each takes a slot for good."""
-        key = self._key(update) if update.topic in ("health", "estimate", "advice") else None
+        key = self._key(update) if update.topic in ("health", "estimate", "advice", "tracking") else None
         if key is not None and key not in self._slots and sum(k[0] == key[0] for k in self._slots) >= SERVICES:
             raise ScanError(f"the page has no room for another {update.topic}: {key[1]!r}")
 
@@ -108,7 +108,7 @@ class Hub:
         if update.topic == "notice":  # a log: the newest few, each in a slot of its own
             self._notices += 1
             return ("notice", self._notices % NOTICES)
-        name = {"health": "service", "estimate": "kind", "advice": "of"}.get(update.topic)
+        name = {"health": "service", "estimate": "kind", "advice": "of", "tracking": "of"}.get(update.topic)
         which = "" if name is None else str(update.fields.get(name))
         if update.topic == "estimate" and which == "preview":
             which = "live"  # of the frames so far there is one estimate, by the network or without it

@@ -128,6 +128,17 @@ class LiveRun:
         rows, columns = (part_around(place, edge, size) for place, size in zip(pixel, volume.shape))
         return self.assembler.scan(rocking, rows, columns)
 
+    def around_peak(self, edge: int) -> tuple[RockingScan, tuple[int, int]]:
+        """A copy of all frames so far, at most `edge` pixels a side of them around where most is seen, and the
+        first pixel of that. Raises ScanError before the first frame."""
+        if not self.assembler.count:
+            raise ScanError(f"run {self.plan.run[:8]} has no frame yet")
+        sizes = self.assembler.volume.shape
+        rows, columns = (part_around(place, edge, size) for place, size in zip(self._watcher.blob(), sizes))
+        scan = self.assembler.scan(slice(None), rows, columns)
+        whole, cut = self.assembler.description.geometry.arm_pixel, scan.geometry.arm_pixel
+        return scan, (round(whole[0] - cut[0]), round(whole[1] - cut[1]))
+
     def rate_hz(self) -> float:
         """Mean rate of the frames so far."""
         if self._first_s is None or self.newest_s is None or self.newest_s <= self._first_s:

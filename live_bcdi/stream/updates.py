@@ -29,6 +29,11 @@
 | operando | series, state {name, unit}, explained, runs: [{run, name, time_s, state, state_std, | |
 | | state_why, strain_std, strain_std_error, d_change, components, components_why, chi, | |
 | | resolution_nm, intensity, rotation_mdeg, rotation_std_mdeg, peak_change, peak_change_std}] | |
+| tracking | of (scan), frames, num, whole, seconds, why, step_deg, jitter_steps, | found_steps, |
+| | log_evidence, corrected, reason, and what else `TrackingResult` has | std_steps, gain, ... |
+| tracking | of (series), series, prediction, scans: [{run, name, time_s, rotation_mdeg, | |
+| | rotation_std_mdeg, strain, strain_std, counts_ratio, angle_deg, angle_std_deg, row, | |
+| | row_std, column, column_std, reasons}] | |
 | notice | service, level (info, warning, error), message | |
 
 `peak` is (rocking, row, column) in the detector's own pixels; `image_bin` is how many of them, an edge, one
@@ -98,6 +103,16 @@ components, as shares of the mean pattern's size from the first run, empty where
 `explained` is the share of the variance that each has; the rotation (two angles) and `peak_change`, which is
 d / d_first - 1 of the peak's place, have standard deviations and are from the first run whose peak is known
 (`live_bcdi.tracking.Motion`), None where they are not known.
+
+`tracking` of a scan is that of its frames so far, or of all, `whole`: `found_steps` is how far the crystal was
+from the motor's angle in each, with `std_steps`, NaN where a frame says nothing of it; `why` says why there is
+none. Of a series it is its newest 100 scans in the order of time, sent within a second of a scan's last frame and
+every 30 s: the motion from the first scan that saw the crystal, None where a scan did not, where its peak was, and
+`reasons` why it is no good. `prediction` has {value, std, std2} of the next scan for `rotation_1_mdeg`,
+`rotation_2_mdeg`, `strain` and `counts_ratio`, and for `angle_deg`, `row` and `column` of its peak where it is set
+up as the last that saw the crystal: 68 % lies within `std` of `value`, 95 % within `std2`, None where nobody
+knows. `scans` of it is how many went in, `unseen` how many came since the crystal was last seen, `lost` why the
+newest did not see it, and `time_s` when the next is expected.
 """
 
 from collections.abc import Callable, Mapping
@@ -106,7 +121,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-TOPICS = ("health", "run", "live", "estimate", "advice", "queue", "result", "operando", "notice")
+TOPICS = ("health", "run", "live", "estimate", "advice", "queue", "result", "operando", "tracking", "notice")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

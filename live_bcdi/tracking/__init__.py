@@ -1,6 +1,7 @@
 """How a crystal moves within a scan and from scan to scan, and which scans are no good."""
 
 from .between import Motion, Peak, find_peak, find_peaks, motion_between, seen_as
+from .following import Followed, ScanRecord, follow, record_scan
 from .outliers import ScanFacts, outliers, scan_facts, unusable
 from .prediction import Expected, Prediction, Seen, View, predict, seen_at
 from .refine import refine_angles
@@ -9,17 +10,21 @@ from .scan import track_scan
 
 __all__ = [
     "Expected",
+    "Followed",
     "Motion",
     "Peak",
     "Prediction",
     "ScanFacts",
+    "ScanRecord",
     "Seen",
     "View",
     "find_peak",
     "find_peaks",
+    "follow",
     "motion_between",
     "outliers",
     "predict",
+    "record_scan",
     "refine_angles",
     "regrid",
     "scan_facts",

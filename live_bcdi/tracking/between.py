@@ -46,7 +46,7 @@ def find_peak(volume: DiffractionVolume, scan: RockingScan, place: Place | None 
     """
     found = locate(volume.intensity, volume.mask) if place is None else place
     offset = np.array(found.voxel) - [n // 2 for n in volume.intensity.shape]
-    geometry = _at_centre(volume, scan)
+    geometry = centred_geometry(volume, scan)
     to_holder = chain_matrix(geometry.sample).T
     steps = to_holder @ volume.q_steps_invA
     return Peak(
@@ -76,7 +76,8 @@ def find_peaks(first: Prepared, second: Prepared) -> tuple[Peak, Peak]:
     return find_peak(*first, here), find_peak(*second, there)
 
 
-def _at_centre(volume: DiffractionVolume, scan: RockingScan) -> Geometry:
+def centred_geometry(volume: DiffractionVolume, scan: RockingScan) -> Geometry:
+    """Of a scan, with the rocking circle where voxel n//2 of its volume was measured."""
     have = np.ones(len(scan.angles_deg), bool) if scan.have is None else np.asarray(scan.have, bool)
     first_deg, step_deg = rocking_grid_deg(scan.angles_deg, have)
     return with_rocking_angle(scan.geometry, first_deg + step_deg * volume.centre[0])

@@ -103,7 +103,7 @@ def outliers(facts: Sequence[ScanFacts]) -> tuple[tuple[str, ...], ...]:
             reasons[number].append(sentence.format(values[number]))
 
     for number, each in enumerate(facts):
-        reasons[number] += _by_itself(each, facts)
+        reasons[number] += not_seen(each, facts)
     judge([each.missing for each in facts], 0, "{:.0f} frames are missing")
     judge([each.without_beam for each in facts], 0, "{:.0f} frames had no beam")
     judge([each.stale for each in facts], 0, "{:.0f} frames are the one before them")
@@ -126,7 +126,9 @@ def unusable(scan: RockingScan, error: ScanError, others: Sequence[RockingScan])
     return f"it cannot be used: {error}"
 
 
-def _by_itself(each: ScanFacts, facts: Sequence[ScanFacts]) -> list[str]:
+def not_seen(each: ScanFacts, facts: Sequence[ScanFacts]) -> list[str]:
+    """Why a scan did not see the crystal, or not where it is, next to others about its time; empty where it
+    did."""
     found = []
     brightness = each.brightness / float(np.median([other.brightness for other in facts]))
     monitors = [other.monitor for other in facts if np.isfinite(other.monitor)]

@@ -27,6 +27,7 @@ from .stored import Arrays, result_arrays, result_metadata
 
 REFINED = "refined"
 KINDS = (REFINED, "preview", "dynamical", "tracking")  # of results
+SERIES = "series"
 KEY_FILE = "tiled/api_key"
 _UID = re.compile(r"[0-9a-f]{4,8}(-[0-9a-f-]*)?")
 _SHOWN = 5  # uids in a message
@@ -127,13 +128,13 @@ def store_result(
 
 def store(root: Container, where: tuple[str, str], arrays: Arrays, table: Mapping[str, Any]) -> str:
     """Write a result beside those that are there; its path, `<kind>/<run>/<version>`. `where` is one of KINDS and
-    the uid of the run. Raises ScanError for another kind.
+    the uid of the run, or SERIES and the key of one. Raises ScanError for another kind.
 
     The metadata key `complete` is set last: a result without it was cut off and is not listed. Who was cut off
     and comes again with the same `table["file"]` does not store it twice; what is there of it goes in the end,
     and its number is not used again, because a server that was killed may have files there that it does not know.
     """
-    if where[0] not in KINDS:
+    if where[0] not in (*KINDS, SERIES):
         raise ScanError(f"{where[0]!r} is no kind of result; they are {', '.join(KINDS)}")
     path = "/".join(where)
     runs = container(root, *where)

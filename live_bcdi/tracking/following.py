@@ -1,0 +1,182 @@
+"""A series of scans followed from one to the next: what is kept of each, how the crystal moved, which scans are no
+good, and where it will be.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from ..geometry import chain_matrix
+from ..preprocess import prepare, rocking_grid_deg
+from ..registration import locate
+from ..types import RockingScan, ScanError, Vector
+from .between import Motion, Peak, centred_geometry, find_peak, motion_between
+from .outliers import ScanFacts, not_seen, outliers, scan_facts
+from .prediction import Expected, Prediction, Seen, View, predict, seen_at
+
+JUDGED_WITH = 12  # scans: a crystal changes through an experiment, and what is usual with it
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class ScanRecord:
+    """All that the following of a series needs of a scan. `place_std` are those of its peak's frame, row and
+    column; `brightness` is the peak's counts over the monitor."""
+
+    peak: Peak
+    view: View
+    place_std: Vector
+    brightness: float
+    facts: ScanFacts
+
+
+def record_scan(scan: RockingScan, corner: tuple[int, int] = (0, 0)) -> ScanRecord:
+    """Of a scan, or of a part of its detector whose first pixel is `corner`. Raises ScanError where its angles are
+    on no grid, or no peak stands out."""
+    volume, report = prepare(scan)
+    place = locate(volume.intensity, volume.mask)
+    peak = find_peak(volume, scan, place)
+    facts = scan_facts(scan, volume, report)
+    have = np.ones(len(scan.angles_deg), bool) if scan.have is None else np.asarray(scan.have, bool)
+    first_deg, step_deg = rocking_grid_deg(scan.angles_deg, have)
+    voxel = np.array(place.voxel) + volume.centre - np.array(volume.intensity.shape) // 2
+    frame, row, column = voxel[0], voxel[1] + corner[0], voxel[2] + corner[1]
+    std = np.sqrt(np.diag(place.covariance))
+    view = View(
+        h_invA=peak.h_invA,
+        steps_invA=chain_matrix(centred_geometry(volume, scan).sample).T @ volume.q_steps_invA,
+        origin=(float(frame), float(row), float(column)),
+        first_deg=first_deg,
+        step_deg=step_deg,
+    )
+    return ScanRecord(
+        peak=peak,
+        view=view,
+        place_std=(float(std[0]), float(std[1]), float(std[2])),
+        brightness=facts.brightness,
+        facts=facts,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Followed:
+    """A series. Of each scan: its `motions` from the first that saw the crystal, None where it did not; `reasons`
+    for which it is no good, none for most. `lost` is why the newest did not see the crystal, empty where it did;
+    `next_place` where a scan set up as the last that saw it would have the peak."""
+
+    motions: tuple[Motion | None, ...]
+    reasons: tuple[tuple[str, ...], ...]
+    prediction: Prediction
+    next_place: Seen | None
+    lost: str
+
+
+def follow(records: Sequence[ScanRecord | str], times_s: Sequence[float] | None = None) -> Followed:
+    """The scans of a series in the order of time; a sentence in the place of a record says why there is none.
+
+    Raises ScanError for no scans, or times that do not rise.
+    """
+    known = tuple(record for record in records if isinstance(record, ScanRecord))
+    judged = dict(zip(map(id, known), _judged(tuple(record.facts for record in known))))
+    found = [judged[id(each)] if isinstance(each, ScanRecord) else ((each,), True) for each in records]
+    seen = [each for each, (_, lost) in zip(records, found) if isinstance(each, ScanRecord) and not lost]
+    first = seen[0] if seen else None
+    motions = [
+        motion_between(first.peak, each.peak)
+        if first is not None and isinstance(each, ScanRecord) and not lost
+        else None
+        for each, (_, lost) in zip(records, found)
+    ]
+    begin = next((number for number, motion in enumerate(motions) if motion is not None), 0)
+    prediction = predict(motions[begin:], None if times_s is None else times_s[begin:])
+    return Followed(
+        motions=tuple(motions),
+        reasons=tuple(reasons for reasons, _ in found),
+        prediction=prediction,
+        next_place=None if first is None else seen_at(prediction, first.peak, seen[-1].view),
+        lost="; ".join(found[-1][0]) if found[-1][1] else "",
+    )
+
+
+def _judged(facts: tuple[ScanFacts, ...]) -> list[tuple[tuple[str, ...], bool]]:
+    """Reasons of each, and whether it did not see the crystal; by those measured about the same time."""
+    whole = len(facts) // JUDGED_WITH * JUDGED_WITH
+    parts = [_judged_part(facts[start : start + JUDGED_WITH]) for start in range(0, whole, JUDGED_WITH)]
+    rest = len(facts) - whole
+    newest = _judged_part(facts[-JUDGED_WITH:])[-rest:] if rest else ()
+    return [each for part in (*parts, newest) for each in part]
+
+
+@lru_cache(maxsize=32)
+def _judged_part(facts: tuple[ScanFacts, ...]) -> tuple[tuple[tuple[str, ...], bool], ...]:
+    lost = [not_seen(each, facts) for each in facts]
+    found = outliers(facts)
+    return tuple((reasons or tuple(why), bool(why)) for reasons, why in zip(found, lost))
+
+
+def motion_table(motion: Motion | None) -> dict[str, Any]:
+    """The numbers of a motion as JSON has them; None for all where there is none."""
+    if motion is None:
+        names = ("rotation_mdeg", "rotation_std_mdeg", "strain", "strain_std", "counts_ratio")
+        return dict.fromkeys(names)
+    return {
+        "rotation_mdeg": list(motion.rotation_mdeg),
+        "rotation_std_mdeg": list(motion.rotation_std_mdeg),
+        "strain": motion.strain,
+        "strain_std": motion.strain_std,
+        "counts_ratio": motion.counts_ratio,
+    }
+
+
+def place_table(record: ScanRecord | str) -> dict[str, Any]:
+    """Where a scan saw its peak: rocking angle, row and column, with their error bars; None where it did not."""
+    if not isinstance(record, ScanRecord):
+        return dict.fromkeys(("angle_deg", "angle_std_deg", "row", "row_std", "column", "column_std"))
+    view, std = record.view, record.place_std
+    return {
+        "angle_deg": view.first_deg + view.step_deg * view.origin[0],
+        "angle_std_deg": abs(view.step_deg) * std[0],
+        "row": view.origin[1],
+        "row_std": std[1],
+        "column": view.origin[2],
+        "column_std": std[2],
+    }
+
+
+def prediction_table(followed: Followed) -> dict[str, Any]:
+    """What is foretold, each number as {value, std, std2}: None where nobody knows."""
+    told, place = followed.prediction, followed.next_place
+    numbers = {
+        "rotation_1_mdeg": told.rotation_mdeg[0],
+        "rotation_2_mdeg": told.rotation_mdeg[1],
+        "strain": told.strain,
+        "counts_ratio": told.intensity,
+    }
+    if place is not None:
+        numbers |= {"angle_deg": place.angle_deg, "row": place.row, "column": place.column}
+    table: dict[str, Any] = {name: _plain(each) for name, each in numbers.items()}
+    time_s = told.time_s if np.isfinite(told.time_s) else None
+    return {**table, "scans": told.scans, "unseen": told.unseen, "time_s": time_s, "lost": followed.lost}
+
+
+def _plain(expected: Expected) -> dict[str, float | None]:
+    numbers = {"value": expected.value, "std": expected.std, "std2": expected.std2}
+    return {name: number if np.isfinite(number) else None for name, number in numbers.items()}
+
+
+def joined(records: Sequence[ScanRecord | str], followed: Followed) -> list[dict[str, Any]]:
+    """A row a scan: its motion, its place, and why it is no good."""
+    return [
+        {**motion_table(motion), **place_table(record), "reasons": list(reasons)}
+        for record, motion, reasons in zip(records, followed.motions, followed.reasons)
+    ]
+
+
+def recorded(scan: RockingScan, corner: tuple[int, int] = (0, 0)) -> ScanRecord | str:
+    """`record_scan`, or in its place why it cannot be."""
+    try:
+        return record_scan(scan, corner)
+    except ScanError as error:
+        return str(error)
