@@ -149,6 +149,20 @@ def series_by_time(hub: Hub, scan: FakeScan) -> None:
     hub.publish(fake_feed.series([None if number in (7, 31) else state for number, state in enumerate(states)]))
 
 
+def motion(hub: Hub, scan: FakeScan) -> None:
+    """A crystal that turns within its scan, and drifts through a series, one scan of which had no beam."""
+    refined(hub, scan)
+    hub.publish(fake_feed.turned(scan))
+    hub.publish(fake_feed.motion())
+
+
+def motion_lost(hub: Hub, scan: FakeScan) -> None:
+    """While it is scanned; the newest scan that ended did not see the crystal."""
+    during(hub, scan)
+    hub.publish(fake_feed.turned(scan, len(scan.frames) // 2))
+    hub.publish(fake_feed.motion(8, lost=True))
+
+
 SCENES: dict[str, Callable[[Hub, FakeScan], None]] = {
     "empty": empty,
     "during": during,
@@ -158,6 +172,8 @@ SCENES: dict[str, Callable[[Hub, FakeScan], None]] = {
     "missing": missing,
     "dead": dead,
     "series": series,
+    "motion": motion,
+    "motion_lost": motion_lost,
     "series_by_time": series_by_time,
 }
 

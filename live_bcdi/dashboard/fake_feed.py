@@ -313,3 +313,81 @@ def heartbeats(*, failed: str | None = None, busy: str | None = None) -> Iterato
 
 def notice(service: str, level: str, message: str, *, run: str = "") -> Update:
     return Update(topic="notice", run=run, fields={"service": service, "level": level, "message": message})
+
+
+def turned(scan: FakeScan, frames: int | None = None) -> Update:
+    """What moved within the first `frames` of a scan: a slow turn and a jump; the first frames say nothing of
+    it."""
+    num = len(scan.frames)
+    seen = num if frames is None else frames
+    index = np.arange(num)
+    std = 0.06 + 0.1 * np.abs(index / num - 0.5)
+    found = 0.5 * np.sin(index / 7) + 0.4 * (index > 2 * num / 3) + std * np.random.default_rng(5).normal(size=num)
+    silent = (index >= seen) | (index < num // 8)
+    arrays = {
+        "found_steps": np.where(silent, np.nan, found),
+        "std_steps": np.where(silent, np.nan, std),
+        "gain": np.where(silent, np.nan, 1 + 0.01 * np.sin(index / 3)),
+    }
+    fields = {
+        "of": "scan",
+        "frames": seen,
+        "num": num,
+        "whole": frames is None,
+        "corrected": True,
+        "jitter_steps": 0.46,
+        "reason": "motion seen: log evidence 31.2, at most 0.4 in 8 scans drawn of a still crystal",
+    }
+    shown = {name: values.astype(np.float32) for name, values in arrays.items()}
+    return Update(topic="tracking", run=scan.run, fields=fields, arrays=shown)
+
+
+def motion(scans: int = 14, *, lost: bool = False) -> Update:
+    """A crystal that drifts away over `scans`, of which the seventh has no beam; where it will be at the next."""
+    rows = [_moved(number) for number in range(scans)]
+    if lost:
+        rows[-1] |= {name: None for name in rows[-1] if name not in ("run", "name", "time_s")}
+        rows[-1]["reasons"] = ["the peak has 4.1% of the usual counts: the crystal is lost"]
+    wider = 3.0 if lost else 1.0
+    after = _moved(scans)
+    numbers = {
+        "rotation_1_mdeg": (after["rotation_mdeg"][0], 0.5),
+        "rotation_2_mdeg": (after["rotation_mdeg"][1], 0.4),
+        "strain": (after["strain"], 4e-6),
+        "counts_ratio": (after["counts_ratio"], 0.03),
+        "angle_deg": (after["angle_deg"], 0.0006),
+        "row": (after["row"], 0.12),
+        "column": (after["column"], 0.09),
+    }
+    told = {
+        name: {"value": value, "std": wider * std, "std2": 2.2 * wider * std}
+        for name, (value, std) in numbers.items()
+    }
+    prediction = {**told, "scans": scans - 1 - lost, "unseen": int(lost), "time_s": after["time_s"]}
+    prediction["lost"] = rows[-1]["reasons"][0] if lost else ""
+    fields = {"of": "series", "series": "LiCoO2 grain, hkl 1 0 -5", "scans": rows, "prediction": prediction}
+    return Update(topic="tracking", run=str(rows[-1]["run"]), fields=fields)
+
+
+def _moved(number: int) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "run": f"5f0c1de2-0000-4000-8000-{number + 40:012d}",
+        "name": f"S{number + 40:04d}",
+        "time_s": 1.79e9 + 900.0 * number,
+        "rotation_mdeg": [0.9 * number + 0.5 * np.sin(number), -0.4 * number + 0.3 * np.cos(2 * number)],
+        "rotation_std_mdeg": [0.24, 0.12],
+        "strain": 2e-5 * np.sin(number / 4),
+        "strain_std": 2e-6,
+        "counts_ratio": 1 - 0.01 * number,
+        "angle_deg": 0.31 - 0.0009 * number,
+        "angle_std_deg": 0.0002,
+        "row": 64 - 0.31 * number + 0.1 * np.sin(3 * number),
+        "row_std": 0.05,
+        "column": 60 + 0.22 * number,
+        "column_std": 0.04,
+        "reasons": [],
+    }
+    if number == 6:
+        told |= {name: None for name in told if name not in ("run", "name", "time_s", "reasons")}
+        told["reasons"] = ["the monitor is at 3% of the usual: the beam was lost"]
+    return told

@@ -5,6 +5,7 @@ import { Connection } from "./connection.js";
 import { DriftPanel } from "./drift.js";
 import { FramePanel } from "./frame.js";
 import { showMerit } from "./merit.js";
+import { MotionPanel } from "./motion.js";
 import { OperandoPanel } from "./operando.js";
 import { RockingPanel } from "./rocking.js";
 import { SlicesPanel } from "./slices.js";
@@ -26,6 +27,7 @@ const panels = {
   slices: new SlicesPanel("crystal-panel"),
   surface: new SurfacePanel("surface-panel"),
   drift: new DriftPanel("drift-panel"),
+  motion: new MotionPanel("motion-panel"),
   operando: new OperandoPanel("operando-panel"),
 };
 const choices = [...document.querySelectorAll("[data-choice]")];
@@ -56,7 +58,7 @@ function showCrystal() {
 function showScan() {
   panels.frame.show(store.currentLive);
   panels.rocking.show(store.currentLive, store.run, store.missing());
-  panels.drift.show(store.currentLive);
+  panels.drift.show(store.currentLive, store.currentTracking);
   showStatus(store, connection.now());
 }
 
@@ -70,6 +72,8 @@ function receive(message) {
   if (topic === "run" || topic === "estimate") showCrystal();
   if (topic === "run" || topic === "result") showResult(store);
   if (topic === "operando") panels.operando.show(message);
+  if (topic === "tracking" && message.fields.of === "series") panels.motion.show(message);
+  if (topic === "tracking") panels.drift.show(store.currentLive, store.currentTracking);
   if (topic === "health") showServices(store, connection.now());
   if (topic === "run" || topic === "notice") showNotices(store);
   if (topic === "estimate" || topic === "result") showStatus(store, connection.now());

@@ -1,5 +1,5 @@
-// Where the peak lies on the detector frame by frame, the monitor, and the counts, against time: a jump is the sample or
-// the beam. The centroid also moves as the frames go through the pattern; the page does not call that drift.
+// How far the crystal was from the motor's angle frame by frame, where the tracking knows it; where the peak lies 
+// on the detector, the monitor, and the counts, against time: a jump is the sample or the beam. The centroid also moves as the frames go through the pattern; the page does not call that drift.
 
 import { Panel } from "./panel.js";
 import { bottomAxis, fixed, font, leftAxis, line, linearTicks, short, significant, text, textSize, tickDecimals } from "./plot.js";
@@ -10,11 +10,13 @@ export class DriftPanel extends Panel {
   constructor(id) {
     super(id);
     this._live = null;
+    this._tracking = null;
     this._scale = null;
   }
 
-  show(live) {
+  show(live, tracking = null) {
     this._live = live;
+    this._tracking = tracking;
     this.invalidate();
   }
 
@@ -33,7 +35,7 @@ export class DriftPanel extends Panel {
   /** The strips that there are, from the top: each has traces {name, values, std, colour, dashed}. */
   _strips(frames, colours) {
     const arrays = this._live.arrays;
-    const strips = [];
+    const strips = [this._turned(frames, colours)].filter(Boolean);
     const places = [
       this._trace(frames, "row", arrays.centroid_row, arrays.centroid_row_std, colours.accent),
       this._trace(frames, "column", arrays.centroid_column, arrays.centroid_column_std, colours.ink),
@@ -43,11 +45,33 @@ export class DriftPanel extends Panel {
       const known = frames.there.map((index) => arrays.monitor.data[index]).filter(Number.isFinite).sort((a, b) => a - b);
       const middle = known[Math.floor(known.length / 2)];
       const values = frames.there.map((index) => (100 * arrays.monitor.data[index]) / middle);
-      if (middle > 0) strips.push({ title: "monitor (% of median)", traces: [{ values, colour: colours.accent, name: "monitor" }], share: 1, zero: false });
+      const gains = this._tracking?.arrays.gain?.data;
+      const own = gains && { name: "intensity", values: frames.there.map((index) => 100 * (gains[index] ?? NaN)), colour: colours.ink, dashed: true };
+      const traces = [{ values, colour: colours.accent, name: "monitor" }, own].filter((each) => each?.values.some(Number.isFinite));
+      if (middle > 0) strips.push({ title: "monitor (% of median)", traces, share: 1, zero: false });
     }
     const totals = frames.there.map((index) => arrays.totals.data[index]);
     strips.push({ title: "counts", traces: [{ values: totals, colour: colours.accent, name: "counts" }], share: 1, zero: true });
     return strips;
+  }
+
+  /** The angle less the motor's, as a band; null where no frame says anything of it. */
+  _turned({ there }, colours) {
+    const { found_steps: found, std_steps: std } = this._tracking?.arrays ?? {};
+    if (!found || !std) return null;
+    const [values, errors] = [found, std].map(({ data }) => there.map((index) => data[index] ?? NaN));
+    if (!values.some(Number.isFinite)) return null;
+    return { title: "angle off the motor\u2019s (steps)", traces: [{ name: "angle", values, std: errors, colour: colours.accent, band: true }], share: 1.6 };
+  }
+
+  /** What there is to say of the angles. */
+  _motion() {
+    const { frames, num, whole, why, corrected, jitter_steps: jitter } = this._tracking?.fields ?? {};
+    if (this._tracking === null) return "";
+    const of = whole ? "" : ` in ${frames} of ${num} frames`;
+    if (why) return `angles not tracked: ${why}`;
+    if (corrected) return `turned within the scan${of}, ${significant(jitter, 2)} steps rms`;
+    return `no motion seen within the scan${of}`;
   }
 
   /** Pixels from the mean over all counts, so that both axes fit one strip. */
@@ -90,11 +114,13 @@ export class DriftPanel extends Panel {
     const decimals = tickDecimals(ticks);
     bottomAxis(ctx, { ...box, h: box.h }, ticks.map((at) => ({ at: x(at), label: fixed(at, decimals) })), frames.name, colours, size);
     this._scale = { frames, strips, x, box };
-    this.setNote(strips[0].traces.length === 2 ? "of the counts\u2019 centroid; slow motion may be the pattern itself, a jump is not" : "");
+    const about = "of the counts\u2019 centroid; slow motion may be the pattern itself, a jump is not";
+    this.setNote(this._motion() || (strips[0].traces.length === 2 ? about : ""));
   }
 
   _strip(ctx, box, { title, traces, zero }, frames, x, colours, size) {
-    const known = traces.flatMap(({ values }) => values.filter(Number.isFinite));
+    const bars = ({ values, std, band }) => values.flatMap((value, k) => (band ? [value - std[k], value + std[k]] : [value]));
+    const known = traces.flatMap(bars).filter(Number.isFinite);
     let [low, high] = [Math.min(...known), Math.max(...known)];
     if (zero) low = Math.min(0, low);
     const edge = 0.08 * (high - low) || Math.max(1e-6, 0.02 * Math.abs(high) || 0.5);
@@ -133,7 +159,19 @@ export class DriftPanel extends Panel {
     }
   }
 
-  _curve(ctx, { values, std, colour, dashed }, { there, x: place }, x, y) {
+  _curve(ctx, { values, std, colour, dashed, band }, { there, x: place }, x, y) {
+    if (band) {
+      ctx.globalAlpha = 0.25;
+      values.forEach((value, k) => {
+        if (!Number.isFinite(value) || !Number.isFinite(values[k + 1]) || there[k + 1] !== there[k] + 1) return;
+        const corners = [[k, 1], [k + 1, 1], [k + 1, -1], [k, -1]];
+        ctx.fillStyle = colour;
+        ctx.beginPath();
+        corners.forEach(([at, side], number) => ctx[number ? "lineTo" : "moveTo"](x(place(there[at])), y(values[at] + side * std[at])));
+        ctx.fill();
+      });
+      ctx.globalAlpha = 1;
+    }
     ctx.lineWidth = 2;
     ctx.strokeStyle = colour;
     ctx.setLineDash(dashed ? [5, 4] : []);
@@ -145,7 +183,7 @@ export class DriftPanel extends Panel {
     });
     ctx.stroke();
     ctx.setLineDash([]);
-    if (!std) return;
+    if (!std || band) return;
     values.forEach((value, k) => {
       if (!Number.isFinite(value)) return;
       const at = x(place(there[k]));
@@ -175,6 +213,8 @@ export class DriftPanel extends Panel {
     const words = strips.flatMap(({ traces }) => traces).map(({ name, values, std, mean = 0 }) => {
       if (!Number.isFinite(values[near])) return "";
       if (name === "counts") return `${short(values[near])} counts`;
+      if (name === "angle") return `${fixed(values[near], 2)} \u00b1 ${fixed(std[near], 2)} steps off`;
+      if (name === "intensity") return `intensity ${fixed(values[near], 1)} % of the model\u2019s`;
       if (name === "monitor") return `monitor ${fixed(values[near], 1)} %`;
       return `${name} ${fixed(values[near] + mean, 2)} \u00b1 ${fixed(std[near], 2)}`;
     });

@@ -287,7 +287,7 @@ export class OperandoPanel extends Panel {
 }
 
 /** About values with their errors, and a margin. */
-function range(values) {
+export function range(values) {
   const low = Math.min(...values.map(([value, error]) => value - error));
   const high = Math.max(...values.map(([value, error]) => value + error));
   const margin = 0.08 * (high - low) || 0.05 * Math.abs(high) || 1;
@@ -295,14 +295,14 @@ function range(values) {
 }
 
 /** [factor, what the ticks are in] where plain numbers would be too small to read. */
-function tenth({ low, high }) {
+export function tenth({ low, high }) {
   const most = Math.max(Math.abs(low), Math.abs(high));
   if (most >= 0.01) return [1, ""];
   const power = Math.floor(Math.log10(most) + 1e-9);
   return [10 ** -power, scientific(10 ** power, 1).replace("1\u00d7", "")];
 }
 
-const zero = (value) => (Math.abs(value) < 1e-12 ? 0 : value);
+export const zero = (value) => (Math.abs(value) < 1e-12 ? 0 : value);
 
 const named = (runs) => (runs.length > 2 ? `${runs.length} runs` : runs.map((run) => run.name ?? run.run.slice(0, 8)).join(", "));
 
@@ -311,7 +311,7 @@ function cell(value) {
   return /^[=+\-@]/.test(string) && !known(value) ? `"'${string.replaceAll('"', '""')}"` : /[",\n]/.test(string) ? `"${string.replaceAll('"', '""')}"` : string;
 }
 
-function dot(ctx, x, y, radius, colour) {
+export function dot(ctx, x, y, radius, colour) {
   ctx.fillStyle = colour;
   ctx.beginPath();
   ctx.arc(x, y, radius, 0, 2 * Math.PI);
@@ -326,7 +326,7 @@ function turned(run, at) {
   return `${fixed(zero(angle), decimals)} \u00b1 ${fixed(error, decimals)}`;
 }
 
-function diamond(ctx, x, y, radius, colour) {
+export function diamond(ctx, x, y, radius, colour) {
   ctx.strokeStyle = colour;
   ctx.lineWidth = 2;
   ctx.beginPath();
@@ -336,7 +336,7 @@ function diamond(ctx, x, y, radius, colour) {
   ctx.stroke();
 }
 
-function ring(ctx, x, y, radius, colour, width) {
+export function ring(ctx, x, y, radius, colour, width) {
   ctx.strokeStyle = colour;
   ctx.lineWidth = width;
   ctx.beginPath();

@@ -18,6 +18,7 @@ export class Store {
     this.outboxSince = null;
     this.estimates = new Map();
     this.advice = new Map();
+    this.tracking = null;
     this.services = new Map();
     this.restarted = new Map();
     this.notices = [];
@@ -36,6 +37,7 @@ export class Store {
     else if (topic === "live") this.live = message;
     else if (topic === "result") this.result = message;
     else if (topic === "advice") this.advice.set(fields.of, message);
+    else if (topic === "tracking") this.tracking = fields.of === "scan" ? message : this.tracking;
     else if (topic === "queue") this._takeQueue(message);
     else if (topic === "estimate") this.estimates.set(placeOf(fields.kind), message);
     else if (topic === "health") this._takeHealth(message);
@@ -87,6 +89,11 @@ export class Store {
   /** The live message of the newest run, or null. */
   get currentLive() {
     return this.live !== null && this.live.run === this.run?.run ? this.live : null;
+  }
+
+  /** What moved within the newest run, or null. */
+  get currentTracking() {
+    return this.tracking !== null && this.tracking.run === this.run?.run ? this.tracking : null;
   }
 
   /** Whether the newest run has ended. */
