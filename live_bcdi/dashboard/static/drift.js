@@ -147,9 +147,10 @@ export class DriftPanel extends Panel {
     font(ctx, size, 600);
     const y = box.y - 0.55 * size;
     const room = box.w > 30 * size;
-    text(ctx, room ? title : title.replace(" on the detector", ""), box.x, y, { colour: colours.muted });
+    const shown = room ? title : title.replace(" on the detector", "").replace("monitor (% of median)", "(%)");
+    text(ctx, shown, box.x, y, { colour: colours.muted });
     if (traces.length < 2) return;
-    let at = box.x + ctx.measureText(room ? title : "peak (pixel)").width + 2 * size;
+    let at = box.x + ctx.measureText(shown).width + 2 * size;
     for (const { name, colour, dashed } of traces) {
       ctx.setLineDash(dashed ? [5, 4] : []);
       line(ctx, at, y - 0.3 * size, at + 2.2 * size, y - 0.3 * size, colour, 2.5);

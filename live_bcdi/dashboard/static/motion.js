@@ -85,7 +85,7 @@ export class MotionPanel extends Panel {
     text(ctx, plot.title, box.x, box.y - 8, { colour: colours.ink });
     const axis = this._axis();
     const traces = plot.traces.map((each) => this._trace(each));
-    const values = traces.flatMap(({ points, next }) => [...points.map(({ y, dy }) => [y, dy]), ...(next ? [[next.y, next.dy]] : [])]);
+    const values = traces.flatMap(({ points, next }) => [...points.map(({ y, dy }) => [y, dy]), ...(next ? [[next.y, Math.min(next.dy2, 2.5 * next.dy)]] : [])]);
     if (!values.length) {
       font(ctx, size);
       text(ctx, "not known", box.x + box.w / 2, box.y + box.h / 2, { colour: colours.muted, align: "center" });
