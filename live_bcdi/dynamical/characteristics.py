@@ -8,10 +8,12 @@ across y is a problem of its own, without Fourier transforms and without room ar
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import fft
 
 from ..geometry import Floats
 from ..types import ComplexArray, FloatArray, ScanError
@@ -117,10 +119,12 @@ class CharacteristicPassage:
         self._ramp = self._ramps()
         # where nothing of the crystal's has left the volume, half pixels are moved within it: no energy is lost
         self._seen = self._past if _lowest(rows) >= self._past else 0
-        count = len(departures)
-        face = _half_pixels(_volume(self._e0[:, self._seen :], count), rows.setting[2])
-        self.e0: ComplexArray = face[:, self._past - self._seen :]
-        self.eh: ComplexArray = _volume(self._fh, count) * self._ramp
+        self.eh: ComplexArray = _volume(self._fh, len(departures)) * self._ramp
+
+    @cached_property
+    def e0(self) -> ComplexArray:
+        seen = _volume(self._e0[:, self._seen :], len(self._departures))
+        return _half_pixels(seen, self._rows.setting[2])[:, self._past - self._seen :]
 
     def pull_back(self, by_e0: ComplexArray | None, by_eh: ComplexArray | None) -> Gradient:
         like, count = self.eh, len(self._departures)
@@ -208,6 +212,5 @@ def _rows_of(fields: ComplexArray, kind: Any) -> NDArray[Any]:
 
 def _half_pixels(field: ComplexArray, halves: int) -> ComplexArray:
     """(n, nx, ny) moved by half as many pixels towards -x: from the middle of the last slice to its face."""
-    turns = np.exp(1j * np.pi * halves * np.fft.fftfreq(field.shape[1]))[:, None]
-    moved = np.fft.ifft(np.fft.fft(field, axis=1) * turns, axis=1)
-    return np.asarray(moved, field.dtype)
+    turns = np.exp(1j * np.pi * halves * fft.fftfreq(field.shape[1]))[:, None]
+    return np.asarray(fft.ifft(fft.fft(field, axis=1) * turns.astype(field.dtype), axis=1))

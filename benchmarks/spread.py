@@ -1,6 +1,6 @@
 """How often the spread over the starts holds the truth, voxel by voxel, on simulated scans with a known answer.
 
-    python benchmarks/coverage.py --seeds 5
+    python benchmarks/spread.py --seeds 5
 
 Each scan is phased by the recipe that is chosen for it, whose starts guide each other, and by one without Guide.
 Given are, of the voxels of all scans in the support, the shares whose phase is within one and two standard
