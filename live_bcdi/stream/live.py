@@ -210,7 +210,8 @@ class LiveRun:
             }
             arrays |= self._drift(at_end=at_peak)
             arrays["image"], fields["image_bin"] = _for_screen(counts_of(shown[1]))
-            self._shown[shown[0]] = True
+            if not at_peak:  # a picture at the end is no pace; and what counts skipped frames only grows
+                self._shown[shown[0]] = True
         fields["skipped"] = int(np.count_nonzero(self.assembler.seen & ~self._shown))
         return Update(topic="live", run=self.plan.run, fields=fields, arrays=arrays)
 

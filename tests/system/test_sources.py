@@ -88,15 +88,16 @@ def beamline(tmp_path_factory, make_config, free_port):
     path = configured("documents")
     config = load_config(path)
     services = Services(config)
-    os.environ.setdefault("LIVE_BCDI_TILED_API_KEY", "5" * 64)
-    for name in ("broker", "archiver", "live", "refine"):
-        services.start(name, path)
-    services.wait("broker", "archiver", "live", "refine")
-    with zmq.Context() as context, context.socket(zmq.PUB) as socket:
-        socket.connect(common["documents_in"])
-        yield services, configured, Publisher(socket), config
-    for name in list(services.processes):
-        services.end(name)
+    with pytest.MonkeyPatch.context() as patch:  # the modules that follow have keys of their own
+        patch.setenv("LIVE_BCDI_TILED_API_KEY", "5" * 64)
+        for name in ("broker", "archiver", "live", "refine"):
+            services.start(name, path)
+        services.wait("broker", "archiver", "live", "refine")
+        with zmq.Context() as context, context.socket(zmq.PUB) as socket:
+            socket.connect(common["documents_in"])
+            yield services, configured, Publisher(socket), config
+        for name in list(services.processes):
+            services.end(name)
 
 
 class Publisher:

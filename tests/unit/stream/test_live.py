@@ -36,6 +36,12 @@ def test_peak_saturation_and_dead_pixels():
     assert fields["d_angstrom"] == pytest.approx(d_spacing_angstrom(SCAN.geometry, 3, 4))
 
 
+def test_a_frame_that_was_skipped_stays_so_when_it_is_shown_as_the_peak():
+    """The page's counters take a number that falls for that of a new process."""
+    live = live_run()
+    assert [live.update(at_peak=at_peak).fields["skipped"] for at_peak in (False, True)] == [9, 9]
+
+
 def test_rocking_curve_and_rate():
     update = live_run().update()
     np.testing.assert_array_equal(update.arrays["totals"], SCAN.intensity.sum(axis=(1, 2)))
