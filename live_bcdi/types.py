@@ -170,6 +170,12 @@ class TrackingResult:
     and stretch of the whole scan cannot be seen and are the file's. `gain` is the frame's intensity relative to
     the model. `row` and `column` are the centroid in the detector's pixels. `jitter_steps` is the root mean square
     motion that explains the frames best and `log_evidence` the logarithm of how much better than none.
+
+    The others are None before `refine_angles`. `row_shift` and `column_shift` are how far the pattern lies on
+    the detector from where the crystal has it at this angle, in pixels, less a straight line over the scan, which
+    looks like another crystal. With the angle they say what the crystal did: `rotation_mdeg` and its std
+    (frames, 2) are rotations about the axes of `tracking.Motion`, `strain` and its std are Δd/d; NaN where the
+    rocking axis lies along h.
     """
 
     angles_deg: NDArray[np.float64]
@@ -187,6 +193,14 @@ class TrackingResult:
     log_evidence: float
     corrected: bool
     reason: str
+    row_shift: NDArray[np.float64] | None = None
+    row_shift_std: NDArray[np.float64] | None = None
+    column_shift: NDArray[np.float64] | None = None
+    column_shift_std: NDArray[np.float64] | None = None
+    rotation_mdeg: NDArray[np.float64] | None = None
+    rotation_std_mdeg: NDArray[np.float64] | None = None
+    strain: NDArray[np.float64] | None = None
+    strain_std: NDArray[np.float64] | None = None
 
 
 class Outcome(Enum):

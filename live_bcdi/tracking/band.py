@@ -20,39 +20,45 @@ _BEYOND = 1.7
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Band:
-    """A real Fourier series of `order` harmonics, 2 order + 1 terms, over `period` steps."""
+    """A real Fourier series of `order` harmonics, 2 order + 1 terms, over `period` steps, as seen by frames that
+    turn by `smear` steps while they count."""
 
     order: int
     period: float
+    smear: float = 0.0
 
     @property
     def terms(self) -> int:
         return 2 * self.order + 1
 
     def values(self, theta: Floats) -> Floats:
-        """(n, terms) at angles (n,): 1, sqrt(2) cos, sqrt(2) sin, ..., of mean square 1."""
-        phase = np.outer(theta, self._rates())
+        """(n, terms) at angles (n,): 1, sqrt(2) cos, sqrt(2) sin, ..., of mean square 1 without `smear`. The
+        mean of a wave over a turn is the wave at its middle times a sinc."""
+        phase, size = np.outer(theta, self._rates()), self._sizes()
         made = np.ones((len(theta), self.terms))
-        made[:, 1::2] = np.sqrt(2) * np.cos(phase)
-        made[:, 2::2] = np.sqrt(2) * np.sin(phase)
+        made[:, 1::2] = size * np.cos(phase)
+        made[:, 2::2] = size * np.sin(phase)
         return made
 
     def slopes(self, theta: Floats) -> Floats:
         """The derivatives of `values` by the angle, (n, terms)."""
-        phase = np.outer(theta, self._rates())
+        phase, size = np.outer(theta, self._rates()), self._sizes()
         made = np.zeros((len(theta), self.terms))
-        made[:, 1::2] = -np.sqrt(2) * self._rates() * np.sin(phase)
-        made[:, 2::2] = np.sqrt(2) * self._rates() * np.cos(phase)
+        made[:, 1::2] = -size * self._rates() * np.sin(phase)
+        made[:, 2::2] = size * self._rates() * np.cos(phase)
         return made
+
+    def _sizes(self) -> Floats:
+        return np.asarray(np.sqrt(2) * np.sinc(self._rates() * self.smear / (2 * np.pi)), np.float64)
 
     def _rates(self) -> Floats:
         return np.asarray(2 * np.pi / self.period * np.arange(1, self.order + 1), np.float64)
 
 
-def band_of(theta: Floats, cutoff: float) -> Band:
+def band_of(theta: Floats, cutoff: float, *, smear: float = 0.0) -> Band:
     """The series for angles that span `theta`, of terms up to `cutoff` cycles a step."""
     period = _MARGIN * (float(np.ptp(theta)) + 1)
-    return Band(order=max(1, round(cutoff * period)), period=period)
+    return Band(order=max(1, round(cutoff * period)), period=period, smear=smear)
 
 
 def cutoff_of(counts: Floats) -> float:

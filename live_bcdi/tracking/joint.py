@@ -5,7 +5,7 @@ crystal (Calvo-Almazan et al. 2019).
 """
 
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,139 +39,148 @@ class Grid:
         made = np.exp(-2j * np.pi / self.lengths[axis] * np.outer(places, voxels)) / np.sqrt(self.lengths[axis])
         return np.asarray(made, np.complex128)
 
-    def rates(self) -> Complex:
-        """What the rocking waves are multiplied with where they are differentiated by the angle."""
-        voxels = self.first[0] + np.arange(self.support.shape[0])
-        return np.asarray(-2j * np.pi / self.lengths[0] * voxels, np.complex128)
+    def rates(self, axis: int) -> Complex:
+        """What the waves of an axis are multiplied with where they are differentiated by the place."""
+        voxels = self.first[axis] + np.arange(self.support.shape[axis])
+        return np.asarray(-2j * np.pi / self.lengths[axis] * voxels, np.complex128)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fit:
-    """The object's voxels (inside its support), offsets in steps and logarithms of gains, (frames,)."""
+    """The object's `voxels` inside its support, and `motion` (4, frames): of each frame the offset in steps, the
+    shift along rows and columns in pixels, and the logarithm of the gain."""
 
     voxels: Complex
-    offsets: Floats
-    gains: Floats
+    motion: Floats
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prior:
-    """Standard deviations of offsets (steps) and of gains; `smear_steps` is what a frame turns while it counts."""
+    """Standard deviations of offsets (steps), shifts (pixels) and gains; `smear_steps` is what a frame turns while
+    it counts."""
 
     jitter: float
+    shift: float
     gain: float
     smear_steps: float = 0.0
+
+    def precision(self) -> Floats:
+        """Of the four rows of `Fit.motion`, (4, 1)."""
+        return np.array([self.jitter, self.shift, self.shift, self.gain])[:, None] ** -2.0
 
 
 class Joint:
     """`counts` (frames, rows, columns) of frames at `nominal` angles (steps), `scale` to one monitor reading.
 
-    With a = sum over r of S(r) exp(-i q(theta_k) . r), frame k expects g_k / scale_k |a|^2 counts, averaged over
-    what it turns while it counts, by Gauss and Legendre.
+    With a = sum over r of S(r) exp(-i q(theta_k, row - shift, column - shift) . r), frame k expects
+    g_k / scale_k |a|^2 counts, averaged over what it turns while it counts, by Gauss and Legendre.
     """
 
     def __init__(
         self, counts: Floats, used: BoolArray, nominal: Floats, scale: Floats, *, grid: Grid, prior: Prior
     ) -> None:
-        frames, rows, columns = counts.shape
-        self._image = rows, columns
-        self._counts, self._used = counts.reshape(frames, -1), used.reshape(frames, -1)
-        self._nominal, self._scale, self._grid, self._prior = nominal, scale, grid, prior
+        _, rows, columns = counts.shape
+        self._counts, self._used, self._nominal, self._scale = counts, used, nominal, scale
+        self._grid, self._prior, self._precision = grid, prior, prior.precision()
         self._rows = grid.waves(1, np.arange(rows, dtype=np.float64) - grid.centre[0])
         self._columns = grid.waves(2, np.arange(columns, dtype=np.float64) - grid.centre[1])
+        self._rates = [grid.rates(axis) for axis in range(3)]
         self._turns = _turns(prior.smear_steps)
 
-    def expected(self, fit: Fit) -> Floats:
-        """Counts (frames, pixels)."""
-        planes = self._planes(fit.voxels)
-        return np.asarray(self._gains(fit)[:, None] * sum(self._seen(planes, fit.offsets)) + FLOOR)
-
-    def value(self, fit: Fit) -> tuple[float, Complex, Floats, Floats]:
-        """Minus the logarithm of likelihood and prior, and its gradient by voxels (d/dRe + i d/dIm), offsets and
-        gains."""
-        planes, scale = self._planes(fit.voxels), self._gains(fit)[:, None]
-        turned = [self._grid.waves(0, self._nominal + fit.offsets + turn) for turn, _ in self._turns]
-        amplitudes = [wave @ planes for wave in turned]
-        light = scale * sum(w * np.abs(a) ** 2 for (_, w), a in zip(self._turns, amplitudes))
-        expected = light + FLOOR
-        prior = self._prior
-        value = float((self._used * (expected - self._counts * np.log(expected))).sum())
-        value += 0.5 * float((fit.offsets**2).sum() / prior.jitter**2 + (fit.gains**2).sum() / prior.gain**2)
-        rest = self._used * (1 - self._counts / expected)
-        by_gain = (rest * light).sum(axis=1) + fit.gains / prior.gain**2
-        by_offset = fit.offsets / prior.jitter**2
-        by_plane = np.zeros_like(planes)
-        for (_, weight), wave, amplitude in zip(self._turns, turned, amplitudes):
-            back = 2 * weight * scale * rest * amplitude
-            by_offset = by_offset + np.real(((back.conj() @ planes.T) * wave * self._grid.rates()).sum(axis=1))
-            by_plane += wave.conj().T @ back
-        return value, self._voxels(by_plane), by_offset, by_gain
-
     def of(self, counts: Floats) -> "Joint":
-        """The same model of other counts (frames, pixels)."""
+        """The same model of other counts."""
         made = copy(self)
         made._counts = counts
         return made
 
-    def known_std(self, fit: Fit) -> Floats:
-        """Standard deviation of each offset were all but it and its frame's gain known: the Cramer-Rao bound, with
-        the prior, (frames,)."""
-        angle, cross, gain = self._information(fit)
-        angle = angle + self._prior.jitter**-2 - cross**2 / (gain + self._prior.gain**-2)
-        return np.asarray(1 / np.sqrt(angle), np.float64)
+    def expected(self, fit: Fit) -> Floats:
+        """Counts (frames, rows, columns)."""
+        box = self._box(fit.voxels)
+        seen = sum(w * np.abs(self._seen(self._exit(box, fit, turn)[0])) ** 2 for turn, w in self._turns)
+        return np.asarray(self._gains(fit) * seen + FLOOR)
 
-    def _information(self, fit: Fit) -> tuple[Floats, Floats, Floats]:
-        """Of each frame's offset, of offset and gain, and of gain, (frames,) each."""
-        step, expected = 1e-3, self.expected(fit)
-        after, before = (self.expected(replace(fit, offsets=fit.offsets + move)) for move in (step, -step))
-        slope, light = (after - before) / (2 * step), expected - FLOOR
-        weight = self._used / expected
-        angle, cross, gain = ((weight * each).sum(axis=1) for each in (slope**2, slope * light, light**2))
-        return angle, cross, gain
+    def value(self, fit: Fit) -> tuple[float, Complex, Floats]:
+        """Minus the logarithm of likelihood and prior, and its gradient by voxels (d/dRe + i d/dIm) and motion."""
+        box, gains = self._box(fit.voxels), self._gains(fit)
+        exits = [self._exit(box, fit, turn) for turn, _ in self._turns]
+        amplitudes = [self._seen(each) for each, _ in exits]
+        light = gains * sum(w * np.abs(a) ** 2 for (_, w), a in zip(self._turns, amplitudes))
+        expected = light + FLOOR
+        value = float((self._used * (expected - self._counts * np.log(expected))).sum())
+        value += 0.5 * float((self._precision * fit.motion**2).sum())
+        rest = self._used * (1 - self._counts / expected)
+        by_motion, by_box = self._precision * fit.motion, np.zeros_like(box)
+        by_motion[3] += (rest * light).sum(axis=(1, 2))
+        for (_, weight), (out, turned), amplitude in zip(self._turns, exits, amplitudes):
+            back = self._rows.conj().T @ (2 * weight * gains * rest * amplitude) @ self._columns.conj()
+            for row, each in enumerate(self._derived(box, fit, out, turned)):
+                by_motion[row] += np.real(back.conj() * each).sum(axis=(1, 2))
+            by_box += np.tensordot(turned.conj(), back * self._ramps(fit).conj(), (0, 0))
+        return value, np.asarray(by_box[self._grid.support], np.complex128), by_motion
+
+    def known(self, fit: Fit) -> Floats:
+        """Covariance of each frame's motion were the object known, with the prior: the Cramer-Rao bound,
+        (frames, 4, 4)."""
+        moves, expected = self._moves(fit), self.expected(fit)
+        told = np.einsum("akrc,bkrc->kab", moves * (self._used / expected), moves, optimize=True)
+        return np.linalg.inv(told + np.diag(self._precision[:, 0]))
 
     def solved(self, fit: Fit, iterations: int) -> Fit:
         """The nearest minimum, by L-BFGS in units in which the curvatures are about those of the voxels, 4."""
-        angle, _, gain = self._information(fit)
-        by_offset = 2 / np.sqrt(angle + self._prior.jitter**-2)
-        by_gain = 2 / np.sqrt(gain + self._prior.gain**-2)
-        frames, inside = len(by_offset), len(fit.voxels)
+        unit = 2 * np.sqrt(np.diagonal(self.known(fit), axis1=1, axis2=2).T)
+        inside = len(fit.voxels)
 
         def unpacked(x: Floats) -> Fit:
             voxels = x[:inside] + 1j * x[inside : 2 * inside]
-            return Fit(voxels=voxels, offsets=by_offset * x[-2 * frames : -frames], gains=by_gain * x[-frames:])
+            return Fit(voxels=voxels, motion=unit * x[2 * inside :].reshape(unit.shape))
+
+        def packed(voxels: Complex, motion: Floats) -> Floats:
+            return np.concatenate([voxels.real, voxels.imag, motion.ravel()])
 
         def objective(x: Floats) -> tuple[float, Floats]:
-            value, voxels, offsets, gains = self.value(unpacked(x))
-            return value, np.concatenate([voxels.real, voxels.imag, by_offset * offsets, by_gain * gains])
+            value, voxels, motion = self.value(unpacked(x))
+            return value, packed(voxels, unit * motion)
 
-        start = np.concatenate([fit.voxels.real, fit.voxels.imag, fit.offsets / by_offset, fit.gains / by_gain])
-        found = minimize(
-            objective,
-            start,
-            jac=True,
-            method="L-BFGS-B",
-            options={"maxiter": iterations, "maxfun": 2 * iterations, "maxcor": _MEMORY},
-        )
+        options = {"maxiter": iterations, "maxfun": 2 * iterations, "maxcor": _MEMORY}
+        start = packed(fit.voxels, fit.motion / unit)
+        found = minimize(objective, start, jac=True, method="L-BFGS-B", options=options)
         return unpacked(np.asarray(found.x, np.float64))
 
-    def _gains(self, fit: Fit) -> Floats:
-        return np.asarray(np.exp(fit.gains) / self._scale, np.float64)
-
-    def _seen(self, planes: Complex, offsets: Floats) -> list[Floats]:
-        waves = (self._grid.waves(0, self._nominal + offsets + turn) for turn, _ in self._turns)
-        return [weight * np.abs(wave @ planes) ** 2 for (_, weight), wave in zip(self._turns, waves)]
-
-    def _planes(self, voxels: Complex) -> Complex:
-        """Each plane of the object, transformed along rows and columns: (planes, pixels)."""
+    def _box(self, voxels: Complex) -> Complex:
         box = np.zeros(self._grid.support.shape, np.complex128)
         box[self._grid.support] = voxels
-        return np.asarray(np.matmul(self._rows, box @ self._columns.T).reshape(len(box), -1), np.complex128)
+        return box
 
-    def _voxels(self, by_plane: Complex) -> Complex:
-        """The adjoint of `_planes`."""
-        image = by_plane.reshape(len(by_plane), *self._image)
-        box = np.matmul(self._rows.conj().T, image @ self._columns.conj())
-        return np.asarray(box[self._grid.support], np.complex128)
+    def _gains(self, fit: Fit) -> Floats:
+        return np.asarray((np.exp(fit.motion[3]) / self._scale)[:, None, None], np.float64)
+
+    def _ramps(self, fit: Fit) -> Complex:
+        """Of the shifts, (frames, rows of voxels, columns of voxels)."""
+        rows, columns = (np.exp(-np.outer(fit.motion[axis], self._rates[axis])) for axis in (1, 2))
+        return np.asarray(rows[:, :, None] * columns[:, None, :], np.complex128)
+
+    def _exit(self, box: Complex, fit: Fit, turn: float) -> tuple[Complex, Complex]:
+        """The object summed along the rocking axis as each frame sees it, and the waves it was summed with."""
+        waves = self._grid.waves(0, self._nominal + fit.motion[0] + turn)
+        return self._ramps(fit) * np.tensordot(waves, box, 1), waves
+
+    def _derived(self, box: Complex, fit: Fit, out: Complex, waves: Complex) -> tuple[Complex, ...]:
+        """`_exit` by offset and shifts."""
+        by_angle = self._ramps(fit) * np.tensordot(waves * self._rates[0], box, 1)
+        return by_angle, -out * self._rates[1][:, None], -out * self._rates[2]
+
+    def _seen(self, out: Complex) -> Complex:
+        return np.asarray(self._rows @ out @ self._columns.T, np.complex128)
+
+    def _moves(self, fit: Fit) -> Floats:
+        """The expected counts by each row of the motion: (4, frames, rows, columns)."""
+        box, made = self._box(fit.voxels), np.zeros((4, *self._counts.shape))
+        for turn, weight in self._turns:
+            out, waves = self._exit(box, fit, turn)
+            seen = self._seen(out)
+            by = [self._seen(each) for each in self._derived(box, fit, out, waves)]
+            made += [2 * weight * np.real(seen.conj() * each) for each in (*by, seen / 2)]
+        return np.asarray(made * self._gains(fit))
 
 
 def _turns(smear: float) -> tuple[tuple[float, float], ...]:

@@ -16,7 +16,7 @@ from ..aliens import find_aliens
 from ..combine import Pattern, correlation, shifted
 from ..preprocess import Report, crop_centred
 from ..registration import locate
-from ..types import DiffractionVolume, RockingScan, ScanError, Vector
+from ..types import BoolArray, DiffractionVolume, RockingScan, ScanError, Vector
 
 FEWEST = 5  # scans of which a median says what is usual
 _SIGMAS = 4.0
@@ -62,7 +62,7 @@ def scan_facts(scan: RockingScan, volume: DiffractionVolume, report: Report) -> 
         frames_to_end=min(report.centre[0], len(scan.intensity) - 1 - report.centre[0]),
         missing=report.masked["missing"],
         without_beam=report.masked["without beam"],
-        stale=_stale(scan),
+        stale=int(stale_frames(scan).sum()),
         hot=report.masked["hot"] + report.masked["flashing"],
         saturated=report.masked["saturated"],
         alien=sum(alien.counts for alien in aliens) / place.counts,
@@ -81,14 +81,14 @@ def _usual(monitor: NDArray[np.float64]) -> float:
     return float(np.median(known)) if len(known) else float("nan")
 
 
-def _stale(scan: RockingScan) -> int:
-    """Frames that are the one before them, count by count."""
-    frames = scan.intensity if scan.have is None else scan.intensity[np.asarray(scan.have, bool)]
-    same = [
-        np.array_equal(before, after) and float(after.sum(dtype=np.float64)) >= _STALE_COUNTS
-        for before, after in pairwise(frames)
-    ]
-    return sum(same)
+def stale_frames(scan: RockingScan) -> BoolArray:
+    """Which frames are the one before them, count by count: a detector gave them twice, (frames,)."""
+    have = np.ones(len(scan.intensity), bool) if scan.have is None else np.asarray(scan.have, bool)
+    made = np.zeros(len(have), bool)
+    for before, after in pairwise(np.flatnonzero(have)):
+        bright = float(scan.intensity[after].sum(dtype=np.float64)) >= _STALE_COUNTS
+        made[after] = bright and np.array_equal(scan.intensity[before], scan.intensity[after])
+    return made
 
 
 def outliers(facts: Sequence[ScanFacts]) -> tuple[tuple[str, ...], ...]:

@@ -13,10 +13,12 @@ from .band import Floats
 from .joint import FLOOR, Complex, Fit, Grid, Joint, Prior
 from .regrid import even_angles
 from .scan import box_of, pinned
+from .shift import with_shifts
 
 _FINER = 1.3  # voxels than those of the retrieval: what the crystal scatters beyond the frames has to go somewhere
 _ITERATIONS = 200
 _GAIN = 0.01  # relative scatter of the intensity that the monitor does not show
+_SHIFT_PX = 0.2  # how far a pattern lies, at a guess, from where it belongs on the detector
 _LEAST_JITTER = 0.05  # steps: a prior that lets the frames speak
 _DRAWS = 4  # scans drawn from the fit, for the error bars
 
@@ -54,7 +56,8 @@ def refine_angles(
     frames, lengths, centre = _placed(scan, result, tracking)
     grid, voxels = _finer(result, lengths, centre)
     smear = abs((scan.angular_blur_deg or 0.0) / tracking.step_deg)
-    prior = Prior(jitter=max(tracking.jitter_steps, _LEAST_JITTER), gain=_GAIN, smear_steps=smear)
+    jitter = max(tracking.jitter_steps, _LEAST_JITTER)
+    prior = Prior(jitter=jitter, shift=_SHIFT_PX, gain=_GAIN, smear_steps=smear)
     joint = Joint(frames.counts, frames.used, frames.nominal, frames.scale, grid=grid, prior=prior)
     fit = joint.solved(_scaled(joint, frames, voxels, tracking.found_steps[frames.have]), _ITERATIONS)
     return _result(tracking, scan, frames, fit, _spread(joint, frames, fit, seed))
@@ -134,39 +137,42 @@ def _finer(
 
 
 def _scaled(joint: Joint, frames: _Frames, voxels: Complex, offsets: Floats) -> Fit:
-    start = Fit(voxels=voxels, offsets=offsets, gains=np.zeros(len(offsets)))
-    light = float((joint.expected(start) - FLOOR)[frames.used.reshape(len(offsets), -1)].sum())
+    start = Fit(voxels=voxels, motion=np.stack([offsets, *np.zeros((3, len(offsets)))]))
+    light = float((joint.expected(start) - FLOOR)[frames.used].sum())
     if not light > 0:
         raise ScanError("the result has no object to refine angles with")
     return replace(start, voxels=voxels * np.sqrt(float(frames.counts[frames.used].sum()) / light))
 
 
 def _spread(joint: Joint, frames: _Frames, fit: Fit, seed: int) -> Floats:
-    """Standard deviations of the offsets: the bound with the object known, times how much more fits to scans drawn
-    from this one scatter about it, less shift and stretch."""
-    known = joint.known_std(fit)
+    """Standard deviations of the motion (4, frames): the bound with the object known, times how much more fits to
+    scans drawn from this one scatter about it, less shift and stretch."""
+    known = np.sqrt(np.diagonal(joint.known(fit), axis1=1, axis2=2).T)
     random, expected, ratios = np.random.default_rng(seed), joint.expected(fit), []
     for _ in range(_DRAWS):
         again = joint.of(random.poisson(expected).astype(np.float64)).solved(fit, _ITERATIONS)
-        ratios.append(np.mean((pinned(again.offsets - fit.offsets, frames.nominal) / known) ** 2))
-    return np.asarray(known * np.sqrt(max(1.0, float(np.mean(ratios)))), np.float64)
+        moved = [pinned(each, frames.nominal) for each in again.motion - fit.motion]
+        ratios.append(np.mean((moved / known) ** 2, axis=1))
+    return np.asarray(known * np.sqrt(np.maximum(1.0, np.mean(ratios, axis=0)))[:, None], np.float64)
 
 
 def _result(
     tracking: TrackingResult, scan: RockingScan, frames: _Frames, fit: Fit, spread: Floats
 ) -> TrackingResult:
     def whole(values: Floats) -> Floats:
-        made = np.full(len(frames.have), np.nan)
-        made[frames.have] = values
+        made = np.full((len(values), len(frames.have)), np.nan)
+        made[:, frames.have] = values
         return made
 
-    offsets = whole(pinned(fit.offsets, frames.nominal))
-    return replace(
+    found = whole(np.stack([*(pinned(each, frames.nominal) for each in fit.motion[:3]), np.exp(fit.motion[3])]))
+    std = whole(spread)
+    refined = replace(
         tracking,
-        angles_deg=np.asarray(scan.angles_deg + tracking.step_deg * offsets, np.float64),
-        offset_steps=offsets,
-        found_steps=offsets,
-        std_steps=whole(spread),
-        gain=whole(np.exp(fit.gains)),
+        angles_deg=np.asarray(scan.angles_deg + tracking.step_deg * found[0], np.float64),
+        offset_steps=found[0],
+        found_steps=found[0],
+        std_steps=std[0],
+        gain=found[3],
         reason=f"{tracking.reason}; refined with the object",
     )
+    return with_shifts(scan, refined, found[1:3], std[1:3])

@@ -11,6 +11,7 @@ from ..types import FrameArray, RockingScan, ScanError, TrackingResult
 from .band import Band, Floats, band_of, cutoff_of
 from .centroid import centroid
 from .fit import Blocks, Knowledge, knowledge, look, posterior
+from .outliers import stale_frames
 
 _BOX = 96  # pixels of the detector about the peak, at most
 _BLOCK = 3  # pixels: an oversampled fringe is that wide
@@ -49,7 +50,7 @@ def track_scan(scan: RockingScan, *, cutoff: float | None = None, seed: int = 0)
     """
     have = np.ones(len(scan.intensity), bool) if scan.have is None else np.asarray(scan.have, bool)
     scale, have = (np.ones(len(have)), have) if scan.monitor is None else monitor_scale(scan.monitor, have)
-    have = have & np.isfinite(scan.angles_deg)
+    have = have & np.isfinite(scan.angles_deg) & ~stale_frames(scan)
     if np.count_nonzero(have) < _FEWEST_FRAMES:
         raise ScanError(f"{scan.name}: tracking needs at least {_FEWEST_FRAMES} frames with beam and angle")
     angles = np.asarray(scan.angles_deg, np.float64)
