@@ -85,10 +85,8 @@ def bound(truth: Truth, scan: RockingScan, true: np.ndarray, photons: float) -> 
 
 
 def angles(seeds: int) -> None:
-    print(
     head = ("jitter", "photons", "error", "std", "jitter, by counts", "by counts", "bound", "corrected", "s")
     print("| " + " | ".join(head) + " |")
-    )
     print("|---|---|---|---|---|---|---|---|---|")
     for size in JITTERS:
         for photons in PHOTONS:

@@ -24,6 +24,8 @@ _MEMORIES = (0.0, 0.5, 0.9, 0.98)  # correlation of a frame's offset with the on
 _GAINS = (0.003, 0.02, 0.1)  # relative scatter of the intensity that the monitor does not show
 _LIKELY = 5.0  # logarithm of the evidence: 150 to 1
 _DRAWS = 8
+_CLEARLY = 0.3  # steps of jitter that are worth correcting in any case
+_RETRIES = 2
 _TRUSTED = 1.0  # steps: beyond it the model, linear about each angle, is not
 
 
@@ -44,7 +46,8 @@ def track_scan(scan: RockingScan, *, cutoff: float | None = None, seed: int = 0)
     crystal's extent over that of the rocking axis, measured where it is not given. The angles are those at which
     such a volume fits best, with a prior of a random walk that returns to the file's angle, whose size and memory
     are those of highest evidence. They count as corrected where that evidence is strong, and above that of eight
-    scans drawn, with `seed`, from the model of a crystal that stands still.
+    scans drawn, with `seed`, from the model of a crystal that stands still; below 0.3 step also only where scans
+    drawn with the motion that was found would gain by it.
 
     Raises ScanError for scans with few frames, without counts, or of a crystal that the steps do not oversample.
     """
@@ -154,9 +157,29 @@ def _decide(blocks: Blocks, nominal: Floats, band: Band, motion: _Motion, seed: 
     compared = (
         f"log evidence {motion.evidence:.1f}, at most {max(drawn):.1f} in {_DRAWS} scans drawn of a still crystal"
     )
-    return (
-        (True, f"motion seen: {compared}") if motion.evidence > max(drawn) else (False, f"no motion: {compared}")
-    )
+    if motion.evidence <= max(drawn):
+        return False, f"no motion: {compared}"
+    if motion.jitter < _CLEARLY:
+        left = _left(blocks, nominal, band, motion, seed)
+        if left >= 1:
+            return False, f"motion seen, but correcting it would multiply the angles' error by {left:.1f}"
+    return True, f"motion seen: {compared}"
+
+
+def _left(blocks: Blocks, nominal: Floats, band: Band, motion: _Motion, seed: int) -> float:
+    """By what correction would multiply the error of the angles, were the motion what was found: scans are drawn
+    from its model and tracked. Root mean squares, by counts."""
+    frames, random = len(nominal), np.random.default_rng([seed, 1])
+    true = motion.mean[:frames]
+    model = look(blocks, nominal + true, 1 + motion.mean[frames:], band).expected
+    wrong = []
+    for _ in range(_RETRIES):
+        counts = random.poisson(np.maximum(model, 0)).astype(np.float64)
+        again = Blocks(counts=counts, used=blocks.used, variance=blocks.variance)
+        wrong.append((_moved(again, nominal, band).mean[:frames] - true) ** 2)
+    light = blocks.counts.sum(axis=1)
+    before = float(np.average(true**2, weights=light))
+    return float(np.sqrt(np.average(np.mean(wrong, axis=0), weights=light) / max(before, 1e-12)))
 
 
 def _places(counts: FrameArray, mask: NDArray[np.bool_], corner: tuple[int, int]) -> tuple[Floats, ...]:
