@@ -71,7 +71,7 @@ def centred_pattern(source: str, config: Config) -> tuple[FloatArray, BoolArray 
     and where they were not measured. Raises ScanError as reading and preprocessing do."""
     if is_array_file(Path(source)):
         return read_pattern(Path(source))
-    volume, _ = prepared([_read_scan(source, config)], config.preprocess)
+    volume, _ = prepared([read_source(source, config)], config.preprocess)
     return volume.intensity, volume.mask
 
 
@@ -84,7 +84,7 @@ def _read(sources: Sequence[str], config: Config) -> tuple[str, dict[str, str], 
                 f"{first} is a centred pattern and is phased as it is; set nothing of [preprocess] for it"
             )
         return first.stem, {"pattern": sources[0]}, partial(_phase_pattern, *read_pattern(first), config)
-    scans = [_read_scan(source, config) for source in sources]
+    scans = [read_source(source, config) for source in sources]
     files = [source for source in sources if not is_run(source)]
     links = {"frames" if k == 0 else f"frames_{k + 1}": file for k, file in enumerate(files)}
     dark = None if config.preprocess.dark is None else read_image(config.preprocess.dark)
@@ -92,7 +92,9 @@ def _read(sources: Sequence[str], config: Config) -> tuple[str, dict[str, str], 
     return name, links, partial(reconstruct_as_configured, scans, config, dark=dark)
 
 
-def _read_scan(source: str, config: Config) -> RockingScan:
+def read_source(source: str, config: Config) -> RockingScan:
+    """A scan from its file, or from the run in Tiled that its uid or the beginning of it names. Raises
+    ScanError."""
     if is_array_file(Path(source)):
         raise ScanError(f"{source} is a centred pattern, which cannot be summed with others; give scans")
     return read_raw_scan(connect(config), source) if is_run(source) else read_scan(Path(source))

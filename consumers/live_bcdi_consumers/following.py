@@ -22,6 +22,7 @@ from .tracking import (
     about_scan,
     follow_scan,
     newest_series,
+    ready,
     track_frames,
     track_so_far,
 )
@@ -88,6 +89,7 @@ class Follower:
             scan = self._scan(watched)
             if scan is not None:
                 self._submit("so far", watched, track_so_far, about, scan[0])
+                self._pool.submit(ready)  # the other process, which the end of the scan may need
 
     def _begin_whole(self, what: str, watched: Watched, job: Callable[..., Any]) -> None:
         scan, about = self._scan(watched), self._about.get(watched.live.plan.run)

@@ -31,6 +31,7 @@ from .tickets import Tickets
 
 TRACKS, OWED = "tracks", "outbox/tracking"
 KEPT = 100  # scans of a series
+_MOST_S = 1e11  # a time beyond it (the year 5138) is none
 EDGE = 96  # pixels of the detector about the peak
 NICE = 10
 _SAYS = 0.9  # of what is expected before one looks: a frame with a larger error bar has said nothing
@@ -40,12 +41,13 @@ _LOOKED_AT = 3 * KEPT  # files, of other series too
 def about_scan(start: Mapping[str, Any], settings: OperandoConfig) -> dict[str, Any]:
     """What names a scan and its series, of its start document."""
     plan, started_s = run_plan(start), start.get("time")
+    known = isinstance(started_s, int | float) and 0 <= started_s < _MOST_S
     return {
         "run": plan.run,
         "name": plan.name,
         "num": plan.num,
         "series": series_of(start, settings.series),
-        "time_s": float(started_s) if isinstance(started_s, int | float) else time.time(),
+        "time_s": float(start["time"]) if known else time.time(),
     }
 
 
@@ -181,3 +183,7 @@ def newest_series(storage: Path) -> dict[str, Any]:
     with suppress(ScanError, OSError):
         return series_fields(storage)
     return {}
+
+
+def ready() -> None:
+    """Nothing: whoever has done it has loaded what the other jobs need."""

@@ -52,6 +52,7 @@ def test_refine_gives_it_up(service, run, monkeypatch):
 @pytest.mark.parametrize("run", every_document())
 def test_live_says_so_and_goes_on_with_the_next(service, run, monkeypatch):
     monkeypatch.setattr(watching, "JobPool", _NoPool)
+    monkeypatch.setattr("live_bcdi_consumers.following.JobPool", _NoPool)
     watch = watching.Watch(service)
     for name, doc in run:
         watch.document(name, doc)

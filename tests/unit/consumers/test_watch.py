@@ -16,6 +16,7 @@ from live_bcdi.stream.fakes import frames_of, small_scan, start_document
 from live_bcdi.stream.updates import Update
 from live_bcdi.transport.hdf5 import DATA_PATH, FrameWriter
 from live_bcdi.types import ScanError
+from live_bcdi_consumers import following
 from live_bcdi_consumers import watch as module
 from live_bcdi_consumers.watch import OPEN_RUNS, Watch
 
@@ -56,6 +57,7 @@ def clock(monkeypatch):
 @pytest.fixture
 def watch(service, clock, monkeypatch):
     monkeypatch.setattr(module, "JobPool", NoEstimates)
+    monkeypatch.setattr(following, "JobPool", NoEstimates)
     service.config = service.config.changed(live={"edge_voxels": 16})
     return Watch(service)
 

@@ -1,0 +1,102 @@
+"""A series of simulated scans of a crystal that is turned, fades, is lost and found again."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from live_bcdi.config import load_config, shipped_configs
+from live_bcdi.geometry import axes_across, q_lab_invA, rocking_axis_lab
+from live_bcdi.sim.crystals import random_truth
+from live_bcdi.sim.scattering import bragg_geometry, measure, scan_steps
+from live_bcdi.tracking import follow, record_scan
+from live_bcdi.tracking.following import joined, prediction_table, recorded
+from live_bcdi.types import RockingScan
+
+SHAPE = (40, 48, 48)
+GEOMETRY = bragg_geometry(load_config(shipped_configs()["34idc"]), SHAPE[1:])
+TURNED = np.array([[1.5 * k, -1.0 * k, 1e-5 * k] for k in range(7)])  # mdeg, mdeg, strain
+
+
+def scan_of(first, second, strain, seed, photons=1e5) -> RockingScan:
+    h, steps = q_lab_invA(GEOMETRY, *GEOMETRY.arm_pixel), scan_steps(GEOMETRY)
+    axes = axes_across(h, rocking_axis_lab(GEOMETRY))
+    crystal = random_truth(h, steps, strain="weak", oversampling=3.0, seed=4)
+    moved = np.cross(np.deg2rad(1e-3) * np.array([first, second]) @ axes, h) - strain * h
+    gradient = crystal.gradient_angstrom_per_nm - moved * 10 / np.linalg.norm(h)
+    truth = replace(crystal, gradient_angstrom_per_nm=tuple(gradient))
+    return replace(
+        measure(truth, GEOMETRY, shape=SHAPE, photons=photons, seed=seed), monitor=np.full(SHAPE[0], 1e5)
+    )
+
+
+@pytest.fixture(scope="module")
+def scans():
+    return [scan_of(*turned, seed=number) for number, turned in enumerate(TURNED)]
+
+
+@pytest.fixture(scope="module")
+def records(scans):
+    return [record_scan(scan) for scan in scans]
+
+
+def test_the_motion_is_true_within_its_error_bars_and_goes_on(records):
+    followed = follow(records, list(np.arange(7) * 60.0))
+    for motion, truth in zip(followed.motions, TURNED):
+        found, std = [*motion.rotation_mdeg, motion.strain], [*motion.rotation_std_mdeg, motion.strain_std]
+        assert (np.abs(np.array(found) - truth) < 4 * np.array(std)).all()
+    told = followed.prediction
+    for expected, value in zip((*told.rotation_mdeg, told.strain), (10.5, -7.0, 7e-5)):
+        assert abs(expected.value - value) < expected.std2 and expected.std > 0
+    assert followed.reasons == ((),) * 7 and followed.lost == "" and told.time_s == 420.0
+
+
+def test_the_corner_of_a_part_is_added_and_nothing_else_changes(scans, records):
+    """Four rows and six columns cut off on each side: the same peak but for what the rim held."""
+    scan, (rows, columns) = scans[0], (slice(4, -4), slice(6, -6))
+    row, column = scan.geometry.arm_pixel
+    part = replace(
+        scan,
+        intensity=scan.intensity[:, rows, columns],
+        bad_pixels=None if scan.bad_pixels is None else scan.bad_pixels[rows, columns],
+        geometry=replace(scan.geometry, arm_pixel=(row - 4, column - 6)),
+    )
+    found = record_scan(part, (4, 6))
+    np.testing.assert_allclose(found.view.origin, records[0].view.origin, rtol=0, atol=1e-2)
+    np.testing.assert_allclose(found.peak.h_invA, records[0].peak.h_invA, rtol=0, atol=2e-6)
+
+
+def test_a_crystal_that_is_lost_is_told_and_left_out_of_what_is_foretold(scans, records):
+    none = replace(
+        scans[0], intensity=np.random.default_rng(0).poisson(0.003, SHAPE).astype(scans[0].intensity.dtype)
+    )
+    lost = recorded(none)
+    followed = follow([*records, lost])
+    assert followed.lost and followed.motions[-1] is None and followed.reasons[-1]
+    sure, less = follow(records).prediction, followed.prediction
+    assert (less.scans, less.unseen) == (7, 1)
+    for before, after in zip(sure.rotation_mdeg, less.rotation_mdeg):
+        assert after.std > before.std
+    again = follow([*records, lost, record_scan(scan_of(12.0, -8.0, 8e-5, seed=9))])
+    assert again.lost == "" and again.prediction.unseen == 0 and again.prediction.scans == 8
+
+
+def test_a_scan_without_beam_is_no_good_but_the_others_are(scans, records):
+    dark = replace(scans[3], monitor=np.full(SHAPE[0], 1e3), intensity=scans[3].intensity // 50)
+    followed = follow([*records[:3], recorded(dark), *records[4:]])
+    assert [bool(reasons) for reasons in followed.reasons] == [False] * 3 + [True] + [False] * 3
+    assert "the beam was lost" in followed.reasons[3][0] and followed.motions[3] is None
+
+
+def test_the_tables_have_a_row_a_scan_and_no_number_that_is_none(records):
+    mixed = [*records[:3], "no peak"]
+    followed = follow(mixed)
+    rows = joined(mixed, followed)
+    assert [row["angle_deg"] is None for row in rows] == [False, False, False, True]
+    assert rows[3]["reasons"] == ["no peak"] and rows[3]["rotation_mdeg"] is None
+    told = prediction_table(followed)
+    assert told["lost"] == "no peak" and told["angle_deg"]["std"] > 0 and told["time_s"] is None
+    alone = prediction_table(follow(records[:1]))
+    assert alone["row"] == {"value": alone["row"]["value"], "std": None, "std2": None}
+    nothing = prediction_table(follow(["no peak"]))
+    assert nothing["strain"] == {"value": None, "std": None, "std2": None} and "row" not in nothing
