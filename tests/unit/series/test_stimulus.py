@@ -35,7 +35,7 @@ def result_of(image):
 
 @pytest.fixture
 def root(empty_tiled, image):
-    """In the start document; of the scan in it; as the averaged [operando] state, which counts before the start."""
+    """In the start document; of the scan in it; as the averaged [operando] state, which counts before these."""
     if "raw" in empty_tiled:
         return empty_tiled
     raw = empty_tiled.create_container("raw")
