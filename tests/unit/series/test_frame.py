@@ -1,13 +1,19 @@
 """What a pattern does not fix, made the same for a whole series."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from live_bcdi.config import load_config
+from live_bcdi.geometry import q_lab_invA
 from live_bcdi.series import align_series
 from live_bcdi.series.frame import mean_slope
+from live_bcdi.sim.crystals import random_truth
+from live_bcdi.sim.scattering import bragg_geometry, scan_steps
+from live_bcdi.sim.series import true_phase_image
 from live_bcdi.types import ScanError
 
 
@@ -28,6 +34,26 @@ def test_shift_twin_ramp_and_offset_of_the_same_crystal_are_taken_out(image):
         assert series.correlation[number] > 0.999
     # beyond the centres of mass, which are right but for the edges
     assert np.linalg.norm(series.shift_nm[1]) < 1.0
+
+
+@pytest.fixture(scope="module")
+def faceted():
+    """Of weak strain, and nearly its own twin in shape."""
+    geometry = bragg_geometry(load_config(Path("config/34idc.toml")), (40, 40))
+    h = q_lab_invA(geometry, *geometry.arm_pixel)
+    truth = random_truth(h, scan_steps(geometry), strain="weak", oversampling=3.0, seed=1)
+    return true_phase_image(truth, geometry, shape=(40, 40, 40), photons=1e6)
+
+
+@pytest.mark.parametrize("axis", range(3))
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_dislocation_that_comes_and_goes_makes_no_twin(faceted, axis, sign):
+    """It turns the phase once about a line, so that the sum of A B* is next to nothing, as with the twin."""
+    places = np.meshgrid(*(np.arange(n) - n // 2 + 0.5 for n in faceted.density.shape), indexing="ij")
+    across = [place for number, place in enumerate(places) if number != axis]
+    turned = np.exp(sign * 1j * np.arctan2(*across)).astype(np.complex64)
+    series = align_series([faceted, replace(faceted, density=faceted.density * turned), faceted])
+    assert series.twin == (False, False, False)
 
 
 def test_the_phase_is_that_of_the_first_in_the_core_and_has_its_mean_slope(image):
