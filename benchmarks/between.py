@@ -1,4 +1,4 @@
-"""How well the motion between two scans is known, by photons: 55 s on one thread.
+"""How well the motion between two scans is known, by photons: 65 s on one thread.
 
     python benchmarks/between.py
 
@@ -21,9 +21,11 @@ from live_bcdi.config import Preprocessing, load_config
 from live_bcdi.geometry import axes_across, q_lab_invA, rocking_axis_lab
 from live_bcdi.preprocess import find_centre, prepare
 from live_bcdi.registration import displacement, locate
+from live_bcdi.series import align_series
 from live_bcdi.sim.crystals import Truth, random_truth
 from live_bcdi.sim.repeats import moved
 from live_bcdi.sim.scattering import bragg_geometry, diffraction_amplitude, measure, scan_steps
+from live_bcdi.sim.series import true_phase_image
 from live_bcdi.tracking import find_peak, find_peaks, motion_between
 from live_bcdi.types import DiffractionVolume, Geometry, Vector
 
@@ -172,6 +174,25 @@ def _moved(
     return errors, pulls
 
 
+def spacings(crystals: int) -> None:
+    """Root mean square and largest d / d_lattice - 1, d_lattice being of the mean slope of the true phase."""
+    print("\n### What the peak says of the spacing, less the mean lattice\n")
+    print("| strain | peak under the Gaussian | largest | centre of mass | largest |\n" + "|---" * 5 + "|")
+    geometry = beamline("34idc")
+    h, steps = q_lab_invA(geometry, *geometry.arm_pixel), scan_steps(geometry)
+    for strain in ("weak", "medium", "strong"):
+        off = []
+        for seed in range(crystals):
+            truth = random_truth(h, steps, strain=strain, oversampling=3.0, seed=seed)
+            counts = np.abs(diffraction_amplitude(truth, steps, SHAPE)) ** 2
+            image = true_phase_image(truth, geometry, shape=SHAPE, photons=1e8)
+            lattice = np.linalg.norm(align_series([image, image]).h_invA[0])
+            away = np.array(locate(counts, np.zeros(SHAPE, bool)).voxel) - [n // 2 for n in SHAPE]
+            off.append([lattice / np.linalg.norm(each) - 1 for each in (h + steps @ away, image.q_centre_invA)])
+        size, largest = np.sqrt(np.mean(np.square(off), axis=0)), np.abs(off).max(axis=0)
+        print(f"| {strain} | {size[0]:.1e} | {largest[0]:.1e} | {size[1]:.1e} | {largest[1]:.1e} |", flush=True)
+
+
 def sums(random: np.random.Generator, scans: int, photons: float) -> None:
     """chi^2 a voxel of the sum of drifting scans against what was to be expected, where that is over 5 counts."""
     geometry = beamline("34idc")
@@ -208,6 +229,7 @@ def main() -> None:
     shifts(random, crystals=4, repeats=asked.repeats)
     holes(random, crystals=6)
     motions(random, repeats=4 * asked.repeats)
+    spacings(crystals=8)
     sums(random, scans=22, photons=1e6)
 
 
