@@ -5,11 +5,13 @@ is cheap, what moved within the frames so far. In processes of their own: nothin
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import BrokenExecutor, Future
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from live_bcdi.jobs import JobPool
 from live_bcdi.log import about_run
+from live_bcdi.stream.claim import Claim
 from live_bcdi.stream.updates import Update
 from live_bcdi.types import ScanError
 
@@ -20,6 +22,7 @@ from .tracking import (
     NICE,
     TRACKS,
     about_scan,
+    claim_file,
     follow_scan,
     newest_series,
     ready,
@@ -30,14 +33,16 @@ from .watched import Watched
 
 FIRST_FRAMES = 24  # of a scan; with fewer a frame's angle is anybody's guess
 GROWN = 1.25  # the frames since the last look
-MOST_FRAMES = 160  # the cost goes with the cube of their number: of longer scans at the end only
+MOST_FRAMES = 128  # the cost goes with the cube of their number: of longer scans at the end only
 LOOK_S, TELL_S = 2.0, 30.0
+MOST_LATER = 20
 MAX_LOST = 2  # processes, by one scan; refine tracks it later
 
 
 class Follower:
-    """`look` at every run in turn, `collect` what came of it. Two processes: the second is there once a scan ends
-    while the one before is still worked at."""
+    """`look` at every run in turn, `collect` what came of it. Of two processes one at most looks at angles, which
+    takes long, so that a scan's place in its series is known at once. A scan is claimed while it is worked at, or
+    waits for it: of one that is not any more refine takes care."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -46,6 +51,8 @@ class Follower:
         self._tracks: Path = service.folder(TRACKS)
         self._pool = JobPool(workers=2, threads=1, nice=NICE, hurrying=True)
         self._jobs: list[tuple[str, Watched | None, float, Future[Any]]] = []
+        self._later: list[tuple[Watched, tuple[Any, ...]]] = []
+        self._claims: dict[str, Claim] = {}
         self._about: dict[str, dict[str, Any]] = {}
         self._pace = Pace()
         self._series: dict[str, Any] = {}
@@ -81,7 +88,7 @@ class Follower:
         if watched.done or count == num:
             if count and not watched.followed:
                 watched.followed = True
-                self._begin_whole("series", watched, follow_scan)
+                self._begin_whole(watched, about)
             return
         due = max(FIRST_FRAMES, GROWN * watched.tracked_count) <= count <= MOST_FRAMES
         if due and not self._jobs and self._pace.allows(now_s, watched.live.last_in_s()):
@@ -91,10 +98,32 @@ class Follower:
                 self._submit("so far", watched, track_so_far, about, scan[0])
                 self._pool.submit(ready)  # the other process, which the end of the scan may need
 
-    def _begin_whole(self, what: str, watched: Watched, job: Callable[..., Any]) -> None:
+    def _begin_whole(self, watched: Watched, about: dict[str, Any]) -> None:
+        scan, run = self._scan(watched), watched.live.plan.run
+        if scan is None:
+            return
+        if run not in self._claims:
+            with suppress(OSError):  # without one refine may do it as well
+                self._claims[run] = Claim(claim_file(self._storage, about))
+        self._submit("series", watched, follow_scan, about, *scan, self._storage)
+
+    def _keep_for_later(self, watched: Watched) -> None:
+        """Its angles are next; of too many scans refine gets the oldest."""
         scan, about = self._scan(watched), self._about.get(watched.live.plan.run)
         if scan is not None and about is not None:
-            self._submit(what, watched, job, about, *scan, self._storage)
+            self._later.append((watched, (about, *scan, self._storage)))
+        for dropped, _ in self._later[:-MOST_LATER]:
+            self._release(dropped)
+        self._later = self._later[-MOST_LATER:]
+
+    def _begin_later(self) -> None:
+        if self._later and all(what == "series" for what, *_ in self._jobs):
+            watched, arguments = self._later.pop()
+            self._submit("frames", watched, track_frames, *arguments)
+
+    def _release(self, watched: Watched) -> None:
+        if (claim := self._claims.pop(watched.live.plan.run, None)) is not None:
+            claim.release()
 
     def _scan(self, watched: Watched) -> Any:
         try:
@@ -127,6 +156,7 @@ class Follower:
         self._jobs = [job for job in self._jobs if not job[3].done()]
         for what, watched, began_s, future in done:
             self._take(what, watched, began_s, future)
+        self._begin_later()
         if self._series and time.monotonic() >= self._next_tell_s:
             self._tell_series()
 
@@ -146,8 +176,10 @@ class Follower:
             self._service.updates.send(Update(topic="tracking", run=run, fields=fields, arrays=arrays))
         if watched is not None and error is None:
             self._say(what, watched, now_s)
-        if watched is not None and what == "series" and not (isinstance(error, BrokenExecutor)):
-            self._begin_whole("frames", watched, track_frames)
+        if watched is not None and watched.followed and what == "series":
+            self._keep_for_later(watched)
+        elif watched is not None and watched.followed and what == "frames":
+            self._release(watched)
 
     def _failed(self, what: str, watched: Watched | None, error: BaseException) -> None:
         """Once more in a new process where the last was killed; of whole scans refine has another try."""
@@ -173,3 +205,5 @@ class Follower:
     def stop(self) -> None:
         """What was not finished refine does."""
         self._pool.shutdown()
+        for claim in self._claims.values():
+            claim.release()

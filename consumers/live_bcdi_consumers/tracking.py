@@ -20,6 +20,7 @@ from live_bcdi.config import OperandoConfig
 from live_bcdi.log import about_run
 from live_bcdi.metadata import plain
 from live_bcdi.priority import hurry
+from live_bcdi.stream.claim import Claim
 from live_bcdi.stream.run import run_plan
 from live_bcdi.stream.state import series_of
 from live_bcdi.tracking import follow, track_scan
@@ -34,6 +35,7 @@ KEPT = 100  # scans of a series
 _MOST_S = 1e11  # a time beyond it (the year 5138) is none
 EDGE = 96  # pixels of the detector about the peak
 NICE = 10
+QUICK_FRAMES = 100  # longer scans take many seconds, in which others go first
 _SAYS = 0.9  # of what is expected before one looks: a frame with a larger error bar has said nothing
 _LOOKED_AT = 3 * KEPT  # files, of other series too
 
@@ -56,6 +58,14 @@ def track_file(storage: Path, about: Mapping[str, Any]) -> Path:
     return storage / TRACKS / f"{about['time_s']:017.6f}_{about['run']}.h5"
 
 
+def claim_file(storage: Path, about: Mapping[str, Any]) -> Path:
+    """What `stream.claim.Claim` is given by who works at a scan's motion."""
+    path = track_file(storage, about)
+    folder = path.parent / "claims"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / path.name
+
+
 def follow_scan(
     about: Mapping[str, Any], scan: RockingScan, corner: tuple[int, int], storage: Path
 ) -> dict[str, Any]:
@@ -73,7 +83,7 @@ def track_frames(
 ) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """Keep what moved within a scan that is whole, owe it to Tiled, and say it: fields and arrays of
     `tracking`."""
-    hurry(now=True, nice=NICE)
+    hurry(now=len(scan.intensity) <= QUICK_FRAMES, nice=NICE)
     began_s = time.perf_counter()
     path = track_file(storage, about)
     track = _known(path) or Track(about=about, record=recorded(scan, corner))
@@ -165,15 +175,19 @@ def _owe(storage: Path, path: Path, about: Mapping[str, Any]) -> None:
 
 
 def track_if_missing(start: Mapping[str, Any], scan: RockingScan, settings: OperandoConfig, storage: Path) -> None:
-    """What live leaves undone where it was killed, of a scan that was read from its file. It fails nothing."""
+    """What live left undone where it was killed, of a scan that was read from its file. It fails nothing."""
     run = str(start.get("uid"))
     try:
         about = about_scan(start, settings)
-        path = track_file(storage, about)
-        track = _known(path)
+        track = _known(track_file(storage, about))
         if track is None or track.within is None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            track_frames(about, scan, (0, 0), storage)
+            claim = Claim(claim_file(storage, about))
+            try:
+                track_frames(about, scan, (0, 0), storage)
+            finally:
+                claim.release()
+    except BlockingIOError:
+        return  # live is at it
     except (ScanError, OSError, ArithmeticError, ValueError) as error:
         about_run("refine", run).warning("its motion is not tracked: %s", error)
 

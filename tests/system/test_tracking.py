@@ -3,7 +3,6 @@ killed."""
 
 import os
 import signal
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -39,15 +38,6 @@ class Listening:
             yield update
 
 
-def wait_for(look, seconds=60.0):
-    until_s = time.monotonic() + seconds
-    while time.monotonic() < until_s:
-        if found := look():
-            return found
-        time.sleep(0.1)
-    pytest.fail(f"it did not happen in {seconds} s")
-
-
 @pytest.fixture(scope="module")
 def turning(tmp_path_factory, make_config):
     """The files of three scans of one crystal, which is turned and strained by TURNED."""
@@ -81,12 +71,12 @@ def measured(turning, tmp_path_factory, make_config):
 
         listening = Listening(supervisor, kill)
         for scan in turning:
-            runs.append(play(listening, scan, path, rate_hz=20, fly=False)["run"])
+            runs.append(play(listening, scan, path, rate_hz=60, fly=False)["run"])
         assert killed and supervisor.pids()["live"] != killed[0]
         yield runs, path, listening
 
 
-def test_every_scan_has_its_track_in_tiled_though_the_service_was_killed(measured):
+def test_every_scan_has_its_track_in_tiled_though_the_service_was_killed(measured, wait_for):
     runs, path, _ = measured
     root = connect(load_config(path))
     for run in runs:
@@ -102,7 +92,7 @@ def test_every_scan_has_its_track_in_tiled_though_the_service_was_killed(measure
     assert result["found_steps"].shape == (SHAPE[0],)
 
 
-def test_the_series_is_true_within_its_error_bars(measured):
+def test_the_series_is_true_within_its_error_bars(measured, wait_for):
     runs, path, _ = measured
     root, name = connect(load_config(path)), "turning, hkl 1 1 1"
 

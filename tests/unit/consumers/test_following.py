@@ -30,6 +30,9 @@ class Here:
         self.errors = []
         self.done = []
 
+    def shutdown(self):
+        """Nothing runs."""
+
     def submit(self, job, *arguments, **more):
         future = Future()
         self.done.append(job.__name__)
@@ -132,6 +135,42 @@ def test_a_process_that_dies_is_asked_again_but_not_for_ever(follower, service, 
         tracking.track_if_missing(start, scan, service.config.operando, service.directory)
         files = sorted((service.directory / "tracks").glob("*.h5"))
         assert read_track(files[-1]).about["run"] == uid(2)
+
+
+def test_refine_leaves_alone_what_live_is_at_and_takes_what_it_left(follower, service):
+    """Its place in the series is known, its angles are not: that is worked at for as long as the claim is held."""
+    scan, start, watched = measured(1)
+    follower.begin(start)
+    follower.look([watched])
+    (path,) = (service.directory / "tracks").glob("*.h5")
+    tracking.track_if_missing(start, scan, service.config.operando, service.directory)
+    assert read_track(path).within is None
+    follower.stop()
+    tracking.track_if_missing(start, scan, service.config.operando, service.directory)
+    assert read_track(path).within is not None
+    assert not list((service.directory / "tracks/claims").iterdir())
+
+
+def test_one_scan_at_a_time_has_its_angles_looked_at_the_newest_first(follower, service, monkeypatch):
+    """Three scans end while the angles of the first are looked at."""
+    begun, running = [], [Future(), Future()]
+
+    def submit(job, *arguments, **more):
+        if job is tracking.track_frames:
+            begun.append(arguments[0]["run"])
+            return running[len(begun) - 1]
+        return Here().submit(job, *arguments, **more)
+
+    monkeypatch.setattr(follower._pool, "submit", submit)
+    for number in (1, 2, 3):
+        _, start, watched = measured(number)
+        follower.begin(start)
+        turn(follower, watched)
+    assert begun == [uid(1)] and [row["run"] for row in follower._series["scans"]] == [uid(1), uid(2), uid(3)]
+    running[0].set_result(({"of": "scan", "whole": True}, {}))
+    turn(follower, watched)
+    assert begun == [uid(1), uid(3)]
+    assert len(list((service.directory / "tracks/claims").iterdir())) == 2
 
 
 def test_refine_leaves_alone_what_is_known_and_fails_nothing(follower, service, monkeypatch):
