@@ -35,6 +35,7 @@ _WAITING = {
     "queue": "run(s) to refine",
     "queue/later": "run(s) put off",
     "outbox": "result(s) for Tiled",
+    "outbox/tracking": "scan(s) and series whose motion is for Tiled",
     "documents": "run(s) for Tiled",
 }
 
