@@ -20,7 +20,7 @@ from live_bcdi.stream.updates import Update
 
 ROOT = Path(__file__).resolve().parents[3]
 STATIC = resources.files("live_bcdi.dashboard") / "static"
-MAX_PAGE_BYTES = 200_000
+MAX_PAGE_BYTES = 250_000
 
 
 def header(message: bytes) -> dict:
