@@ -4,16 +4,21 @@ from .beams import Beams, along_diffracted
 from .characteristics import Characteristics
 from .fields import fields, transport_of
 from .fourier import FourierShift
+from .refinement import Frames, Refined, Settings, refine
 from .transport import Gradient, Passage, Transport
 
 __all__ = [
     "Beams",
     "Characteristics",
     "FourierShift",
+    "Frames",
     "Gradient",
     "Passage",
+    "Refined",
+    "Settings",
     "Transport",
     "along_diffracted",
     "fields",
+    "refine",
     "transport_of",
 ]

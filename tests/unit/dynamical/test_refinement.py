@@ -1,0 +1,139 @@
+"""Refinement of a crystal whose answer is known, on counts made on a finer grid; what must be refused."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from live_bcdi.dynamical import Characteristics, along_diffracted
+from live_bcdi.dynamical.detector import FarField
+from live_bcdi.dynamical.refinement import Frames, Settings, refine, variation_slope
+from live_bcdi.types import ScanError
+
+WAVELENGTH, TWO_THETA = 1.5498e-10, np.deg2rad(44.76)
+K = 2 * np.pi / WAVELENGTH
+GOLD = {"chi_0": -9.407e-5 + 0.850e-5j, "chi_h": 5.255e-5 - 0.599e-5j, "chi_hbar": 5.255e-5 - 0.599e-5j}
+BEAMS = along_diffracted(WAVELENGTH, TWO_THETA, **GOLD)
+SHAPE = (24, 14, 24)
+EDGES = np.array([50e-9, 50e-9, 50e-9 / np.tan(TWO_THETA)])
+STEP = np.deg2rad(0.2 / 26)
+ANGLES = STEP * np.arange(-13, 14)
+
+
+def crystal(fine=1):
+    """A strained block of 0.8 x 0.4 x 0.8 um, some voxels of whose edges are partly filled; (S, s0)."""
+    shape, edges = [fine * n for n in SHAPE], EDGES / fine
+    axes = [(np.arange(n) - n // 2 + (fine - 1) / 2) * d for n, d in zip(shape, edges)]
+    x, y, z = np.meshgrid(*axes, indexing="ij")
+    s0 = np.ones(shape)
+    for at, half in ((x + 0.3 * z, 0.33e-6), (y, 0.2e-6), (z, 0.35e-6)):
+        s0 *= np.clip((half - np.abs(at)) / edges[0] + 0.5, 0, 1)
+    phase = 2 * np.sin(x / 0.2e-6) * np.cos(z / 0.25e-6) + y * z / (0.2e-6) ** 2
+    return s0 * np.exp(1j * phase), s0
+
+
+def frames(photons, offsets=0.0):
+    """Counts from the crystal on twice as fine a grid."""
+    q = 2 * np.pi / (30 * EDGES[0]) * (np.arange(30) - 15)
+    momenta = np.stack(np.meshgrid(q, q, indexing="ij"), axis=-1)[:, :, None]
+    edges = EDGES / 2
+    passage = Characteristics(BEAMS, edges).march(*crystal(2), BEAMS.turned(ANGLES + offsets))
+    expected = FarField(momenta, edges).intensities(passage.eh)
+    counts = np.random.default_rng(1).poisson(expected * photons / expected.sum()).astype(float)
+    measured = Frames(
+        counts=counts,
+        delta_q=BEAMS.turned(ANGLES),
+        turning=BEAMS.turning(ANGLES),
+        used=np.random.default_rng(2).random(counts.shape) > 0.01,
+    )
+    return measured, FarField(momenta, EDGES)
+
+
+def kinematical_start():
+    """What a retrieval would find at best: the crystal with the refraction and absorption of both beams in it."""
+    density, s0 = crystal()
+    lengths = [np.zeros_like(s0), np.cumsum(s0[:, :, ::-1], axis=2)[:, :, ::-1] * EDGES[2]]
+    for j in range(1, s0.shape[2]):  # the transmitted beam comes from the pixel beside
+        before = np.roll(lengths[0][:, :, j - 1] + s0[:, :, j - 1] * EDGES[2] / np.cos(TWO_THETA), -1, axis=0)
+        lengths[0][:, :, j] = before
+    wrong = density * np.exp(0.5j * K * GOLD["chi_0"] * sum(lengths))
+    rng = np.random.default_rng(3)
+    noise = ndimage.gaussian_filter(rng.normal(size=s0.shape), 1.5) * 1.5
+    return wrong * np.exp(1j * noise), s0
+
+
+def phase_error(density, slope_too=False):
+    """Root mean square inside, without the offset (and the slope) that no pattern shows."""
+    truth, s0 = crystal()
+    inside = s0 > 0.9
+    ratio = density[inside] * np.conj(truth[inside])
+    places = np.stack([axis[inside] for axis in np.indices(SHAPE)])
+    places = np.vstack([places - places.mean(1, keepdims=True), np.ones(len(ratio))])
+    angle = np.angle(ratio * np.exp(-1j * np.angle(ratio.sum())))
+    known = places if slope_too else places[-1:]
+    angle = angle - known.T @ np.linalg.lstsq(known.T, angle, rcond=None)[0]
+    return np.sqrt(np.mean(angle**2))
+
+
+@pytest.mark.parametrize("loss", ["amplitude", "poisson"])
+def test_the_crystal_is_found(loss):
+    measured, far = frames(3e7)
+    start = kinematical_start()
+    told = []
+    found = refine(measured, far, Characteristics(BEAMS, EDGES), start, Settings(epochs=60, loss=loss),
+                   progress=lambda epoch, free: told.append((epoch, free)))  # fmt: skip
+    assert [epoch for epoch, _ in told] == list(range(61))
+    assert phase_error(start[0], True) > 0.2
+    assert phase_error(found.density, True) < 0.08
+    assert min(found.free_misfits) < 0.05 * found.free_misfits[0]
+    assert np.median(np.abs(found.density[found.density != 0])) == pytest.approx(1, rel=1e-6)
+
+
+def test_angles_are_found():
+    offsets = STEP / 3 * np.random.default_rng(5).normal(size=len(ANGLES))
+    offsets -= offsets.mean()
+    measured, far = frames(3e7, offsets)
+    results = [
+        refine(measured, far, Characteristics(BEAMS, EDGES), kinematical_start(), Settings(epochs=60, **more))
+        for more in ({}, {"angle_prior_rad": STEP / 3})
+    ]
+    left = results[1].offsets_rad - offsets
+    count = np.arange(len(left)) - 13
+    left = (left - np.polyval(np.polyfit(count, left, 1), count))[6:-6]  # the outermost frames say too little
+    assert np.std(left) < 0.2 * np.std(offsets)
+    assert results[1].free_misfits[-1] < 0.2 * results[0].free_misfits[-1]
+    errors = [phase_error(result.density, True) for result in results]
+    assert errors[1] < 0.09 < 0.12 < errors[0]
+
+
+def test_the_slope_of_the_total_variation():
+    rng = np.random.default_rng(0)
+    density = rng.normal(size=(5, 4, 6)) + 1j * rng.normal(size=(5, 4, 6))
+    along = rng.normal(size=density.shape) + 1j * rng.normal(size=density.shape)
+
+    def variation(each):
+        squares = sum(
+            np.abs(np.diff(each, axis=axis, append=np.take(each, [-1], axis=axis))) ** 2 for axis in range(3)
+        )
+        return np.mean(np.sqrt(squares + 1e-4))
+
+    change = (variation(density + 1e-6 * along) - variation(density - 1e-6 * along)) / 2e-6
+    assert np.sum((np.conj(variation_slope(density)) * along).real) == pytest.approx(change, rel=1e-6)
+
+
+def test_what_cannot_be_used():
+    measured, far = frames(1e5)
+    transport, start = Characteristics(BEAMS, EDGES), crystal()
+    with pytest.raises(ScanError, match="mask like them"):
+        replace(measured, used=measured.used[1:])
+    with pytest.raises(ScanError, match="change of each departure"):
+        replace(measured, turning=measured.turning[:3])
+    with pytest.raises(ScanError, match="not negative"):
+        replace(measured, counts=-measured.counts)
+    with pytest.raises(ScanError, match="empty"):
+        refine(measured, far, transport, (0 * start[0], start[1]))
+    with pytest.raises(ScanError, match="batches"):
+        refine(measured, far, transport, start, Settings(batches=99))
+    with pytest.raises(ScanError, match="free"):
+        refine(measured, far, transport, start, Settings(free_share=0.0))
