@@ -6,6 +6,7 @@ from .kinds import KINDS
 from .motion import simulate_moving
 from .parts import Dislocation, Facet, Void, Wall, Wave
 from .scattering import measure, simulate_scan
+from .tumbling import Tumbling, simulate_tumbling
 
 __all__ = [
     "KINDS",
@@ -13,6 +14,7 @@ __all__ = [
     "Dislocation",
     "Facet",
     "Truth",
+    "Tumbling",
     "Void",
     "Wall",
     "Wave",
@@ -21,5 +23,6 @@ __all__ = [
     "phase_error_rad",
     "simulate_moving",
     "simulate_scan",
+    "simulate_tumbling",
     "truth_of",
 ]

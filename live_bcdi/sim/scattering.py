@@ -160,12 +160,7 @@ def diffraction_amplitude(
     grid `_SUPERSAMPLING` times finer and only around the crystal: three small Fourier matrices instead of one
     large, mostly empty transform.
     """
-    fine = (shape[0] * _SUPERSAMPLING, shape[1] * _SUPERSAMPLING, shape[2] * _SUPERSAMPLING)
-    basis_nm = direct_basis_nm(q_steps, fine)
-    corners = np.linalg.solve(basis_nm, truth.vertices_nm().T)
-    indices = [np.arange(np.floor(low), np.ceil(high) + 1) for low, high in zip(corners.min(1), corners.max(1))]
-    points_nm = np.stack(np.meshgrid(*indices, indexing="ij"), axis=-1) @ basis_nm.T
-    amplitude = truth.density_at(points_nm)
+    amplitude, indices, fine = fine_crystal(truth, q_steps, shape)
     places = [np.arange(count, dtype=np.float64) - count // 2 for count in shape]
     if rocking is not None:
         places[0] = rocking
@@ -173,6 +168,19 @@ def diffraction_amplitude(
         fourier = np.exp(-2j * np.pi / total * np.outer(index, frequency))
         amplitude = np.tensordot(amplitude, fourier, axes=(0, 0))  # the new axis goes last: they rotate
     return amplitude
+
+
+def fine_crystal(
+    truth: Truth, q_steps: Floats, shape: tuple[int, int, int]
+) -> tuple[NDArray[np.complex128], list[Floats], tuple[int, int, int]]:
+    """S on the grid of `diffraction_amplitude`, only around the crystal; the index of each point along each axis
+    of that grid, and the whole grid's shape."""
+    fine = (shape[0] * _SUPERSAMPLING, shape[1] * _SUPERSAMPLING, shape[2] * _SUPERSAMPLING)
+    basis_nm = direct_basis_nm(q_steps, fine)
+    corners = np.linalg.solve(basis_nm, truth.vertices_nm().T)
+    indices = [np.arange(np.floor(low), np.ceil(high) + 1) for low, high in zip(corners.min(1), corners.max(1))]
+    points_nm = np.stack(np.meshgrid(*indices, indexing="ij"), axis=-1) @ basis_nm.T
+    return truth.density_at(points_nm), indices, fine
 
 
 def blurred(pattern: Floats, widths: Vector) -> Floats:

@@ -41,7 +41,7 @@ def regrid(scan: RockingScan, tracking: TrackingResult) -> RockingScan:
     made = np.zeros((len(have), counts.shape[1]), np.float32)
     for first in range(0, counts.shape[1], _CHUNK):
         here = slice(first, first + _CHUNK)
-        made[:, here] = _evaluated(counts[:, here], true, even, cutoff=tracking.cutoff, smear=smear)
+        made[:, here] = evaluated(counts[:, here], true, even, cutoff=tracking.cutoff, smear=smear)
     made[~near] = 0
     return replace(
         scan,
@@ -60,7 +60,7 @@ def even_angles(angles_deg: FloatArray, have: BoolArray) -> tuple[float, float]:
     return float(start), float(slope)
 
 
-def _evaluated(counts: Floats, true: Floats, even: Floats, *, cutoff: float, smear: float) -> Floats:
+def evaluated(counts: Floats, true: Floats, even: Floats, *, cutoff: float, smear: float = 0.0) -> Floats:
     """Least squares of (frames, pixels) counts with weights that fall with a frame's brightness, at `even`."""
     band = band_of(even, _WIDER * cutoff)
     values = replace(band, smear=smear).values(true)

@@ -10,6 +10,7 @@ from ..preprocess import monitor_scale, scan_mask
 from ..types import FrameArray, RockingScan, ScanError, TrackingResult
 from .band import Band, Floats, band_of, cutoff_of
 from .centroid import centroid
+from .course import jumps
 from .fit import Blocks, Knowledge, knowledge, look, posterior
 from .outliers import stale_frames
 
@@ -45,9 +46,10 @@ def track_scan(scan: RockingScan, *, cutoff: float | None = None, seed: int = 0)
     Each frame is a slice through a volume that is band-limited along the rocking axis: `cutoff` cycles a step, the
     crystal's extent over that of the rocking axis, measured where it is not given. The angles are those at which
     such a volume fits best, with a prior of a random walk that returns to the file's angle, whose size and memory
-    are those of highest evidence. They count as corrected where that evidence is strong, and above that of eight
-    scans drawn, with `seed`, from the model of a crystal that stands still; below 0.3 step also only where scans
-    drawn with the motion that was found would gain by it.
+    are those of highest evidence. Frames that are a step off and more, as those out of order, are brought near
+    first. The angles count as corrected where there are such frames, or where that evidence is strong, and above
+    that of eight scans drawn, with `seed`, from the model of a crystal that stands still; below 0.3 step also only
+    where scans drawn with the motion that was found would gain by it.
 
     Raises ScanError for scans with few frames, without counts, or of a crystal that the steps do not oversample.
     """
@@ -70,11 +72,20 @@ def track_scan(scan: RockingScan, *, cutoff: float | None = None, seed: int = 0)
         raise ScanError(
             f"{scan.name}: the rocking steps are too coarse for this crystal to tell motion; halve them"
         )
-    motion = _moved(blocks, nominal, band)
-    corrected, reason = _decide(blocks, nominal, band, motion, seed)
+    jumped = jumps(blocks.counts, blocks.used, nominal, cutoff)
+    motion = _moved(blocks, nominal + jumped, band)
+    corrected, reason = _decide(blocks, nominal + jumped, band, motion, seed)
     places = _places(scan.intensity[:, rows, columns], mask[:, rows, columns], (rows.start, columns.start))
     return _result(
-        scan, have, motion, places, step_deg=step_deg, cutoff=cutoff, corrected=corrected, reason=reason
+        scan,
+        have,
+        motion,
+        jumped,
+        places,
+        step_deg=step_deg,
+        cutoff=cutoff,
+        corrected=corrected,
+        reason=reason,
     )
 
 
@@ -191,6 +202,7 @@ def _result(
     scan: RockingScan,
     have: NDArray[np.bool_],
     motion: _Motion,
+    jumped: Floats,
     places: tuple[Floats, ...],
     *,
     step_deg: float,
@@ -205,8 +217,10 @@ def _result(
         whole[have] = values
         return whole
 
-    found = spread(motion.mean[:frames])
-    offset = found if corrected else np.where(have, 0.0, np.nan)
+    found = spread(jumped + motion.mean[:frames])
+    offset = found if corrected else spread(jumped)
+    if jumped.any():
+        reason = f"{np.count_nonzero(jumped)} frames stand a step or more from the file's angle; {reason}"
     return TrackingResult(
         angles_deg=np.where(have, scan.angles_deg + step_deg * offset, np.nan),
         offset_steps=offset,
@@ -221,6 +235,6 @@ def _result(
         cutoff=cutoff,
         jitter_steps=motion.jitter,
         log_evidence=motion.evidence,
-        corrected=corrected,
+        corrected=corrected or bool(jumped.any()),
         reason=reason,
     )
