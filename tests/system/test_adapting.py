@@ -15,7 +15,7 @@ from live_bcdi.transport.hdf5 import write_scan
 from live_bcdi.transport.tiled import connect, versions
 
 SHAPE = (40, 48, 48)
-LIVE = {"network": True, "adapt": True, "adapt_s": 5}
+LIVE = {"track": False, "network": True, "adapt": True, "adapt_s": 5}
 
 
 def said(settings, run):

@@ -49,7 +49,7 @@ def scan_file(tmp_path_factory, make_config):
 def seeing(tmp_path_factory, make_config):
     """The running services with the network."""
     pytest.importorskip("torch")
-    path = make_config(tmp_path_factory.mktemp("seeing"), live={"network": True}, phasing=QUICK)
+    path = make_config(tmp_path_factory.mktemp("seeing"), live={"network": True, "track": False}, phasing=QUICK)
     with Supervisor(path) as supervisor:
         yield supervisor, path
 
