@@ -49,44 +49,34 @@ def line(name: str, pair: tuple[Reconstruction, Reconstruction]) -> str:
 
 def track(tracking: TrackingResult, counts: np.ndarray, every: int) -> None:
     print(f"{tracking.reason}; jitter {tracking.jitter_steps:.3f} step of {tracking.step_deg:.5f} deg\n")
-    print("| frame | counts | found, steps | gain | row, px | column, px | row shift, px | column shift, px |")
-    print("|---|---|---|---|---|---|---|---|")
+    print("| frame | counts | found, steps | gain | row, px | column, px |\n|---|---|---|---|---|---|")
     for k in range(0, len(counts), every):
-        pairs = [
+        pairs = (
             (tracking.found_steps[k], tracking.std_steps[k]),
-            (tracking.gain[k], None),
             (tracking.row[k], tracking.row_std[k]),
             (tracking.column[k], tracking.column_std[k]),
-        ]
-        for values, std in (
-            (tracking.row_shift, tracking.row_shift_std),
-            (tracking.column_shift, tracking.column_shift_std),
-        ):
-            pairs.append((np.nan, None) if values is None or std is None else (values[k], std[k]))
-        shown = " | ".join(f"{value:.3f}" + ("" if std is None else f" ± {std:.3f}") for value, std in pairs)
-        print(f"| {k} | {counts[k]:.0f} | {shown} |")
+        )
+        angle, row, column = (f"{value:.3f} ± {std:.3f}" for value, std in pairs)
+        print(f"| {k} | {counts[k]:.0f} | {angle} | {tracking.gain[k]:.3f} | {row} | {column} |")
 
 
-def draw(band: TrackingResult, refined: TrackingResult, counts: np.ndarray, path: Path) -> None:
-    """Angle, place on the detector and counts of every frame, with bands of one standard deviation."""
-    figure = Figure(figsize=(7.0, 7.2), layout="constrained")
+def draw(found: TrackingResult, counts: np.ndarray, path: Path) -> None:
+    """Counts, angle and centroid of every frame, with bands of one standard deviation."""
+    figure = Figure(figsize=(7.0, 6.6), layout="constrained")
     axes = figure.subplots(4, 1, sharex=True)
     frames = np.arange(len(counts))
     axes[0].fill_between(frames, counts, step="mid", color=LIGHT)
     axes[0].set(yscale="log", ylabel="counts", ylim=(max(1, np.nanmin(counts) / 2), None))
     rows = (
-        (axes[1], band.found_steps, band.std_steps, "angle found from\nthe band limit, steps"),
-        (axes[2], refined.found_steps, refined.std_steps, "angle refined with\nthe object, steps"),
-        (axes[3], refined.row_shift, refined.row_shift_std, "pattern off along\nrows, px"),
+        (axes[1], found.found_steps, found.std_steps, "angle off the\nfile's, steps"),
+        (axes[2], found.row, found.row_std, "centroid,\nrow"),
+        (axes[3], found.column, found.column_std, "centroid,\ncolumn"),
     )
     for each, values, std, label in rows:
-        each.axhline(0, color="0.7", linewidth=0.8)
-        if values is not None and std is not None:
-            each.fill_between(frames, values - std, values + std, color=LIGHT, linewidth=0)
-            each.plot(frames, values, color=INK, linewidth=1)
-            spread = float(np.nanpercentile(np.abs(values) + std, 98))
-            each.set_ylim(-1.1 * spread, 1.1 * spread)
+        each.fill_between(frames, values - std, values + std, color=LIGHT, linewidth=0)
+        each.plot(frames, values, color=INK, linewidth=1)
         each.set_ylabel(label)
+    axes[1].axhline(0, color="0.7", linewidth=0.8, zorder=0)
     axes[3].set_xlabel("frame")
     for each in axes:
         each.spines[["top", "right"]].set_visible(False)
@@ -111,13 +101,14 @@ def main() -> None:
     limited = retrieved(regrid(scan, forced), asked.starts)
     table.append(line("band-limited angles", limited))
     refined = refine_angles(scan, limited[0], forced)
-    table.append(line("refined angles", retrieved(regrid(scan, refined), asked.starts)))
+    if refined.row_shift is not None:
+        table.append(line("refined angles", retrieved(regrid(scan, refined), asked.starts)))
     print(f"track_scan would {'' if band.corrected else 'not '}correct.")
     track(refined, counts, asked.every)
     print("\n| frames | chi | free llk | amplitudes, correlation | phases, rms rad |\n|---|---|---|---|---|")
     print("\n".join(table))
     if asked.picture:
-        draw(band, refined, counts, asked.picture)
+        draw(refined, counts, asked.picture)
 
 
 if __name__ == "__main__":

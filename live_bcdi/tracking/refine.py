@@ -19,6 +19,7 @@ _FINER = 1.3  # voxels than those of the retrieval: what the crystal scatters be
 _ITERATIONS = 200
 _GAIN = 0.01  # relative scatter of the intensity that the monitor does not show
 _SHIFT_PX = 0.2  # how far a pattern lies, at a guess, from where it belongs on the detector
+_BEYOND = 2.5  # times the jitter: one crystal, coherently lit, is no model of these frames
 _LEAST_JITTER = 0.05  # steps: a prior that lets the frames speak
 _DRAWS = 4  # scans drawn from the fit, for the error bars
 
@@ -43,7 +44,9 @@ def refine_angles(
     `result` is of `phase` or `reconstruct`, of the scan regridded by `tracking` or of the scan itself. Object,
     angles and intensities maximise the Poisson likelihood together, with the prior that offsets scatter by
     `tracking.jitter_steps` about the file's angles (Calvo-Almazan et al. 2019). Scans drawn from the fit, with
-    `seed`, and fitted again give the error bars. Where `tracking` corrected nothing it is returned as it is.
+    `seed`, and fitted again give the error bars. Where `tracking` corrected nothing it is returned as it is; and
+    with a reason, where the offsets found are far beyond its jitter: then one crystal, coherently lit, does not
+    explain the frames.
 
     Raises ScanError where scan, result and tracking do not belong together.
     """
@@ -60,6 +63,10 @@ def refine_angles(
     prior = Prior(jitter=jitter, shift=_SHIFT_PX, gain=_GAIN, smear_steps=smear)
     joint = Joint(frames.counts, frames.used, frames.nominal, frames.scale, grid=grid, prior=prior)
     fit = joint.solved(_scaled(joint, frames, voxels, tracking.found_steps[frames.have]), _ITERATIONS)
+    moved = float(np.sqrt(np.mean(pinned(fit.motion[0], frames.nominal) ** 2)))
+    if moved > _BEYOND * jitter:
+        why = f"the object wants angles off by {moved:.2g} steps, the frames {jitter:.2g}: not refined with it"
+        return replace(tracking, reason=f"{tracking.reason}; {why}")
     return _result(tracking, scan, frames, fit, _spread(joint, frames, fit, seed))
 
 
