@@ -5,7 +5,8 @@
 
 Simulated faceted crystals (34-ID-C) of weak to strong strain with 0 to 2 dislocations, screw, edge or mixed, at
 random places and directions, h.b = +-2 pi, and every second with a wall of 1 to 2.8 rad. The image of each is the
-lab frame's, of the moduli of Poisson counts with the true phases, or with --phased of a retrieval of those counts.
+lab frame's, of the moduli of Poisson counts with the true phases, or with --phased of a retrieval of those counts,
+laid onto that.
 
 A point of a line is right where a true line is within two voxels and runs the same way, so that the phase turns
 the same way about it. A line that is found is right where 70 % of it is; one that is there is found where right
@@ -30,6 +31,7 @@ from live_bcdi.defects.winding import MARGIN_VOXELS, SMOOTH_VOXELS
 from live_bcdi.geometry import q_lab_invA
 from live_bcdi.phasing import Plan
 from live_bcdi.pipeline import reconstruct
+from live_bcdi.series import align_series
 from live_bcdi.sim import Dislocation, Truth, measure
 from live_bcdi.sim import Wall as TrueWall
 from live_bcdi.sim.crystals import random_truth
@@ -100,8 +102,21 @@ def phased(truths: list[Truth], photons: float) -> list[Case]:
             scan, preprocessing=Preprocessing(shape=SHAPE, binning=(1, 1, 1)), plan=Plan(seed=number)
         )
         assert result.lab is not None
-        cases.append(Case(truth=truth, lab=result.lab))
+        true = true_phase_image(truth, geometry, shape=SHAPE, photons=photons, seed=number)
+        cases.append(Case(truth=truth, lab=onto(true, result.lab)))
     return cases
+
+
+def onto(true: LabImage, found: LabImage) -> LabImage:
+    """What was found where the crystal is, and as that one of the two twins: a pattern tells neither."""
+    series = align_series([true, found])
+    return replace(
+        found,
+        density=series.density[1],
+        support=series.supports[1],
+        voxel_nm=series.voxel_nm,
+        origin_nm=series.origin_nm,
+    )
 
 
 @dataclass

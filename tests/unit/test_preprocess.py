@@ -44,6 +44,17 @@ def test_a_steady_monitor_is_smoothed():
     assert np.diff(scale).std() < 15e-3 / 3
 
 
+def test_a_volume_is_not_divided_frame_by_frame_by_a_steady_monitor():
+    """1.5 % of scatter in the monitor, half of Poisson's, is 0.5 % at most in what frames are scaled by."""
+    monitor = 1000 + np.random.default_rng(0).normal(0, 15, 40)
+    settings = Preprocessing(shape=(32, 32, 32))
+    plain, scaled = (preprocess.diffraction_volume(scan(monitor=each), settings) for each in (None, monitor))
+    lit = plain.intensity.sum(axis=(1, 2)) > 0
+    ratios = scaled.intensity.sum(axis=(1, 2))[lit] / plain.intensity.sum(axis=(1, 2))[lit]
+    assert ratios.std() < 0.005
+    assert np.diff(ratios).std() < 0.002
+
+
 def test_a_jumping_beam_is_followed_frame_by_frame():
     rng = np.random.default_rng(0)
     beam = 1e5 * rng.uniform(0.7, 1.3, 200)
