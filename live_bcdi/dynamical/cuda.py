@@ -16,7 +16,7 @@ from . import loops
 from .characteristics import RowKernels, Rows
 
 SOURCE = Path(__file__).with_name("march.cu")
-MOST_THREADS = 1024  # of march.cu: more angles are marched one part after the other
+MOST_THREADS = 256  # of march.cu: more angles are marched one part after the other
 _BLOCKS = MOST_THREADS // loops.WIDTH
 
 Arrays = list[NDArray[Any]]

@@ -5,7 +5,7 @@
 // fixed order, without atomics: the same input gives the same bits. blockDim.x is the number of places for angles,
 // a multiple of `width`, at most MOST_THREADS.
 
-#define MOST_THREADS 1024
+#define MOST_THREADS 256 // so many have the registers and, in double, the shared memory that `backward` needs
 #define TERMS 8
 
 #ifndef REAL
