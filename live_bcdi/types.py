@@ -168,8 +168,9 @@ class TrackingResult:
     `angles_deg` is where the crystal stood: the file's angles plus `offset_steps` rocking steps, zero where
     `corrected` is False; `found_steps` is what was found either way, `std_steps` its standard deviation. Offset
     and stretch of the whole scan cannot be seen and are the file's. `gain` is the frame's intensity relative to
-    the model. `row` and `column` are the centroid in the detector's pixels. `jitter_steps` is the root mean square
-    motion that explains the frames best and `log_evidence` the logarithm of how much better than none.
+    model and monitor, which is smoothed where it scatters less than counting noise. `row` and `column` are the
+    centroid in the detector's pixels. `jitter_steps` is the root mean square motion that explains the frames best
+    and `log_evidence` the logarithm of how much better than none.
 
     The others are None before `refine_angles`. `row_shift` and `column_shift` are how far the pattern lies on
     the detector from where the crystal has it at this angle, in pixels, less a straight line over the scan, which
