@@ -138,7 +138,7 @@ def peer(made: Tumbling, folder: Path, state: Path, seconds: float) -> tuple[str
     np.savez(state, **kept)
     places = np.arange(len(kept["P"]))
     angles = kept["P"].sum(axis=1).T @ places
-    rolls = -aligned - kept["P"].sum(axis=0).T @ (np.arange(ROLLS) - ROLLS // 2)
+    rolls = aligned + kept["P"].sum(axis=0).T @ (np.arange(ROLLS) - ROLLS // 2)
     row = shown(made, angles, rolls, lambda wanted, _: at(kept["whole"], places, wanted), float(kept["used"]))
     return row, int(kept["iteration"])
 

@@ -81,7 +81,8 @@ def assemble(
     places = _places(np.arange(len(counts), dtype=np.float64) if nominal is None else np.asarray(nominal))
     rolls_deg, rolls_std = peak(found.chance.sum(axis=2), turned.rolls_deg)
     rate = course.band.order / course.band.period
-    volume, measured = _volume(_backs(counts[once], good, roll, rolls_deg), angles, places, rate)
+    reach = NEAR if nominal is not None else 1 / (4 * rate)  # half of what a series of that band may be sampled by
+    volume, measured = _volume(_backs(counts[once], good, roll, rolls_deg), angles, places, rate, reach)
     spread = (np.cumsum(once) - 1)[first]
     seen = Disorder(out_of_order=(), duplicates=(), missing=())
     if nominal is not None:
@@ -125,7 +126,7 @@ def _backs(counts: Floats, good: NDArray[np.bool_], roll: Roll | None, rolls_deg
 
 
 def _volume(
-    back: Floats, angles: Floats, places: Floats, cutoff: float
+    back: Floats, angles: Floats, places: Floats, cutoff: float, reach: float
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Each pixel's series through its counts at `places`, and where a frame is near enough and has the pixel. A
     hole in a frame first counts as the pixel's mean, then twice as the series says."""
@@ -135,7 +136,7 @@ def _volume(
     whole = np.where(holes, np.nansum(flat, axis=0) / seen, flat)
     for _ in range(2 if holes.any() else 0):
         whole = np.where(holes, evaluated(whole, angles, angles, cutoff=cutoff), whole)
-    near_by = (np.abs(places[:, None] - angles) <= NEAR).astype(np.float32)
+    near_by = (np.abs(places[:, None] - angles) <= reach).astype(np.float32)
     measured = near_by @ (~holes).astype(np.float32) > 0
     made = np.where(measured, evaluated(whole, angles, places, cutoff=cutoff), 0).astype(np.float32)
     shape = len(places), *back.shape[1:]
