@@ -1,7 +1,7 @@
 """Defects from state to state: which of one state is which of the next, what moved, what was born, what healed."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Generic, TypeVar
 
@@ -47,8 +47,22 @@ def follow_lines(states: Sequence[Sequence[Line]], *, reach_nm: float, gap: int 
 
 
 def follow_walls(states: Sequence[Sequence[Wall]], *, reach_nm: float, gap: int = 0) -> list[Track[Wall]]:
-    """As `follow_lines`: a wall may go as far as `reach_nm` along its normal, and tilt by 25 degrees."""
-    return _followed(states, _wall_distance_nm, _wall_step, reach_nm, gap)
+    """As `follow_lines`: a wall may go as far as `reach_nm` along its normal, and tilt by 25 degrees. All normals
+    of a track, and the jumps with them, point to the side of its first."""
+    return [_one_sided(track) for track in _followed(states, _wall_distance_nm, _wall_step, reach_nm, gap)]
+
+
+def _one_sided(track: Track[Wall]) -> Track[Wall]:
+    """A normal is known but for its sign, and which part of it is the largest may change as the wall tilts."""
+    seen: dict[int, Wall] = {}
+    before = track.seen[min(track.seen)]
+    for number in sorted(track.seen):
+        wall = track.seen[number]
+        if np.dot(before.normal, wall.normal) < 0:
+            x, y, z = wall.normal
+            wall = replace(wall, normal=(-x, -y, -z), jump_rad=-wall.jump_rad)
+        seen[number] = before = wall
+    return replace(track, seen=seen)
 
 
 def line_distance_nm(first: Line, second: Line) -> float:
@@ -70,7 +84,7 @@ def _line_step(first: Line, second: Line) -> NDArray[np.float64]:
 
 
 def _wall_distance_nm(first: Wall, second: Wall) -> float:
-    if np.dot(first.normal, second.normal) < _TILTED:
+    if abs(np.dot(first.normal, second.normal)) < _TILTED:
         return float("inf")
     between = np.subtract(second.centre_nm, first.centre_nm)
     along = abs(float(between @ np.asarray(first.normal)))

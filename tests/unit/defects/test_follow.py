@@ -54,20 +54,31 @@ def test_a_line_that_is_missed_once_may_be_the_same(history):
     np.testing.assert_allclose(moves.moved_nm[3], (16, 0, 0), atol=3)
 
 
-def test_walls_are_followed_along_their_normal():
-    def wall(at_nm, normal=(1.0, 0.0, 0.0)):
-        return Wall(
-            centre_nm=(at_nm, 2.0, 0.0),
-            normal=normal,
-            area_nm2=400.0,
-            jump_rad=1.0,
-            jump_std_rad=0.1,
-            voxels=np.zeros((0, 3), np.int64),
-        )
+def wall(at_nm, normal=(1.0, 0.0, 0.0), jump_rad=1.0):
+    return Wall(
+        centre_nm=(at_nm, 2.0, 0.0),
+        normal=normal,
+        area_nm2=400.0,
+        jump_rad=jump_rad,
+        jump_std_rad=0.1,
+        voxels=np.zeros((0, 3), np.int64),
+    )
 
+
+def test_walls_are_followed_along_their_normal():
     moves, other = follow_walls([[wall(0)], [wall(6)], [wall(12), wall(12, (0.0, 1.0, 0.0))]], reach_nm=10)
     assert (moves.born, moves.healed, other.born) == (None, None, 2)
     assert moves.moved_nm == {1: (6.0, 0.0, 0.0), 2: (6.0, 0.0, 0.0)}
+
+
+def test_a_wall_whose_normal_is_near_a_diagonal_is_one_wall_whichever_part_is_the_largest():
+    """A tilt by a degree changes which part is the largest, and so the sign of the normal and of the jump."""
+    states = [[wall(0, (0.71, -0.704, 0.0), 1.3)], [wall(3, (-0.704, 0.71, 0.0), -1.2)]]
+    (track,) = follow_walls([*states, states[0]], reach_nm=10)
+    assert (track.born, track.healed) == (None, None)
+    assert [each.jump_rad for each in track.seen.values()] == [1.3, 1.2, 1.3]
+    assert track.seen[1].normal == (0.704, -0.71, 0.0)
+    np.testing.assert_allclose(track.moved_nm[1], 1.5 * np.array([1, -1, 0]), atol=0.1)
 
 
 def test_no_states_have_no_tracks_and_a_reach_must_be_positive():
