@@ -1,10 +1,12 @@
 """A scan of a crystal that moved, onto the even angles that phase retrieval wants."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ..types import BoolArray, FloatArray, RockingScan, ScanError, TrackingResult
+from ..preprocess import monitor_scale, scan_mask
+from ..types import BoolArray, FloatArray, FrameArray, RockingScan, ScanError, TrackingResult
 from .band import Floats, band_of
 
 _FLOOR = 0.05  # counts, of a pixel's variance
@@ -19,9 +21,11 @@ def regrid(scan: RockingScan, tracking: TrackingResult) -> RockingScan:
 
     Each pixel's band-limited series through its counts at the true angles, by least squares, evaluated at the
     file's even angles, and without the blur of frames that turned while they counted: of a crystal that is
-    oversampled enough to be tracked it took little, and counting noise grows little where it is undone. Where
-    `tracking` corrected nothing, the scan itself, less frames that it would not use. Raises ScanError where the
-    two do not belong together.
+    oversampled enough to be tracked it took little, and counting noise grows little where it is undone. Counts are
+    scaled to one monitor reading. What `preprocess.scan_mask` masks is not used, and what is near it is -1, as no
+    reading. Noise is smoothed over neighbouring frames: chi and the free log-likelihood of such a scan are
+    smaller than Poisson's, and not to be compared with those of another. Where `tracking` corrected nothing, the
+    scan itself, less frames that it would not use. Raises ScanError where the two do not belong together.
     """
     if len(tracking.angles_deg) != len(scan.intensity):
         raise ScanError(
@@ -31,26 +35,55 @@ def regrid(scan: RockingScan, tracking: TrackingResult) -> RockingScan:
     if not tracking.corrected:
         there = np.ones(len(have), bool) if scan.have is None else scan.have
         return scan if not (there & ~have).any() else replace(scan, have=there & have)
-    index = np.flatnonzero(have)
     start, slope = even_angles(scan.angles_deg, have)
-    true = (tracking.angles_deg[have] - start) / slope
+    scale = np.ones(len(have)) if scan.monitor is None else monitor_scale(scan.monitor, have)[0]
     even = np.arange(len(have), dtype=np.float64)
-    near = np.abs(even[:, None] - true).min(axis=1) <= _NEAR
-    smear = abs((scan.angular_blur_deg or 0.0) / slope)
-    counts = np.asarray(scan.intensity[have], np.float64).reshape(len(index), -1)
-    made = np.zeros((len(have), counts.shape[1]), np.float32)
-    for first in range(0, counts.shape[1], _CHUNK):
-        here = slice(first, first + _CHUNK)
-        made[:, here] = evaluated(counts[:, here], true, even, cutoff=tracking.cutoff, smear=smear)
+    places = _Places(
+        true=(tracking.angles_deg[have] - start) / slope,
+        even=even,
+        cutoff=tracking.cutoff,
+        smear=abs((scan.angular_blur_deg or 0.0) / slope),
+    )
+    near = np.asarray(places.near().any(axis=1))
+    made = _frames(scan.intensity[have], ~scan_mask(scan, have)[0][have], scale[have], places)
     made[~near] = 0
     return replace(
         scan,
-        intensity=made.reshape(scan.intensity.shape),
+        intensity=made,
         angles_deg=start + slope * even,
         have=near,
         angular_blur_deg=None,
-        monitor=None if scan.monitor is None else np.full(len(have), float(np.nanmedian(scan.monitor))),
+        saturation_counts=None,
+        monitor=None if scan.monitor is None else np.full(len(have), float(np.nanmedian(scale * scan.monitor))),
     )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Places:
+    """Where frames were, and where they are wanted, in steps."""
+
+    true: Floats
+    even: Floats
+    cutoff: float
+    smear: float
+
+    def near(self) -> BoolArray:
+        """(even, true)"""
+        return np.asarray(np.abs(self.even[:, None] - self.true) <= _NEAR)
+
+
+def _frames(counts: FrameArray, used: BoolArray, scale: Floats, places: _Places) -> NDArray[np.float32]:
+    """(even, rows, columns), -1 where a frame is near in which the pixel is not `used`."""
+    flat, good = counts.reshape(len(counts), -1), used.reshape(len(counts), -1)
+    made = np.empty((len(places.even), flat.shape[1]), np.float32)
+    near = places.near().astype(np.float32)
+    for first in range(0, flat.shape[1], _CHUNK):
+        here = slice(first, first + _CHUNK)
+        kept = good[:, here]
+        scaled = np.where(kept, flat[:, here], 0) * scale[:, None]
+        found = evaluated(scaled, places.true, places.even, cutoff=places.cutoff, smear=places.smear, used=kept)
+        made[:, here] = np.where(near @ ~kept > 0, -1, found)
+    return made.reshape(len(places.even), *counts.shape[1:])
 
 
 def even_angles(angles_deg: FloatArray, have: BoolArray) -> tuple[float, float]:
@@ -60,12 +93,29 @@ def even_angles(angles_deg: FloatArray, have: BoolArray) -> tuple[float, float]:
     return float(start), float(slope)
 
 
-def evaluated(counts: Floats, true: Floats, even: Floats, *, cutoff: float, smear: float = 0.0) -> Floats:
-    """Least squares of (frames, pixels) counts with weights that fall with a frame's brightness, at `even`."""
+def evaluated(
+    counts: Floats,
+    true: Floats,
+    even: Floats,
+    *,
+    cutoff: float,
+    smear: float = 0.0,
+    used: BoolArray | None = None,
+) -> Floats:
+    """Least squares of (frames, pixels) counts with weights that fall with a frame's brightness, at `even`. What
+    is not `used` (its counts must be 0) has no weight; a pixel that has nothing else is 0."""
+    good = np.ones(counts.shape, bool) if used is None else used
     band = band_of(even, _WIDER * cutoff)
-    values = replace(band, smear=smear).values(true)
-    weight = 1 / (counts.mean(axis=1) + _FLOOR)
-    gram = values.T @ (weight[:, None] * values)
-    gram += np.eye(band.terms) * np.trace(gram) / band.terms / _LOOSE**2
-    series = np.linalg.solve(gram, values.T @ (weight[:, None] * counts))
-    return np.maximum(band.values(even) @ series, 0)
+    values, wanted = replace(band, smear=smear).values(true), band.values(even)
+    weight = 1 / (counts.sum(axis=1) / np.maximum(good.sum(axis=1), 1) + _FLOOR)
+    made = np.zeros((len(even), counts.shape[1]))
+    patterns, which = np.unique(good, axis=1, return_inverse=True)
+    for number, pattern in enumerate(patterns.T):
+        pixels = np.flatnonzero(which.ravel() == number)
+        if not pattern.any():
+            continue
+        weighted = (weight * pattern)[:, None] * values
+        gram = values.T @ weighted
+        gram += np.eye(band.terms) * np.trace(gram) / band.terms / _LOOSE**2
+        made[:, pixels] = wanted @ np.linalg.solve(gram, weighted.T @ counts[:, pixels])
+    return np.maximum(made, 0)
