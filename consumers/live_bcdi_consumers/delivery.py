@@ -90,6 +90,8 @@ class Delivery:
         if found is None:
             self._put_aside(box, name, summary)
             return
+        if isinstance(found, Track) and found.within is None:
+            return  # who is at it writes the file after the ticket, or was killed: refine comes to it
         kind = "tracking" if box is self._tracks else "preview" if box is self._previews else "refined"
         try:
             tiled = self._store(root, kind, summary, found)
@@ -101,7 +103,7 @@ class Delivery:
             if self._tries[name] >= MAX_TRIES:
                 self._put_aside(box, name, summary)
             return
-        box.drop_if(name, summary)
+        box.drop(name)
         if kind == "preview":
             Path(summary["file"]).unlink(missing_ok=True)
         elif kind == "refined":

@@ -6,14 +6,13 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import BrokenExecutor, Future
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from live_bcdi.jobs import JobPool
 from live_bcdi.log import about_run
 from live_bcdi.stream.claim import Claim
 from live_bcdi.stream.updates import Update
-from live_bcdi.types import ScanError
+from live_bcdi.types import RockingScan, ScanError
 
 from .pacing import Pace
 from .service import Service
@@ -22,10 +21,11 @@ from .tracking import (
     NICE,
     TRACKS,
     about_scan,
-    claim_file,
+    claim,
     follow_scan,
     newest_series,
     ready,
+    tidy,
     track_frames,
     track_so_far,
 )
@@ -35,7 +35,7 @@ FIRST_FRAMES = 24  # of a scan; with fewer a frame's angle is anybody's guess
 GROWN = 1.25  # the frames since the last look
 MOST_FRAMES = 128  # the cost goes with the cube of their number: of longer scans at the end only
 LOOK_S, TELL_S = 2.0, 30.0
-MOST_LATER = 20
+LATER_BYTES = 1 << 28  # of frames that wait for it; those of one scan may be more
 MAX_LOST = 2  # processes, by one scan; refine tracks it later
 
 
@@ -48,10 +48,11 @@ class Follower:
         self._service = service
         self._on = service.config.live.track
         self._storage = service.directory
-        self._tracks: Path = service.folder(TRACKS)
+        tidy(self._storage)
         self._pool = JobPool(workers=2, threads=1, nice=NICE, hurrying=True)
         self._jobs: list[tuple[str, Watched | None, float, Future[Any]]] = []
-        self._later: list[tuple[Watched, tuple[Any, ...]]] = []
+        self._later: list[tuple[Watched, tuple[dict[str, Any], RockingScan, tuple[int, int]]]] = []
+        self._runs: list[Watched] = []
         self._claims: dict[str, Claim] = {}
         self._about: dict[str, dict[str, Any]] = {}
         self._pace = Pace()
@@ -76,8 +77,8 @@ class Follower:
         """Begin what is due."""
         if not self._on:
             return
-        now_s = time.monotonic()
-        for watched in runs:
+        now_s, self._runs = time.monotonic(), list(runs)
+        for watched in self._runs:
             about = self._about.get(watched.live.plan.run)
             if about is not None:
                 self._look(watched, about, now_s)
@@ -95,7 +96,7 @@ class Follower:
             watched.tracked_count = count
             scan = self._scan(watched)
             if scan is not None:
-                self._submit("so far", watched, track_so_far, about, scan[0])
+                self._submit("so far", watched, track_so_far, about, *scan)
                 self._pool.submit(ready)  # the other process, which the end of the scan may need
 
     def _begin_whole(self, watched: Watched, about: dict[str, Any]) -> None:
@@ -104,26 +105,29 @@ class Follower:
             return
         if run not in self._claims:
             with suppress(OSError):  # without one refine may do it as well
-                self._claims[run] = Claim(claim_file(self._storage, about))
+                self._claims[run] = claim(self._storage, run)
         self._submit("series", watched, follow_scan, about, *scan, self._storage)
 
     def _keep_for_later(self, watched: Watched) -> None:
         """Its angles are next; of too many scans refine gets the oldest."""
         scan, about = self._scan(watched), self._about.get(watched.live.plan.run)
         if scan is not None and about is not None:
-            self._later.append((watched, (about, *scan, self._storage)))
-        for dropped, _ in self._later[:-MOST_LATER]:
-            self._release(dropped)
-        self._later = self._later[-MOST_LATER:]
+            self._later.append((watched, (about, *scan)))
+        while len(self._later) > 1 and sum(part.intensity.nbytes for _, (_, part, _) in self._later) > LATER_BYTES:
+            del self._later[0]
 
     def _begin_later(self) -> None:
         if self._later and all(what == "series" for what, *_ in self._jobs):
             watched, arguments = self._later.pop()
-            self._submit("frames", watched, track_frames, *arguments)
+            self._submit("frames", watched, track_frames, *arguments, self._storage)
 
-    def _release(self, watched: Watched) -> None:
-        if (claim := self._claims.pop(watched.live.plan.run, None)) is not None:
-            claim.release()
+    def _release_what_is_over(self) -> None:
+        """Nobody is at it, and nothing of it waits: a run that is not watched any more is not begun again."""
+        at_work = [watched for _, watched, *_ in self._jobs] + [watched for watched, _ in self._later]
+        at_work += [watched for watched in self._runs if not watched.followed]
+        names = {watched.live.plan.run for watched in at_work if watched is not None}
+        for run in self._claims.keys() - names:
+            self._claims.pop(run).release()
 
     def _scan(self, watched: Watched) -> Any:
         try:
@@ -140,10 +144,12 @@ class Follower:
         if now_s < self._next_look_s or self._jobs:
             return
         self._next_look_s = now_s + LOOK_S
-        written_ns = self._tracks.stat().st_mtime_ns
-        if written_ns != self._written_ns and any(self._tracks.iterdir()):
-            self._ask_for_series()
-        self._written_ns = written_ns
+        with suppress(OSError):
+            tracks = self._service.folder(TRACKS)  # made again where somebody tidied it away
+            written_ns = tracks.stat().st_mtime_ns
+            if written_ns != self._written_ns and any(tracks.glob("[0-9]*.h5")):
+                self._ask_for_series()
+            self._written_ns = written_ns
 
     @property
     def is_awaited(self) -> bool:
@@ -157,6 +163,7 @@ class Follower:
         for what, watched, began_s, future in done:
             self._take(what, watched, began_s, future)
         self._begin_later()
+        self._release_what_is_over()
         if self._series and time.monotonic() >= self._next_tell_s:
             self._tell_series()
 
@@ -178,8 +185,6 @@ class Follower:
             self._say(what, watched, now_s)
         if watched is not None and watched.followed and what == "series":
             self._keep_for_later(watched)
-        elif watched is not None and watched.followed and what == "frames":
-            self._release(watched)
 
     def _failed(self, what: str, watched: Watched | None, error: BaseException) -> None:
         """Once more in a new process where the last was killed; of whole scans refine has another try."""
@@ -205,5 +210,5 @@ class Follower:
     def stop(self) -> None:
         """What was not finished refine does."""
         self._pool.shutdown()
-        for claim in self._claims.values():
-            claim.release()
+        for held in self._claims.values():
+            held.release()

@@ -20,6 +20,12 @@ class Tickets:
 
     def put(self, name: str, table: Mapping[str, Any]) -> None:
         """Write or replace a ticket; it survives a power cut once this returns."""
+        with suppress(FileNotFoundError):  # who begins meanwhile, and cleans, took it away half written
+            self._put(name, table)
+            return
+        self._put(name, table)
+
+    def _put(self, name: str, table: Mapping[str, Any]) -> None:
         partial = self.folder / f"{name}.{os.getpid()}.partial"
         with partial.open("w", encoding="utf-8") as file:
             json.dump(table, file)
@@ -30,11 +36,6 @@ class Tickets:
     def drop(self, name: str) -> None:
         """Take a ticket away; it may be gone already."""
         (self.folder / f"{name}.json").unlink(missing_ok=True)
-
-    def drop_if(self, name: str, table: Mapping[str, Any]) -> None:
-        """Take a ticket away unless it was replaced by another since it was read."""
-        if next((now for _, now in self.read([name])), table) == table:
-            self.drop(name)
 
     def move(self, name: str, to: "Tickets") -> None:
         """Put a ticket into another folder of the same disk: it is in one of them at any moment, also where that

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from live_bcdi.log import about_run
 from live_bcdi.metadata import plain
 from live_bcdi.priority import hurry
 from live_bcdi.stream.claim import Claim
+from live_bcdi.stream.journal import runs_in
 from live_bcdi.stream.run import run_plan
 from live_bcdi.stream.state import series_of
 from live_bcdi.tracking import follow, track_scan
@@ -30,7 +32,7 @@ from live_bcdi.types import RockingScan, ScanError, TrackingResult
 
 from .tickets import Tickets
 
-TRACKS, OWED = "tracks", "outbox/tracking"
+TRACKS, CLAIMS, OWED = "tracks", "claims", "outbox/tracking"
 KEPT = 100  # scans of a series
 _MOST_S = 1e11  # a time beyond it (the year 5138) is none
 EDGE = 96  # pixels of the detector about the peak
@@ -54,16 +56,31 @@ def about_scan(start: Mapping[str, Any], settings: OperandoConfig) -> dict[str, 
 
 
 def track_file(storage: Path, about: Mapping[str, Any]) -> Path:
-    """Names are in the order in which scans began."""
-    return storage / TRACKS / f"{about['time_s']:017.6f}_{about['run']}.h5"
+    """The scan's file where there is one: of a start without a time nobody knows the name. Names are in the order
+    in which scans began."""
+    folder, run = storage / TRACKS, str(about["run"])
+    known = next(folder.glob(f"[0-9]*_{escape(run)}.h5"), None)
+    return known or folder / f"{about['time_s']:017.6f}_{run}.h5"
 
 
-def claim_file(storage: Path, about: Mapping[str, Any]) -> Path:
-    """What `stream.claim.Claim` is given by who works at a scan's motion."""
-    path = track_file(storage, about)
-    folder = path.parent / "claims"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / path.name
+def claim(storage: Path, run: str) -> Claim:
+    """To be held by who works at a scan's motion. What was half written is of who was killed before, and goes.
+    Raises OSError where somebody is at it."""
+    folder = storage / TRACKS
+    (folder / CLAIMS).mkdir(parents=True, exist_ok=True)
+    held = Claim(folder / CLAIMS / f"{run}.jsonl")
+    for half in folder.glob(f".*_{escape(run)}.*.partial.h5"):
+        half.unlink(missing_ok=True)
+    return held
+
+
+def tidy(storage: Path) -> None:
+    """Take away what those who were killed left: their claims, and files that they had half written."""
+    folder = storage / TRACKS
+    half = {path.name.split("_", 1)[1].split(".", 1)[0] for path in folder.glob(".*_*.partial.h5")}
+    for run in half | runs_in(folder / CLAIMS, ".lock"):
+        with suppress(OSError):
+            claim(storage, run).release()
 
 
 def follow_scan(
@@ -72,10 +89,16 @@ def follow_scan(
     """Keep what a series needs of a scan that is whole, and say how the series is with it: fields of
     `tracking`."""
     hurry(now=True, nice=NICE)
-    path = track_file(storage, about)
-    if _known(path) is None:
-        write_track(path, Track(about=about, record=recorded(scan, corner)))
+    _keep_record(track_file(storage, about), about, scan, corner)
     return series_fields(storage, str(about["series"]))
+
+
+def _keep_record(path: Path, about: Mapping[str, Any], scan: RockingScan, corner: tuple[int, int]) -> Track:
+    track = _known(path)
+    if track is None:
+        track = Track(about=about, record=recorded(scan, corner))
+        write_track(path, track)
+    return track
 
 
 def track_frames(
@@ -85,28 +108,40 @@ def track_frames(
     `tracking`."""
     hurry(now=len(scan.intensity) <= QUICK_FRAMES, nice=NICE)
     began_s = time.perf_counter()
+    within = _keep_frames(about, scan, corner, storage)
+    return within_parts(within, about, len(scan.intensity), time.perf_counter() - began_s, whole=True)
+
+
+def _keep_frames(
+    about: Mapping[str, Any], scan: RockingScan, corner: tuple[int, int], storage: Path
+) -> TrackingResult | str:
+    """The tickets come before the file: who is killed in between does it again, as the file does not say it."""
     path = track_file(storage, about)
-    track = _known(path) or Track(about=about, record=recorded(scan, corner))
+    track = _keep_record(path, about, scan, corner)
+    within = _tracked(scan, corner) if track.within is None else track.within
+    _owe(storage, path, track.about)
     if track.within is None:
-        track = replace(track, within=_tracked(scan))
-        write_track(path, track)
-    _owe(storage, path, about)
-    return within_parts(track.within, about, len(scan.intensity), time.perf_counter() - began_s, whole=True)
+        write_track(path, replace(track, within=within))
+    return within
 
 
-def track_so_far(about: Mapping[str, Any], scan: RockingScan) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+def track_so_far(
+    about: Mapping[str, Any], scan: RockingScan, corner: tuple[int, int]
+) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """What moved within the frames there are; nothing of it is kept."""
     hurry(now=False, nice=NICE)
     began_s = time.perf_counter()
-    within, frames = _tracked(scan), len(scan.intensity)
+    within, frames = _tracked(scan, corner), len(scan.intensity)
     return within_parts(within, about, frames, time.perf_counter() - began_s, whole=False)
 
 
-def _tracked(scan: RockingScan) -> TrackingResult | str:
+def _tracked(scan: RockingScan, corner: tuple[int, int]) -> TrackingResult | str:
+    """Rows and columns are those of the detector, of which `scan` has the part that begins at `corner`."""
     try:
-        return track_scan(scan)
+        within = track_scan(scan)
     except ScanError as error:
         return str(error)
+    return replace(within, row=within.row + corner[0], column=within.column + corner[1])
 
 
 def within_parts(
@@ -128,7 +163,7 @@ def within_parts(
 def series_fields(storage: Path, series: str | None = None) -> dict[str, Any]:
     """The newest scans of a series, of that of the newest scan where none is named; empty where there is none."""
     found: list[Track] = []
-    for path in sorted((storage / TRACKS).glob("*.h5"), reverse=True)[:_LOOKED_AT]:
+    for path in sorted((storage / TRACKS).glob("[0-9]*.h5"), reverse=True)[:_LOOKED_AT]:
         track = _known(path)
         if track is not None and series in (None, track.about["series"]):
             series = str(track.about["series"])
@@ -157,21 +192,26 @@ def _known(path: Path) -> Track | None:
         return None
 
 
-@lru_cache(maxsize=2 * KEPT)
+@lru_cache(maxsize=2 * _LOOKED_AT)
 def _read(path: Path, _written: int) -> Track:
     return read_track(path)
 
 
 def _owe(storage: Path, path: Path, about: Mapping[str, Any]) -> None:
-    """Tickets for the scan and for its series as it is now: a series that was not sent yet is replaced."""
+    """Tickets for the scan and for its series as it is now: what was not sent yet of a series before is not."""
     box = storage / OWED
     box.mkdir(parents=True, exist_ok=True)
     tickets = Tickets(box, clean=False)
+    name = f"series_{series_key(str(about['series']))}"
+    before = [each for each in tickets.names() if each.startswith(name)]
     told = series_fields(storage, str(about["series"]))
-    mine = next((row for row in told["scans"] if row["run"] == about["run"]), None)
-    table = {**about, "file": str(path), "motion": mine, "prediction": told["prediction"]}
+    mine = next((row for row in told.get("scans", ()) if row["run"] == about["run"]), None)
+    table = {**about, "file": str(path), "motion": mine, "prediction": told.get("prediction")}
     tickets.put(path.stem, dict(plain(table)))
-    tickets.put(f"series_{series_key(str(about['series']))}", told)
+    if told:
+        tickets.put(f"{name}_{time.time_ns()}", told)
+        for each in before:
+            tickets.drop(each)
 
 
 def track_if_missing(start: Mapping[str, Any], scan: RockingScan, settings: OperandoConfig, storage: Path) -> None:
@@ -181,15 +221,15 @@ def track_if_missing(start: Mapping[str, Any], scan: RockingScan, settings: Oper
         about = about_scan(start, settings)
         track = _known(track_file(storage, about))
         if track is None or track.within is None:
-            claim = Claim(claim_file(storage, about))
+            held = claim(storage, run)
             try:
-                track_frames(about, scan, (0, 0), storage)
+                _keep_frames(about, scan, (0, 0), storage)
             finally:
-                claim.release()
+                held.release()
     except BlockingIOError:
         return  # live is at it
-    except (ScanError, OSError, ArithmeticError, ValueError) as error:
-        about_run("refine", run).warning("its motion is not tracked: %s", error)
+    except Exception as error:  # noqa: BLE001  the result is on disk, and is not to be refused for this
+        about_run("refine", run).warning("its motion is not tracked: %s", str(error) or type(error).__name__)
 
 
 def newest_series(storage: Path) -> dict[str, Any]:

@@ -2,16 +2,20 @@
 killed."""
 
 import json
+import shutil
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from live_bcdi.faults.oracle import leftovers
 from live_bcdi.stream.fakes import frames_of, small_scan, start_document
 from live_bcdi.stream.live import LiveRun
 from live_bcdi.stream.run import run_plan
-from live_bcdi.transport.tracks import read_track
+from live_bcdi.transport.tracks import Track, read_track
 from live_bcdi_consumers import delivery as delivering
 from live_bcdi_consumers import following as module
 from live_bcdi_consumers import tracking
@@ -224,21 +228,221 @@ def test_tiled_gets_it_when_it_is_there_and_the_newest_of_a_series_only(follower
     assert stored == [uid(1), uid(2), "series"] and delivery.owed() == 0
 
 
-def test_a_ticket_that_was_replaced_meanwhile_is_not_dropped(service):
-    box = Tickets(service.folder("box"))
-    box.put("series", {"scans": 1})
-    box.put("series", {"scans": 2})
-    box.drop_if("series", {"scans": 1})
-    assert box.names() == ["series"]
-    box.drop_if("series", {"scans": 2})
-    assert box.names() == []
+def test_a_series_that_was_owed_while_it_was_delivered_is_still_owed(follower, service, monkeypatch):
+    """Also one with a NaN in it, which is not equal to itself."""
+    monkeypatch.setattr(delivering, "connect", lambda config: "root")
+    monkeypatch.setattr(delivering, "require_answer", lambda config: None)
+    box, lengths = Tickets(service.folder("outbox/tracking")), []
+    box.put("series_0", {"series": "gold", "scans": [float("nan")]})
+
+    def store(root, ticket, track, *, finished_s):
+        lengths.append(len(track["scans"]))
+        if len(lengths) == 1:
+            box.put("series_1", {"series": "gold", "scans": [1, 2]})
+            box.drop("series_0")
+        return "there"
+
+    monkeypatch.setattr(delivering, "store_track", store)
+    delivery = Delivery(service)
+    delivery.work()
+    assert lengths == [1] and box.names() == ["series_1"]
+    delivery.work()
+    delivery.work()
+    assert lengths == [1, 2] and box.names() == []
+
+
+def test_a_ticket_is_written_again_where_another_process_cleaned_the_folder(service, monkeypatch):
+    box, cleaned = Tickets(service.folder("box")), []
+    replace_ = Path.replace
+
+    def replaced(path, target):
+        if not cleaned:
+            cleaned.append(Tickets(box.folder))
+        return replace_(path, target)
+
+    monkeypatch.setattr(Path, "replace", replaced)
+    box.put("a", {"scans": 1})
+    assert dict(box) == {"a": {"scans": 1}} and not list(box.folder.glob("*.partial"))
+
+
+class Killed(BaseException):
+    """As kill -9: nothing is tidied after it, but what `finally` does here."""
+
+
+def test_who_is_killed_writing_the_file_leaves_the_series_as_it_was_and_nothing_behind(follower, service):
+    for number in (1, 2):
+        _, start, watched = measured(number)
+        follower.begin(start)
+        turn(follower, watched)
+    folder = service.directory / "tracks"
+    first = min(folder.glob("*.h5"))
+    half = first.with_name(f".{first.stem}.4711-0a1b2c3d.partial.h5")
+    half.write_bytes(first.read_bytes())
+    follower.stop()
+    assert [row["run"] for row in tracking.series_fields(service.directory)["scans"]] == [uid(1), uid(2)]
+    dead = folder / "claims" / f"{uid(2)}.lock"
+    dead.write_text("")
+    held = tracking.claim(service.directory, uid(3))
+    writing = folder / f".1_{uid(3)}.4712-0a1b2c3d.partial.h5"
+    writing.write_bytes(b"of one who is at it")
+    Follower(service)
+    assert not half.exists() and not dead.exists() and writing.exists()
+    held.release()
+    scan, start, _ = measured(3)
+    tracking.track_if_missing(start, scan, service.config.operando, service.directory)
+    assert not leftovers_of_tracks(service)
+
+
+def leftovers_of_tracks(service):
+    return [path for path in leftovers(service.directory) if path.startswith("tracks")]
+
+
+def test_a_scan_reaches_tiled_though_who_tracked_it_was_killed_at_any_write(follower, service, monkeypatch):
+    scan, start, _ = measured(1)
+    about = tracking.about_scan(start, service.config.operando)
+    put, write, calls = Tickets.put, tracking.write_track, []
+
+    def counted(work, at):
+        def done(*arguments):
+            calls.append(at)
+            if len(calls) == at_most[0]:
+                raise Killed
+            work(*arguments)
+
+        return done
+
+    monkeypatch.setattr(Tickets, "put", counted(put, "ticket"))
+    monkeypatch.setattr(tracking, "write_track", counted(write, "file"))
+    monkeypatch.setattr(delivering, "connect", lambda config: "root")
+    monkeypatch.setattr(delivering, "require_answer", lambda config: None)
+    for at in (1, 2, 3, 4):
+        at_most, stored = [at], []
+        monkeypatch.setattr(delivering, "store_track", lambda root, ticket, track, **more: stored.append(track))  # noqa: B023
+        calls.clear()
+        with pytest.raises(Killed):
+            tracking.track_frames(about, scan, (0, 0), service.directory)
+        delivery = Delivery(service)
+        delivery.work()
+        assert not [each for each in stored if isinstance(each, Track)], "it is not whole"
+        at_most[0] = 0
+        tracking.track_if_missing(start, scan, service.config.operando, service.directory)
+        delivery._next_s = 0.0
+        delivery.work()
+        (track,) = [each for each in stored if isinstance(each, Track)]
+        assert track.within is not None and delivery.owed() == 0
+        tracking.track_file(service.directory, about).unlink()
+
+
+def test_places_on_the_detector_are_those_of_the_whole_detector(service):
+    """Of a large one the follower sees a window."""
+    scan, start, _ = measured(1)
+    whole = np.zeros((NUM, 140, 150), scan.intensity.dtype)
+    whole[:, 100:116, 20:38] = scan.intensity
+    arm_pixel = (scan.geometry.arm_pixel[0] + 100, scan.geometry.arm_pixel[1] + 20)
+    large = replace(
+        scan,
+        intensity=whole,
+        bad_pixels=None,
+        flatfield=None,
+        geometry=replace(scan.geometry, arm_pixel=arm_pixel),
+    )
+    start = {**start_document(large, uid(1)), "time": 1.79e9}
+    live = LiveRun(run_plan(start), clock_s=lambda: 0.0)
+    for frame in frames_of(large, uid(1)):
+        live.add(frame)
+    part, corner = live.around_peak(96)
+    assert corner[0] > 0
+    service.folder("tracks")
+    about = tracking.about_scan(start, service.config.operando)
+    tracking.follow_scan(about, part, corner, service.directory)
+    tracking.track_frames(about, part, corner, service.directory)
+    track = read_track(tracking.track_file(service.directory, about))
+    middle = NUM // 2
+    assert abs(track.within.row[middle] - 108) < 1 and abs(track.within.column[middle] - 29) < 1
+    assert abs(track.within.row[middle] - track.record.view.origin[1]) < 1
+    _, arrays = tracking.track_so_far(about, part, corner)
+    assert abs(arrays["row"][middle] - 108) < 1
+
+
+def test_refine_goes_on_to_give_way_and_no_error_of_tracking_refuses_its_result(service, monkeypatch):
+    hurried = []
+    monkeypatch.setattr(tracking, "hurry", lambda **settings: hurried.append(settings))
+    scan, start, _ = measured(1)
+    monkeypatch.setattr(tracking, "series_fields", lambda *arguments: {})
+    tracking.track_if_missing(start, scan, service.config.operando, service.directory)
+    assert not hurried and list(Tickets(service.directory / "outbox/tracking").names()) != []
+
+    def wrong(*arguments):
+        raise IndexError
+
+    scan, start, _ = measured(2)
+    monkeypatch.setattr(tracking, "track_scan", wrong)
+    tracking.track_if_missing(start, scan, service.config.operando, service.directory)
+    assert not leftovers_of_tracks(service)
+
+
+def test_a_scan_that_nobody_watches_any_more_is_left_to_refine(follower, service):
+    scan, start, watched = measured(1)
+    follower.begin(start)
+    follower._pool.errors = [BrokenProcessPool("killed")]
+    follower._warm = True
+    turn(follower, watched)
+    follower.look([])
+    follower.collect()
+    tracking.track_if_missing(start, scan, service.config.operando, service.directory)
+    (path,) = (service.directory / "tracks").glob("*.h5")
+    assert read_track(path).within is not None
+
+
+def test_frames_that_wait_take_so_much_memory_and_no_more(follower, service, monkeypatch):
+    monkeypatch.setattr(follower, "_begin_later", lambda: None)
+    monkeypatch.setattr(module, "LATER_BYTES", 2 * measured(1)[0].intensity.nbytes)
+    for number in range(1, 5):
+        _, start, watched = measured(number)
+        follower.begin(start)
+        turn(follower, watched)
+    follower.look([])
+    follower.collect()
+    assert [each.live.plan.run for each, _ in follower._later] == [uid(3), uid(4)]
+    assert sorted(follower._claims) == [uid(3), uid(4)]
+
+
+def test_who_tidies_the_tracks_away_ends_nothing(follower, service):
+    _, start, watched = measured(1)
+    follower.begin(start)
+    turn(follower, watched)
+    shutil.rmtree(service.directory / "tracks")
+    follower._next_look_s = 0.0
+    follower.look([])
+    _, start, watched = measured(2)
+    follower.begin(start)
+    turn(follower, watched)
+    assert [row["run"] for row in tracking.series_fields(service.directory)["scans"]] == [uid(2)]
+
+
+def test_many_files_are_read_once(service, monkeypatch):
+    """Also those of other series, in which one looks for a rare one."""
+    read, folder = [], service.folder("tracks")
+    for number in range(tracking._LOOKED_AT + 50):
+        (folder / f"{number:04d}_x.h5").write_text("")
+
+    def track_of(path):
+        read.append(path)
+        return Track(about={"run": "x", "name": "x", "series": "common", "time_s": 1.0}, record="none")
+
+    monkeypatch.setattr(tracking, "read_track", track_of)
+    for _ in range(3):
+        tracking.series_fields(service.directory, "rare")
+    assert len(read) == tracking._LOOKED_AT
 
 
 @pytest.mark.parametrize("time", [float("nan"), float("inf"), -1.0, 1e300, "now", None])
 def test_a_start_without_a_time_that_makes_sense_does_not_spoil_its_series(follower, service, time):
     for number, said in ((1, 1.79e9), (2, time)):
-        _, start, watched = measured(number)
+        scan, start, watched = measured(number)
         follower.begin({**start, "time": said})
         turn(follower, watched)
+        tracking.track_if_missing({**start, "time": said}, scan, service.config.operando, service.directory)
     runs = [row["run"] for row in tracking.series_fields(service.directory)["scans"]]
     assert sorted(runs) == [uid(1), uid(2)]
+    assert len(list((service.directory / "tracks").glob("*.h5"))) == 2, "refine finds the file of live"
