@@ -126,13 +126,16 @@ def store_result(
     return store(root, (kind, run), result_arrays(reconstruction), table)
 
 
-def store(root: Container, where: tuple[str, str], arrays: Arrays, table: Mapping[str, Any]) -> str:
+def store(
+    root: Container, where: tuple[str, str], arrays: Arrays, table: Mapping[str, Any], *, keep: int | None = None
+) -> str:
     """Write a result beside those that are there; its path, `<kind>/<run>/<version>`. `where` is one of KINDS and
     the uid of the run, or SERIES and the key of one. Raises ScanError for another kind.
 
     The metadata key `complete` is set last: a result without it was cut off and is not listed. Who was cut off
     and comes again with the same `table["file"]` does not store it twice; what is there of it goes in the end,
     and its number is not used again, because a server that was killed may have files there that it does not know.
+    With `keep`, the newest so many versions stay: for what each version holds as a whole.
     """
     if where[0] not in (*KINDS, SERIES):
         raise ScanError(f"{where[0]!r} is no kind of result; they are {', '.join(KINDS)}")
@@ -142,14 +145,16 @@ def store(root: Container, where: tuple[str, str], arrays: Arrays, table: Mappin
     for version, node in mine.items():
         if node.metadata.get("complete"):
             return f"{path}/{version}"
-    version = str(1 + max((int(name) for name in runs), default=0))
+    numbers = [int(name) for name in runs]
+    version = str(1 + max(numbers, default=0))
     node = runs.create_container(version, metadata={**table, "complete": False})
     for name, (array, about) in arrays.items():
         node.write_array(array, key=name, metadata=about)
     node.update_metadata({"complete": True})
-    if mine:
+    old = {*mine, *(str(number) for number in numbers if keep is not None and number <= int(version) - keep)}
+    if old:
         with suppress(httpx.HTTPError, OSError, RuntimeError):  # halves that stay are not listed
-            runs.delete_contents(list(mine), recursive=True, external_only=False)
+            runs.delete_contents(sorted(old), recursive=True, external_only=False)
     return f"{path}/{version}"
 
 

@@ -28,6 +28,7 @@ from .stored import Arrays
 from .tiled import SERIES, store, versions
 
 _KIND = "live_bcdi track"
+_KEPT = 5  # versions of a series in Tiled: each has all of it, and who reads one has time for it
 _COLUMNS = {
     "strain": "1",
     "strain_std": "1",
@@ -140,11 +141,11 @@ def store_track(
     root: Container, ticket: Mapping[str, Any], track: Track | Mapping[str, Any], *, finished_s: float
 ) -> str:
     """Into Tiled, beside those that are there: the track of a scan at `tracking/<run>/<version>`, with what
-    `ticket` says of it, or a series at `series/<key>/<version>`. The path of it."""
+    `ticket` says of it, or a series at `series/<key>/<version>`, of which the newest few stay. The path of it."""
     if not isinstance(track, Track):
         columns, named = series_arrays(track["scans"])
         table = {"series": track["series"], "prediction": track["prediction"], **named, "finished": finished_s}
-        return store(root, (SERIES, series_key(str(track["series"]))), columns, table)
+        return store(root, (SERIES, series_key(str(track["series"]))), columns, table, keep=_KEPT)
     arrays, numbers = track_arrays(track.within) if isinstance(track.within, TrackingResult) else ({}, {})
     why = track.within if isinstance(track.within, str) else None
     record_why = track.record if isinstance(track.record, str) else None

@@ -66,11 +66,12 @@ export class DriftPanel extends Panel {
 
   /** What there is to say of the angles. */
   _motion() {
-    const { frames, num, whole, why, corrected, jitter_steps: jitter } = this._tracking?.fields ?? {};
+    const { frames, num, whole, why, corrected, reason, jitter_steps: jitter } = this._tracking?.fields ?? {};
     if (this._tracking === null) return "";
     const of = whole ? "" : ` in ${frames} of ${num} frames`;
     if (why) return `angles not tracked: ${why}`;
     if (corrected) return `turned within the scan${of}, ${significant(jitter, 2)} steps rms`;
+    if (reason?.startsWith("motion")) return `within the scan${of}: ${reason}`;
     return `no motion seen within the scan${of}`;
   }
 

@@ -106,6 +106,7 @@ def test_the_angles_within_the_scan_are_drawn_with_the_drift(hub, page):
     page.locator(f"{DRIFT} canvas").focus()
     page.keyboard.press("ArrowRight")
     told = fake_feed.turned(SCAN, 20).arrays["found_steps"]
+    says(page, f"{DRIFT} .readout", re.compile("steps off"))
     text = page.locator(f"{DRIFT} .readout").inner_text()
     found = re.search(r"^frame (\d+), (\S+) ± \S+ steps off", text)
     assert found, text
@@ -121,11 +122,16 @@ def test_of_a_scan_in_which_no_motion_is_seen_no_angles_are_drawn(hub, page):
         Update(
             topic="tracking",
             run=SCAN.run,
-            fields={**update.fields, "corrected": False},
+            fields={**update.fields, "corrected": False, "reason": "no motion seen: log evidence 1.2"},
             arrays={**update.arrays, **silent},
         )
     )
     says(page, f"{DRIFT} .note", "no motion seen within the scan")
+    seen = "motion seen, but correcting it would multiply the angles' error by 1.2"
+    hub.publish(
+        Update(topic="tracking", run=SCAN.run, fields={**update.fields, "corrected": False, "reason": seen})
+    )
+    says(page, f"{DRIFT} .note", f"within the scan: {seen}")
     drawn(page, DRIFT, "peak on the detector (pixel) of 31 frames")
     hub.publish(
         Update(topic="tracking", run=SCAN.run, fields={"of": "scan", "whole": True, "why": "steps are too coarse"})

@@ -11,7 +11,9 @@ import pytest
 from live_bcdi.cli import config_path
 from live_bcdi.config import Config, StorageConfig, TiledConfig, load_config
 from live_bcdi.stream.fakes import RUN, small_scan, start_document
+from live_bcdi.tracking.following import motion_table, place_table
 from live_bcdi.transport.tiled import api_key, connect, make_api_key, read_raw_scan, store_result
+from live_bcdi.transport.tracks import series_key, store_track
 from live_bcdi.types import (
     Agreement,
     LabImage,
@@ -189,6 +191,20 @@ def test_a_result_that_comes_again_is_stored_once():
     assert all(version.metadata["complete"] for version in node["refined"]["uid"].values())
     assert store_result(node, "uid", result, {"file": "c"}, kind="preview") == "preview/uid/1"
     assert set(node["refined"]["uid"]) == {"1", "3"}
+
+
+def test_of_a_series_the_newest_few_stay_and_no_halves():
+    """It is delivered after every scan, as a whole: 220 of them must not lie there."""
+    row = {"run": "3f9c", "name": "gold 7", "time_s": 1.0, "reasons": []}
+    row |= {**motion_table(None), **place_table("no counts")}
+    node, told = Recorder(), {"series": "gold", "scans": [row], "prediction": {}}
+    paths = [store_track(node, {}, told, finished_s=float(number)) for number in range(4)]
+    versions = node["series"][series_key("gold")]
+    versions["4"].metadata["complete"] = False  # who is killed leaves half of one
+    paths += [store_track(node, {}, told, finished_s=float(number)) for number in range(4, 12)]
+    assert [path.split("/")[-1] for path in paths] == [str(number) for number in range(1, 13)]
+    assert list(versions) == ["8", "9", "10", "11", "12"]
+    assert all(version.metadata["complete"] for version in versions.values())
 
 
 class Recorder(dict):
