@@ -229,7 +229,9 @@ class Preprocessing(_Table):
     `aliens` masks intensity of other crystals; `background` is counts a voxel, or "corners" to take them from the
     scan's own. `flatfield` and `monitor` use what the scan has of them. `dark` is a file (TIFF or .npy) of the
     mean counts of a frame without beam. Of several scans that are summed, those are left out whose correlation
-    with the first, less what counting noise explains, is below `least_correlation`.
+    with the first, less what counting noise explains, is below `least_correlation`. `correct_motion` brings frames
+    of a crystal that moved while it was scanned onto even angles, where `tracking.track_scan` is sure of it; off,
+    as it does not always make a better result (docs/tracking.md).
     """
 
     centring: Centring = "robust"
@@ -239,6 +241,7 @@ class Preprocessing(_Table):
     background: Background = 0.0
     flatfield: bool = True
     monitor: bool = True
+    correct_motion: bool = False
     dark: Path | None = None
     least_correlation: float = Field(default=0.97, ge=-1, le=1)
 

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from time import monotonic
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from .cleaning import without_dark
 from .combine import Summed, sum_volumes
@@ -17,10 +18,12 @@ from .phasing import InitialGuess, Pattern, Plan, agreement, phase_pattern
 from .phasing.align import with_ramp, without_ramp
 from .phasing.automatic import binning
 from .phasing.kernels_numpy import Object
-from .preprocess import Report, prepare
+from .preprocess import Report, as_set, prepare
 from .refraction import corrected, material_of
 from .strain import lab_image, with_spread
 from .tracking.outliers import ScanFacts, outliers, scan_facts, unusable
+from .tracking.regrid import regrid
+from .tracking.scan import track_scan
 from .types import DiffractionVolume, FloatArray, LabImage, Reconstruction, RockingScan, ScanError
 
 Progress = Callable[[float, str], None]
@@ -114,10 +117,33 @@ def prepared(scans: Sequence[RockingScan], settings: Preprocessing) -> tuple[Dif
     """The volume of a scan, or the sum of several, and what was done to get it, a line each for provenance.
 
     Of several, those that cannot be used, or are outliers, are left out, with the reason in the line `summed`.
+    `motion` says, where `settings` ask for it, whether motion within a scan was corrected, or why not.
     Raises ScanError where none can be used, most are outliers, or they do not go together.
     """
     if not scans:
         raise ScanError("there is no scan to reconstruct")
+    if settings.correct_motion:
+        stilled = [_stilled(scan, settings) for scan in scans]
+        told = [line if len(scans) == 1 else f"{scan.name}: {line}" for scan, (_, line) in zip(scans, stilled)]
+        volume, lines = _summed([scan for scan, _ in stilled], settings)
+        return volume, {**lines, "motion": "\n".join(told)}
+    return _summed(scans, settings)
+
+
+def _stilled(scan: RockingScan, settings: Preprocessing) -> tuple[RockingScan, str]:
+    """The scan on even angles where its crystal is sure to have moved, else as it is; and why. One thread, as more
+    may make other bits."""
+    with threadpool_limits(1, user_api="blas"):
+        try:
+            tracking = track_scan(as_set(scan, settings))
+        except ScanError as error:
+            return scan, f"left as it is: {error}"
+        if not tracking.corrected:
+            return scan, f"left as it is: {tracking.reason}"
+        return regrid(as_set(scan, settings), tracking), f"corrected: {tracking.reason}"
+
+
+def _summed(scans: Sequence[RockingScan], settings: Preprocessing) -> tuple[DiffractionVolume, dict[str, str]]:
     if len(scans) == 1:
         volume, report, _ = _first_prepared(scans[0], settings)
         return volume, report.lines()

@@ -208,7 +208,7 @@ def prepare(scan: RockingScan, settings: Preprocessing = _DEFAULTS) -> tuple[Dif
     grid_deg = rocking_grid_deg(scan.angles_deg, have)
     if not np.isfinite(scan.intensity).all():
         raise ScanError(f"{scan.name}: frames hold NaN or infinite counts; set them to 0 and mark bad_pixels")
-    used = _as_set(scan, settings)
+    used = as_set(scan, settings)
     intensity, mask, masked = _corrected(used, have)
     centre = find_centre(intensity, mask)
     aliens: tuple[Alien, ...] = ()
@@ -241,8 +241,8 @@ def prepare(scan: RockingScan, settings: Preprocessing = _DEFAULTS) -> tuple[Dif
     return volume, report
 
 
-def _as_set(scan: RockingScan, settings: Preprocessing) -> RockingScan:
-    """Without what `settings` leaves out."""
+def as_set(scan: RockingScan, settings: Preprocessing) -> RockingScan:
+    """The scan without a flat field or monitor that `settings` do not use."""
     return replace(
         scan,
         flatfield=scan.flatfield if settings.flatfield else None,

@@ -133,6 +133,9 @@ def phase(
     background: Annotated[str | None, typer.Option(help="Counts a voxel to take off, or 'corners'.")] = None,
     shape: Annotated[str | None, typer.Option(help="Of the volume, after binning: 128,128,128.")] = None,
     binning: Annotated[str | None, typer.Option("--bin", help="Voxels summed along each axis: 2,1,1.")] = None,
+    correct: Annotated[
+        bool | None, typer.Option(help="Undo motion of the crystal within the scan, where it is sure.")
+    ] = None,
     config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
 ) -> None:
@@ -145,6 +148,7 @@ def phase(
         "background": background,
         "shape": None if shape is None else shape.split(","),
         "binning": None if binning is None else binning.split(","),
+        "correct_motion": correct,
     }
     settings = load_config(config_path(config)).changed(phasing=_given(phasing), preprocess=_given(preprocess))
     budget_s = None if budget is None else seconds(budget)

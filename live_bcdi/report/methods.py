@@ -53,6 +53,8 @@ def _prepared(material: Material) -> Iterator[str]:
     said = material.result.provenance
     if used := corrections(material):
         yield f"Counts were corrected for the {' and '.join(used.rsplit(', ', 1))}."
+    if "corrected: " in said.get("motion", ""):
+        yield "Frames of a crystal that moved during the scan were brought onto even angles."
     if "summed" in said:
         yield f"{said['scan'].count(' + ') + 1} scans were aligned, and those of one state summed."
     elif "volume" in said:

@@ -132,12 +132,12 @@ def test_phase_writes_beside_its_source_and_leaves_it(run, small):
 
 def test_preprocessing_from_the_command_line_is_what_the_configuration_says(run, small, tmp_path):
     """The same bits by option and by file, and another volume without; the result says what was done."""
-    options = ("--aliens", "--background", "0.01", "--shape", "16,24,28", "--bin", "2,1,1")
+    options = ("--aliens", "--background", "0.01", "--shape", "16,24,28", "--bin", "2,1,1", "--correct")
     status, out, err = run("phase", small, *QUICK, "--json", "-o", "by_option.cxi", *options)
     assert status == 0, err
     assert "16 x 24 x 28 of 32 x 32 x 32" in told(out)["volume"]
     assert "0 bad, 0 dead, 0 hot pixels" in told(out)["masked"]
-    table = "aliens = true\nbackground = 0.01\nshape = [16, 24, 28]\nbinning = [2, 1, 1]\n"
+    table = "aliens = true\nbackground = 0.01\nshape = [16, 24, 28]\nbinning = [2, 1, 1]\ncorrect_motion = true\n"
     (tmp_path / "c.toml").write_text(f"{cli.config_path('34idc').read_text()}\n[preprocess]\n{table}")
     assert run("phase", small, *QUICK, "-o", "by_file.cxi", "--config", "c.toml")[0] == 0
     first, second = (read_result(tmp_path / name) for name in ("by_option.cxi", "by_file.cxi"))
@@ -145,6 +145,7 @@ def test_preprocessing_from_the_command_line_is_what_the_configuration_says(run,
     assert first.density.shape == (16, 24, 28)
     assert first.provenance == second.provenance
     assert json.loads(first.provenance["preprocessing"])["binning"] == [2, 1, 1]
+    assert told(out)["motion"] == first.provenance["motion"] != ""
 
 
 @pytest.mark.parametrize(

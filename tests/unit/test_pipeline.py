@@ -6,15 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import ndimage
+from threadpoolctl import threadpool_limits
 
 from live_bcdi.config import CrystalConfig, Preprocessing, load_config
 from live_bcdi.geometry import d_spacing_angstrom, two_theta_deg
 from live_bcdi.phasing import Plan
 from live_bcdi.phasing.align import without_ramp
 from live_bcdi.pipeline import prepared, provenance, reconstruct
+from live_bcdi.sim import simulate_moving
 from live_bcdi.sim.compare import compare_with_truth
 from live_bcdi.sim.scattering import simulate_scan
 from live_bcdi.strain import extent_nm, lab_image
+from live_bcdi.tracking import regrid, track_scan
 from live_bcdi.types import Outcome, ScanError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -121,6 +124,34 @@ def test_settings_go_all_the_way_and_are_told(simulated):
         *without_ramp(result.density), result.volume, CrystalConfig.model_validate_json(said["crystal"])
     )
     np.testing.assert_array_equal(result.lab.support, expected.support)
+
+
+def moving(offsets):
+    config = load_config(ROOT / "config" / "34idc.toml")
+    return simulate_moving(config=config, offsets_steps=offsets, photons=1e6)[0]
+
+
+def test_motion_is_corrected_where_it_is_asked_for_and_sure():
+    """The volume is that of the regridded scan, and of one that stood still that of the scan as it is; both say
+    so, and no number of threads makes other bits."""
+    offsets = 0.6 * np.random.default_rng(0).normal(size=64)
+    scan, still = (
+        moving(offsets - np.polyval(np.polyfit(np.arange(64), offsets, 1), np.arange(64))),
+        moving(np.zeros(64)),
+    )
+    asked = Preprocessing(correct_motion=True)
+    volume, said = prepared([scan], asked)
+    assert said["motion"].startswith("corrected: ")
+    with threadpool_limits(2):
+        np.testing.assert_array_equal(volume.intensity, prepared([scan], asked)[0].intensity)
+    expected = prepared([regrid(scan, track_scan(scan))], Preprocessing())[0]
+    np.testing.assert_array_equal(volume.intensity, expected.intensity)
+    np.testing.assert_array_equal(volume.mask, expected.mask)
+    assert "motion" not in prepared([scan], Preprocessing())[1]
+    alike, said = prepared([still, replace(still, name="few", have=np.arange(64) < 0)], asked)
+    np.testing.assert_array_equal(alike.intensity, prepared([still], Preprocessing())[0].intensity)
+    assert said["motion"].startswith(f"{still.name}: left as it is: no motion")
+    assert "few: left as it is: few: tracking needs at least 12 frames" in said["motion"]
 
 
 def test_repeats_are_summed_and_each_is_told(simulated):

@@ -15,7 +15,8 @@ from live_bcdi.cli import config_path
 from live_bcdi.config import load_config
 from live_bcdi.jobs import SchedulerAway, open_jobs
 from live_bcdi.metadata import scan_metadata
-from live_bcdi.sim import simulate_scan
+from live_bcdi.offline import phase_to_file
+from live_bcdi.sim import simulate_moving, simulate_scan
 from live_bcdi.stream import journal
 from live_bcdi.stream.fakes import RUN, start_document
 from live_bcdi.transport.hdf5 import DATA_PATH, FrameWriter, read_result
@@ -77,8 +78,11 @@ def scan():
 
 @pytest.fixture
 def documents(scan, tmp_path):
+    return documents_of(scan, tmp_path / "frames.h5")
+
+
+def documents_of(scan, path):
     """Start, resource and stop of a run whose frames are on disk."""
-    path = tmp_path / "frames.h5"
     with FrameWriter(path, scan.intensity.shape[1:], scan.intensity.dtype, metadata=scan_metadata(scan)) as file:
         for index, image in enumerate(scan.intensity):
             file.append(image, angle_deg=float(scan.angles_deg[index]), monitor=1.0, timestamp_s=float(index))
@@ -139,6 +143,28 @@ def test_a_run_is_refined(refiner, documents, service, caplog):
     assert said(service, "queue")[-1]["jobs"] == []
     assert not list(service.folder("progress").iterdir())
     assert line.run == RUN and all(summary[name] == value for name, value in line.fields.items())
+
+
+def test_motion_is_corrected_live_as_offline(service, refiner, tmp_path):
+    """The same bits as `live-bcdi phase --correct` of the same file, and not those of the frames as they came."""
+    index = np.arange(32)
+    offsets = 0.6 * np.random.default_rng(0).normal(size=32)
+    offsets -= np.polyval(np.polyfit(index, offsets, 1), index)
+    moved, _ = simulate_moving(
+        config=load_config(config_path("34idc")), offsets_steps=offsets, detector=(32, 32), photons=1e6
+    )
+    table = {"correct_motion": True, "binning": (1, 1, 1)}
+    quick = {"recipe": "2*ER", "starts": 1}
+    service.config = service.config.changed(preprocess=table, phasing=quick)
+    one = refiner()
+    one.measure(documents_of(moved, tmp_path / "moved.h5"))
+    live = read_result(Path(worked(one).got[0]["file"]))
+    assert live.provenance["motion"].startswith("corrected: ")
+    for name, correct in (("still.cxi", False), ("corrected.cxi", True)):
+        config = service.config.changed(preprocess={**table, "correct_motion": correct})
+        phase_to_file(str(tmp_path / "moved.h5"), tmp_path / name, config)
+    np.testing.assert_array_equal(read_result(tmp_path / "corrected.cxi").density, live.density)
+    assert not np.array_equal(read_result(tmp_path / "still.cxi").density, live.density)
 
 
 def test_a_run_is_refined_with_what_the_configuration_says(refiner, documents, service):
