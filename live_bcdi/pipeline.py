@@ -21,7 +21,7 @@ from .phasing.kernels_numpy import Object
 from .preprocess import Report, as_set, prepare
 from .refraction import corrected, material_of
 from .strain import lab_image, with_spread
-from .tracking.outliers import ScanFacts, outliers, scan_facts, unusable
+from .tracking.outliers import ScanFacts, left_out, scan_facts, unusable
 from .tracking.regrid import regrid
 from .tracking.scan import track_scan
 from .types import DiffractionVolume, FloatArray, LabImage, Reconstruction, RockingScan, ScanError
@@ -190,7 +190,7 @@ def _each_made(scans: Sequence[RockingScan], settings: Preprocessing) -> list[_M
 def _left_out(scans: Sequence[RockingScan], made: Sequence[_Made | ScanError]) -> list[tuple[str, ...]]:
     """Why each scan is no good. Raises ScanError where most of those that can be used are outliers."""
     usable = [number for number, each in enumerate(made) if isinstance(each, _Made)]
-    strange = outliers([each.facts for each in made if isinstance(each, _Made)])
+    strange = left_out([each.facts for each in made if isinstance(each, _Made)])
     why: list[tuple[str, ...]] = [
         (unusable(scan, each, [scans[number] for number in usable]),) if isinstance(each, ScanError) else ()
         for scan, each in zip(scans, made)

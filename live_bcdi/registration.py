@@ -17,6 +17,7 @@ from .types import BoolArray, FloatArray, ScanError, Vector
 # Standard deviation of the Gaussian. Below 1e5 photons the error is the same from 3 to 9, at an oversampling of 3.
 WIDTH_VOXELS = 4.0
 _REACH = 4.0  # of its widths: beyond it weighs 3e-4 and less
+_BEYOND = 3.0  # of its widths: there is the background
 _STEPS = 100
 _CLOSE_VOXELS = 1e-5
 _LONGEST_STEP = 1.0
@@ -34,12 +35,16 @@ _WORST_CONDITION = 100.0  # of what a displacement does to the centres of mass: 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Place:
     """Where a pattern is: `voxel` (rocking, row, column), fractional, from voxel 0, and its `covariance` (3, 3) by
-    counting noise alone; `counts` are those under the Gaussian, each by its weight; `measured` is the share of
+    counting noise alone; `counts` are those under the Gaussian, each by its weight. `background` is how many of
+    them there would be without a peak, by the mean voxel beyond it; `stands_out` is how far those that were
+    measured are above it, in standard deviations of the background and of one count. `measured` is the share of
     what weighs there that was measured and not filled from around."""
 
     voxel: Vector
     covariance: NDArray[np.float64]
     counts: float
+    background: float
+    stands_out: float
     measured: float
 
 
@@ -61,12 +66,25 @@ def locate(intensity: FloatArray, mask: BoolArray, *, width_voxels: float = WIDT
     at = found + low
     weight, distance = _window(counts.shape, found, width_voxels)
     under = counts * weight
+    level = _beyond(intensity, mask, at, _BEYOND * width_voxels)
     return Place(
         voxel=(float(at[0]), float(at[1]), float(at[2])),
         covariance=_covariance(under, weight, distance, (known, width_voxels)),
         counts=float(under.sum()),
+        background=level * float(weight.sum()),
+        stands_out=float(
+            (under[known].sum() - level * weight[known].sum()) / np.sqrt(level * (weight[known] ** 2).sum() + 1)
+        ),
         measured=float(under[known].sum() / under.sum()),
     )
+
+
+def _beyond(intensity: FloatArray, mask: BoolArray, place: NDArray[np.float64], radius: float) -> float:
+    """The mean of what was measured farther from a place; 0 where nothing was."""
+    squares = [(np.arange(n) - c) ** 2 for n, c in zip(intensity.shape, place)]
+    far = squares[0][:, None, None] + squares[1][:, None] + squares[2] > radius**2
+    there = intensity[far & ~mask]
+    return float(there.mean(dtype=np.float64)) if there.size else 0.0
 
 
 _Pattern = tuple[FloatArray, BoolArray]

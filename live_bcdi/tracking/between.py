@@ -30,8 +30,8 @@ _TO_MDEG = 1e3 * 180 / np.pi
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Peak:
     """The peak of a scan. In the frame of the innermost sample circle: `h_invA` (3,), its `covariance_invA2`
-    (3, 3) by counting noise, and the scan's `rocking_axis`. `counts` are those under the window that located it.
-    """
+    (3, 3) by counting noise, and the scan's `rocking_axis`. `counts` are those under the window that located it,
+    above the background, over the monitor's median where there is a monitor."""
 
     h_invA: NDArray[np.float64]
     covariance_invA2: NDArray[np.float64]
@@ -53,8 +53,22 @@ def find_peak(volume: DiffractionVolume, scan: RockingScan, place: Place | None 
         h_invA=to_holder @ volume.q_centre_invA + steps @ offset,
         covariance_invA2=steps @ found.covariance @ steps.T,
         rocking_axis=_vector(to_holder @ rocking_axis_lab(geometry)),
-        counts=found.counts,
+        counts=brightness(found, scan),
     )
+
+
+def usual_monitor(scan: RockingScan) -> float:
+    """The median of what the monitor counted; NaN where there is none."""
+    monitor = np.asarray([] if scan.monitor is None else scan.monitor, np.float64)
+    known = monitor[np.isfinite(monitor)]
+    return float(np.median(known)) if len(known) else float("nan")
+
+
+def brightness(place: Place, scan: RockingScan) -> float:
+    """Counts of a peak above the background, over the monitor where there is one: what a beam that decays, or is
+    topped up, does not change. At least 0."""
+    monitor = usual_monitor(scan)
+    return max(place.counts - place.background, 0.0) / (monitor if monitor > 0 else 1.0)
 
 
 Prepared = tuple[DiffractionVolume, RockingScan]
@@ -92,7 +106,8 @@ class Motion:
     """How a crystal differs from its first scan, right-handed, with standard deviations by counting noise.
 
     `rotation_mdeg` is about the part of the rocking axis that is across h, and about h x that. `strain` is
-    d / d_first - 1, of the planes as the window weighs them. `counts_ratio` is to the first.
+    d / d_first - 1, of the planes as the window weighs them. `counts_ratio` is to the first, both as `Peak` has
+    them: over the monitor.
     """
 
     rotation_mdeg: tuple[float, float]

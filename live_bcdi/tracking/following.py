@@ -3,7 +3,7 @@ good, and where it will be.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -14,21 +14,22 @@ from ..preprocess import prepare, rocking_grid_deg
 from ..registration import locate
 from ..types import RockingScan, ScanError, Vector
 from .between import Motion, Peak, centred_geometry, find_peak, motion_between
-from .outliers import ScanFacts, not_seen, outliers, scan_facts
+from .outliers import FEWEST, FRAMES_TO_END, ScanFacts, Usual, not_seen, scan_facts
 from .prediction import Expected, Prediction, Seen, View, predict, seen_at
 
 JUDGED_WITH = 12  # scans: a crystal changes through an experiment, and what is usual with it
+# Of simulated crystals whose peak is nearer than FRAMES_TO_END, or as far beyond with a fifth of its counts.
+_CUT_STD_FRAMES = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class ScanRecord:
     """All that the following of a series needs of a scan. `place_std` are those of its peak's frame, row and
-    column; `brightness` is the peak's counts over the monitor."""
+    column."""
 
     peak: Peak
     view: View
     place_std: Vector
-    brightness: float
     facts: ScanFacts
 
 
@@ -36,9 +37,11 @@ def record_scan(scan: RockingScan, corner: tuple[int, int] = (0, 0)) -> ScanReco
     """Of a scan, or of a part of its detector whose first pixel is `corner`. Raises ScanError where its angles are
     on no grid, or no peak stands out."""
     volume, report = prepare(scan)
-    place = locate(volume.intensity, volume.mask)
-    peak = find_peak(volume, scan, place)
     facts = scan_facts(scan, volume, report)
+    place = locate(volume.intensity, volume.mask)
+    if facts.frames_to_end < FRAMES_TO_END:
+        place = replace(place, covariance=place.covariance + np.diag([_CUT_STD_FRAMES**2, 0, 0]))
+    peak = find_peak(volume, scan, place)
     have = np.ones(len(scan.angles_deg), bool) if scan.have is None else np.asarray(scan.have, bool)
     first_deg, step_deg = rocking_grid_deg(scan.angles_deg, have)
     voxel = np.array(place.voxel) + volume.centre - np.array(volume.intensity.shape) // 2
@@ -55,7 +58,6 @@ def record_scan(scan: RockingScan, corner: tuple[int, int] = (0, 0)) -> ScanReco
         peak=peak,
         view=view,
         place_std=(float(std[0]), float(std[1]), float(std[2])),
-        brightness=facts.brightness,
         facts=facts,
     )
 
@@ -101,19 +103,26 @@ def follow(records: Sequence[ScanRecord | str], times_s: Sequence[float] | None 
 
 
 def _judged(facts: tuple[ScanFacts, ...]) -> list[tuple[tuple[str, ...], bool]]:
-    """Reasons of each, and whether it did not see the crystal; by those measured about the same time."""
-    whole = len(facts) // JUDGED_WITH * JUDGED_WITH
-    parts = [_judged_part(facts[start : start + JUDGED_WITH]) for start in range(0, whole, JUDGED_WITH)]
-    rest = len(facts) - whole
-    newest = _judged_part(facts[-JUDGED_WITH:])[-rest:] if rest else ()
-    return [each for part in (*parts, newest) for each in part]
+    """Reasons of each, and whether it did not see the crystal; by the last JUDGED_WITH up to it that saw it, or
+    the first: scans that did not see it, be they ever so many, are not what is usual."""
+    seen: list[ScanFacts] = []
+    usual: list[int] = []
+    for each in facts:
+        if not not_seen(each, seen[-JUDGED_WITH:]):
+            seen.append(each)
+        usual.append(max(len(seen), JUDGED_WITH))
+    return [_verdict(each, tuple(seen[max(end - JUDGED_WITH, 0) : end])) for each, end in zip(facts, usual)]
+
+
+@lru_cache(maxsize=256)
+def _verdict(each: ScanFacts, usual: tuple[ScanFacts, ...]) -> tuple[tuple[str, ...], bool]:
+    why = tuple(not_seen(each, usual))
+    return (_usual(usual).wrong_with(each) if len(usual) >= FEWEST else why), bool(why)
 
 
 @lru_cache(maxsize=32)
-def _judged_part(facts: tuple[ScanFacts, ...]) -> tuple[tuple[tuple[str, ...], bool], ...]:
-    lost = [not_seen(each, facts) for each in facts]
-    found = outliers(facts)
-    return tuple((reasons or tuple(why), bool(why)) for reasons, why in zip(found, lost))
+def _usual(facts: tuple[ScanFacts, ...]) -> Usual:
+    return Usual(facts)
 
 
 def motion_table(motion: Motion | None) -> dict[str, Any]:

@@ -5,8 +5,8 @@ by more than four standard deviations, taken from the median of the deviations, 
 and its standard deviation they do).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -17,6 +17,7 @@ from ..combine import Pattern, correlation, shifted
 from ..preprocess import Report, crop_centred
 from ..registration import locate
 from ..types import BoolArray, DiffractionVolume, RockingScan, ScanError, Vector
+from .between import brightness, usual_monitor
 
 FEWEST = 5  # scans of which a median says what is usual
 _SIGMAS = 4.0
@@ -25,7 +26,10 @@ _EDGE = 32  # voxels about the peak that are compared
 _REFERENCES = 3
 _LOST = 0.2  # of the usual brightness: no crystal
 _BEAM_HALF = 0.5  # of the usual monitor
-_FRAMES_TO_END = 3.0
+FRAMES_TO_END = 3.0  # nearer, a part of the peak was not seen
+_STANDS_OUT = 5.0  # standard deviations: the brightest place of a background alone has 4
+_FEW_FRAMES = 0.05  # of a scan, that may be masked
+_GAP = 0.01  # of the peak's window, that may be masked besides what is in all scans
 _BEAM_LOST = "the monitor is at {:.0%} of the usual: the beam was lost"
 _JUMP_WIDTH = 6.0  # pixels, of the Gaussian under which both halves of a scan are seen
 _STALE_COUNTS = 50  # two frames of so many counts that are the same to the last one are one frame, read twice
@@ -33,14 +37,17 @@ _STALE_COUNTS = 50  # two frames of so many counts that are the same to the last
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class ScanFacts:
-    """What is compared of a scan. `brightness` is its peak's counts over its monitor; `monitor` is NaN where there
-    is none; `frames_to_end` is from the peak to the nearer end of the scan; `alien` is a share of the peak's
-    counts, `pattern` the (intensity, mask) about it, moved so that it is on the middle voxel. The rest are numbers
-    of frames, or of pixels and voxels."""
+    """What is compared of a scan. `brightness` is its peak's counts above the background over its monitor;
+    `monitor` is NaN where there is none; `frames_to_end` is from the peak to the nearer end of the scan;
+    `measured` is the share of the peak's window that was; `alien` is a share of the peak's counts, `pattern` the
+    (intensity, mask) about it, moved so that it is on the middle voxel. The rest are numbers of `frames`, or of
+    pixels and voxels."""
 
     brightness: float
     monitor: float
     frames_to_end: float
+    measured: float
+    frames: int
     missing: int
     without_beam: int
     stale: int
@@ -51,15 +58,21 @@ class ScanFacts:
 
 
 def scan_facts(scan: RockingScan, volume: DiffractionVolume, report: Report) -> ScanFacts:
-    """Of a scan, its volume and the report of `preprocess.prepare`. Raises ScanError as `locate` does."""
+    """Of a scan, its volume and the report of `preprocess.prepare`. Raises ScanError as `locate` does, and where
+    no peak stands out."""
     place = locate(volume.intensity, volume.mask)
-    monitor = np.nan if scan.monitor is None else _usual(np.asarray(scan.monitor, np.float64))
-    usable = np.isfinite(monitor) and monitor > 0
+    if not place.stands_out > _STANDS_OUT:
+        raise ScanError(
+            f"{scan.name}: no peak stands out; its brightest place has {place.counts:.3g} counts where the"
+            f" background has {place.background:.3g}: the crystal is lost, or far too dim"
+        )
     _, aliens = find_aliens(volume.intensity, volume.mask, place.voxel)
     return ScanFacts(
-        brightness=place.counts / (monitor if usable else 1.0),
-        monitor=monitor,
+        brightness=brightness(place, scan),
+        monitor=usual_monitor(scan),
         frames_to_end=min(report.centre[0], len(scan.intensity) - 1 - report.centre[0]),
+        measured=place.measured,
+        frames=len(scan.intensity),
         missing=report.masked["missing"],
         without_beam=report.masked["without beam"],
         stale=int(stale_frames(scan).sum()),
@@ -76,11 +89,6 @@ def _centred(volume: DiffractionVolume, place: Vector) -> Pattern:
     return shifted(cropped, (middle[0] - place[0], middle[1] - place[1], middle[2] - place[2]))
 
 
-def _usual(monitor: NDArray[np.float64]) -> float:
-    known = monitor[np.isfinite(monitor)]
-    return float(np.median(known)) if len(known) else float("nan")
-
-
 def stale_frames(scan: RockingScan) -> BoolArray:
     """Which frames are the one before them, count by count: a detector gave them twice, (frames,)."""
     have = np.ones(len(scan.intensity), bool) if scan.have is None else np.asarray(scan.have, bool)
@@ -92,77 +100,103 @@ def stale_frames(scan: RockingScan) -> BoolArray:
 
 
 def outliers(facts: Sequence[ScanFacts]) -> tuple[tuple[str, ...], ...]:
-    """Why each of many repeats should be left out; nothing for the good ones, and for all where there are fewer
-    than FEWEST."""
+    """What is wrong with each of many repeats; nothing of the good ones, and of all where there are fewer than
+    FEWEST."""
     if len(facts) < FEWEST:
         return tuple(() for _ in facts)
-    reasons: list[list[str]] = [[] for _ in facts]
+    usual = Usual(facts)
+    return tuple(usual.wrong_with(each) for each in facts)
 
-    def judge(values: Sequence[float], floor: float, sentence: str) -> None:
-        for number in _too_high(np.asarray(values, np.float64), floor):
-            reasons[number].append(sentence.format(values[number]))
 
-    for number, each in enumerate(facts):
-        reasons[number] += not_seen(each, facts)
-    judge([each.missing for each in facts], 0, "{:.0f} frames are missing")
-    judge([each.without_beam for each in facts], 0, "{:.0f} frames had no beam")
-    judge([each.stale for each in facts], 0, "{:.0f} frames are the one before them")
-    judge([each.hot for each in facts], 2, "{:.0f} pixels and voxels are hot")
-    judge([each.saturated for each in facts], 2, "{:.0f} voxels are saturated")
-    judge([each.alien for each in facts], 0.01, "another crystal has {:.1%} of the peak's counts")
-    unlike, usual = _unlike(facts)
-    judge(unlike, 0.01, "its pattern differs from the others' (1 - correlation {:.3f})")
-    jumps = [_jump(each.pattern, facts[usual].pattern) for each in facts]
-    judge(jumps, 0.1, "it jumped by {:.1f} pixels within the scan")
-    return tuple(tuple(each) for each in reasons)
+def left_out(facts: Sequence[ScanFacts]) -> tuple[tuple[str, ...], ...]:
+    """Why each of many repeats should be left out of their sum: what `outliers` says, but for a few masked frames
+    away from the peak, without which the rest is as good as the others'."""
+    measured = float(np.median([each.measured for each in facts])) if facts else 1.0
+
+    def harmless(each: ScanFacts) -> bool:
+        few = each.missing + each.without_beam <= _FEW_FRAMES * each.frames
+        return few and each.measured > measured - _GAP
+
+    return outliers([replace(each, missing=0, without_beam=0) if harmless(each) else each for each in facts])
 
 
 def unusable(scan: RockingScan, error: ScanError, others: Sequence[RockingScan]) -> str:
     """Why a scan that cannot be prepared, or has no facts, should be left out of a sum with others."""
-    monitors = [_usual(np.asarray(each.monitor)) for each in (scan, *others) if each.monitor is not None]
+    monitors = [usual_monitor(each) for each in (scan, *others) if each.monitor is not None]
     usual = np.nanmedian(monitors[1:]) if len(monitors) == 1 + len(others) > 1 else np.nan
     if usual > 0 and monitors[0] < _BEAM_HALF * usual:
         return _BEAM_LOST.format(monitors[0] / usual)
     return f"it cannot be used: {error}"
 
 
-def not_seen(each: ScanFacts, facts: Sequence[ScanFacts]) -> list[str]:
-    """Why a scan did not see the crystal, or not where it is, next to others about its time; empty where it
-    did."""
-    found = []
-    brightness = each.brightness / float(np.median([other.brightness for other in facts]))
-    monitors = [other.monitor for other in facts if np.isfinite(other.monitor)]
+def not_seen(each: ScanFacts, usual: Sequence[ScanFacts]) -> list[str]:
+    """Why a scan did not see the crystal, next to others that did; empty where it did, and where there are no
+    others."""
+    monitors = [other.monitor for other in usual if np.isfinite(other.monitor)]
     if monitors and np.isfinite(each.monitor) and each.monitor < _BEAM_HALF * np.median(monitors):
-        found.append(_BEAM_LOST.format(each.monitor / np.median(monitors)))
-    elif brightness < _LOST:
-        found.append(f"the peak has {brightness:.1%} of the usual counts: the crystal is lost")
-    if each.frames_to_end < _FRAMES_TO_END:
-        found.append(
-            f"the peak is {each.frames_to_end:.1f} frames from the end of the scan: the crystal turned away"
-        )
-    return found
+        return [_BEAM_LOST.format(each.monitor / np.median(monitors))]
+    known = [other.brightness for other in usual if np.isfinite(other.monitor) == np.isfinite(each.monitor)]
+    if known and each.brightness < _LOST * np.median(known):
+        share = each.brightness / np.median(known)
+        return [f"the peak has {share:.1%} of the usual counts: the crystal is lost"]
+    return []
 
 
-def _too_high(values: NDArray[np.float64], floor: float) -> list[int]:
-    """Which are above the median by more than `floor` and four standard deviations; NaN never is."""
+_Number = Callable[[ScanFacts], float]
+
+
+class Usual:
+    """What is usual of some scans, FEWEST or more: the judge of a repeat in a sum and of a scan in a series."""
+
+    def __init__(self, facts: Sequence[ScanFacts]) -> None:
+        """Limits are in one place; a number has a limit that NaN never is above."""
+        self._facts = tuple(facts)
+        pattern = _most_like(facts)
+        judged: list[tuple[_Number, float, str]] = [
+            (lambda each: each.missing, 0, "{:.0f} frames are missing"),
+            (lambda each: each.without_beam, 0, "{:.0f} frames had no beam"),
+            (lambda each: each.stale, 0, "{:.0f} frames are the one before them"),
+            (lambda each: each.hot, 2, "{:.0f} pixels and voxels are hot"),
+            (lambda each: each.saturated, 2, "{:.0f} voxels are saturated"),
+            (lambda each: each.alien, 0.01, "another crystal has {:.1%} of the peak's counts"),
+            (
+                lambda each: 1 - correlation(pattern, each.pattern),
+                0.01,
+                "its pattern differs from the others' (1 - correlation {:.3f})",
+            ),
+            (lambda each: _jump(each.pattern, pattern), 0.1, "it jumped by {:.1f} pixels within the scan"),
+        ]
+        self._limits = [
+            (number, _limit(np.array([number(each) for each in facts], np.float64), floor), sentence)
+            for number, floor, sentence in judged
+        ]
+
+    def wrong_with(self, each: ScanFacts) -> tuple[str, ...]:
+        """A sentence for each thing; none for a good scan."""
+        found = not_seen(each, self._facts)
+        if each.frames_to_end < FRAMES_TO_END:
+            found.append(
+                f"the peak is {each.frames_to_end:.1f} frames from the end of the scan: the crystal turned away"
+            )
+        values = [(number(each), limit, sentence) for number, limit, sentence in self._limits]
+        return (*found, *(sentence.format(value) for value, limit, sentence in values if value > limit))
+
+
+def _limit(values: NDArray[np.float64], floor: float) -> float:
+    """Above the median by `floor` and four standard deviations, whichever is more."""
     if not np.isfinite(values).any():
-        return []
+        return float("inf")
     middle = float(np.nanmedian(values))
-    spread = _TO_SIGMA * float(np.nanmedian(np.abs(values - middle)))
-    return np.flatnonzero(values > middle + max(_SIGMAS * spread, floor)).tolist()
+    return middle + max(_SIGMAS * _TO_SIGMA * float(np.nanmedian(np.abs(values - middle))), floor)
 
 
-def _unlike(facts: Sequence[ScanFacts]) -> tuple[list[float], int]:
-    """1 - the correlation of each pattern with that of a usual scan, NaN where there are too few counts to say;
-    and which scan that is.
-
-    The usual scan is, of the few whose brightness is nearest to the median's, the one most like the others.
-    """
-    brightness = np.array([each.brightness for each in facts])
-    nearest = np.argsort(np.abs(brightness - np.median(brightness)))[:_REFERENCES]
-    rows = [[1 - correlation(facts[number].pattern, each.pattern) for each in facts] for number in nearest]
-    best = min(range(len(rows)), key=lambda row: float(np.nan_to_num(np.median(rows[row]), nan=2.0)))
-    return rows[best], int(nearest[best])
+def _most_like(facts: Sequence[ScanFacts]) -> Pattern:
+    """Of the few scans whose brightness is nearest to the median's, the one that is most like the others."""
+    bright = np.array([each.brightness for each in facts])
+    nearest = np.argsort(np.abs(bright - np.median(bright)))[:_REFERENCES]
+    patterns = [facts[number].pattern for number in nearest]
+    off = [np.median([1 - correlation(pattern, each.pattern) for each in facts]) for pattern in patterns]
+    return facts[int(nearest[np.argmin(np.nan_to_num(off, nan=2.0))])].pattern
 
 
 def _jump(pattern: Pattern, usual: Pattern) -> float:

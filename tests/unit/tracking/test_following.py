@@ -11,7 +11,7 @@ from live_bcdi.sim.crystals import random_truth
 from live_bcdi.sim.scattering import bragg_geometry, measure, scan_steps
 from live_bcdi.tracking import follow, record_scan
 from live_bcdi.tracking.following import joined, prediction_table, recorded
-from live_bcdi.types import RockingScan
+from live_bcdi.types import RockingScan, ScanError
 
 SHAPE = (40, 48, 48)
 GEOMETRY = bragg_geometry(load_config(shipped_configs()["34idc"]), SHAPE[1:])
@@ -86,6 +86,97 @@ def test_a_scan_without_beam_is_no_good_but_the_others_are(scans, records):
     followed = follow([*records[:3], recorded(dark), *records[4:]])
     assert [bool(reasons) for reasons in followed.reasons] == [False] * 3 + [True] + [False] * 3
     assert "the beam was lost" in followed.reasons[3][0] and followed.motions[3] is None
+
+
+def nothing_but(level, seed, like):
+    counts = np.random.default_rng(seed).poisson(level, SHAPE).astype(like.intensity.dtype)
+    return replace(like, intensity=counts)
+
+
+@pytest.mark.parametrize("level", [1e-5, 0.003, 0.01, 1.0, 30.0])
+def test_a_background_is_no_peak(scans, level):
+    for seed in range(4):
+        with pytest.raises(ScanError, match=r"no counts|no peak stands out|no one place"):
+            record_scan(nothing_but(level, seed, scans[0]))
+
+
+@pytest.mark.parametrize("photons, level", [(100, 0.0), (100, 0.003), (1e4, 1.0)])
+def test_a_weak_peak_stands_out(photons, level):
+    weak = scan_of(0.0, 0.0, 0.0, seed=3, photons=photons)
+    noise = np.random.default_rng(3).poisson(level, SHAPE).astype(weak.intensity.dtype)
+    found = record_scan(replace(weak, intensity=weak.intensity + noise))
+    alone = record_scan(scan_of(0.0, 0.0, 0.0, seed=5, photons=1e6))
+    assert np.abs(np.subtract(found.view.origin, alone.view.origin)).max() < 1.5
+    assert found.peak.counts == pytest.approx(alone.peak.counts * photons / 1e6, rel=0.35)
+
+
+def altered(record, *, brightness=1.0, monitor=1.0):
+    facts = record.facts
+    return replace(
+        record, facts=replace(facts, brightness=brightness * facts.brightness, monitor=monitor * facts.monitor)
+    )
+
+
+@pytest.mark.parametrize("changes", [{"brightness": 0.05}, {"monitor": 0.01}, None])
+def test_a_crystal_that_is_lost_for_long_stays_lost(scans, records, changes):
+    """As dim peaks elsewhere, as scans without beam, or as background only."""
+    astray = record_scan(scan_of(-96.0, -72.0, 0.0, seed=50))
+    blind = [
+        recorded(nothing_but(0.01, number, scans[0])) if changes is None else altered(astray, **changes)
+        for number in range(20)
+    ]
+    followed = follow([*records, *blind])
+    assert followed.lost and followed.motions[7:] == (None,) * 20 and all(followed.reasons[7:])
+    assert (followed.prediction.scans, followed.prediction.unseen) == (7, 20)
+    before = follow(records)
+    assert followed.next_place.row.value == pytest.approx(before.next_place.row.value, abs=2)
+    assert not any(followed.reasons[:7])
+    again = follow([*records, *blind, records[0]])
+    assert again.lost == "" and again.motions[-1] is not None
+
+
+def test_what_is_said_of_a_scan_stays_as_more_come(records):
+    """Twelve before it and itself are all that it is judged by."""
+    many = [altered(records[number % 7], brightness=0.98**number) for number in range(40)]
+    many[20] = altered(records[0], brightness=0.05)
+    whole = follow(many).reasons
+    assert [bool(reasons) for reasons in whole] == [number == 20 for number in range(40)]
+    for count in (21, 22, 30):
+        assert follow(many[:count]).reasons == whole[:count]
+
+
+def test_a_first_scan_that_was_dim_is_found_out_later(records):
+    followed = follow([altered(records[3], brightness=0.01), *records])
+    assert followed.motions[0] is None and "is lost" in followed.reasons[0][0]
+    assert followed.motions[1].rotation_mdeg == (0.0, 0.0)
+
+
+def test_intensity_is_by_the_monitor(scans, records):
+    half = scan_of(0.0, 0.0, 0.0, seed=11, photons=5e4)
+    found = follow([*records, record_scan(replace(half, monitor=0.5 * scans[0].monitor))])
+    assert found.motions[-1].counts_ratio == pytest.approx(1.0, abs=0.03)
+    faded = follow([*records, record_scan(half)])
+    assert faded.motions[-1].counts_ratio == pytest.approx(0.5, abs=0.02)
+
+
+def test_a_peak_near_the_end_is_told_and_followed_with_a_larger_error(scans, records):
+    """Frames are cut off until the peak is the last but one: its place is off by up to a frame."""
+    frames = round(records[5].view.origin[0]) + 2
+    scan = scans[5]
+    cut = replace(
+        scan,
+        intensity=scan.intensity[:frames],
+        angles_deg=scan.angles_deg[:frames],
+        monitor=scan.monitor[:frames],
+    )
+    followed = follow([*records[:5], record_scan(cut)])
+    assert followed.lost == "" and "turned away" in followed.reasons[-1][0]
+    motion, whole = followed.motions[-1], follow(records).motions[5]
+    for axis in (0, 1):
+        off = abs(motion.rotation_mdeg[axis] - TURNED[5][axis])
+        assert off < 2 * motion.rotation_std_mdeg[axis]
+    assert motion.rotation_std_mdeg[0] > 10 * whole.rotation_std_mdeg[0]
+    assert followed.prediction.unseen == 0
 
 
 def test_the_tables_have_a_row_a_scan_and_no_number_that_is_none(records):

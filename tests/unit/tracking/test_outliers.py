@@ -8,11 +8,13 @@ import pytest
 
 from live_bcdi.config import Preprocessing, load_config
 from live_bcdi.geometry import q_lab_invA
+from live_bcdi.pipeline import prepared
 from live_bcdi.preprocess import prepare
 from live_bcdi.sim.crystals import random_truth
 from live_bcdi.sim.repeats import BAD, Repeated
 from live_bcdi.sim.scattering import bragg_geometry, scan_steps
 from live_bcdi.tracking import outliers, scan_facts, unusable
+from live_bcdi.tracking.outliers import left_out
 from live_bcdi.types import ScanError
 
 SHAPE = (40, 48, 48)
@@ -99,6 +101,32 @@ def test_too_high_is_four_standard_deviations_from_the_median_whatever_the_bad_o
 
 def test_of_few_scans_nothing_is_said(repeats):
     assert outliers([*repeats[:3], facts_of(source().bad("jump", 3))]) == ((), (), (), ())
+
+
+def without(frames, *, beam=False):
+    """The first scan of a series without some of its frames, or without beam in them."""
+    scan = next(source().series(9, seed=2))
+    gone = np.isin(np.arange(SHAPE[0]), frames)
+    scan.intensity[gone] = 0
+    if beam:
+        return replace(scan, monitor=np.where(gone, 0.0, scan.monitor))
+    return replace(scan, have=~gone)
+
+
+def test_a_frame_that_is_masked_is_told_but_costs_the_scan_only_at_the_peak_or_where_they_are_many(repeats):
+    cases = [([2], False, False), ([2, 37], True, False), ([20], False, True), ([1, 3, 37], False, True)]
+    for frames, beam, is_left in cases:
+        facts = [facts_of(without(frames, beam=beam)), *repeats[1:]]
+        assert ("had no beam" if beam else "are missing") in outliers(facts)[0][0]
+        assert bool(left_out(facts)[0]) == is_left, frames
+        assert not any(left_out(facts)[1:])
+
+
+def test_a_sum_keeps_a_repeat_that_lacks_a_frame_away_from_the_peak():
+    others = list(source().series(6, seed=2))[1:]
+    kept, left = (prepared([without(frames), *others], SETTINGS)[1]["summed"] for frames in ([2], [20]))
+    assert "left out" not in kept and kept.count(": summed") == 6
+    assert "left out, as 1 frames are missing" in left and left.count(": summed") == 5
 
 
 def test_a_scan_without_counts_has_no_facts_and_says_why():
