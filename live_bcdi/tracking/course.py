@@ -170,14 +170,3 @@ def peak(chance: Floats, places: Floats) -> tuple[Floats, Floats]:
     mean = (chance * places).sum(axis=1)
     wide = (chance * (places - mean[:, None]) ** 2).sum(axis=1)
     return place, np.sqrt(np.maximum(wide, spacing**2 * np.minimum(1 / bend, 1 / 12)))
-
-
-def jumps(counts: Floats, used: NDArray[np.bool_], nominal: Floats, cutoff: float) -> Floats:
-    """How many steps each frame of (frames, blocks) is from its nominal angle; 0 where it is less than one."""
-    turned = Turned(
-        counts=counts[:, None].astype(np.float32),
-        used=used[:, None].astype(np.float32),
-        rolls_deg=np.zeros((len(counts), 1)),
-    )
-    course = driven(nominal, cutoff)
-    return near(follow(turned, course), course)[0] - nominal

@@ -1,6 +1,6 @@
 """How the crystal moved within one scan, from the frames themselves."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +10,8 @@ from ..preprocess import monitor_scale, scan_mask
 from ..types import FrameArray, RockingScan, ScanError, TrackingResult
 from .band import Band, Floats, band_of, cutoff_of
 from .centroid import centroid
-from .course import jumps
 from .fit import Blocks, Knowledge, knowledge, look, posterior
+from .jumps import jumps
 from .outliers import stale_frames
 
 _BOX = 96  # pixels of the detector about the peak, at most
@@ -25,6 +25,7 @@ _MEMORIES = (0.0, 0.5, 0.9, 0.98)  # correlation of a frame's offset with the on
 _GAINS = (0.003, 0.02, 0.1)  # relative scatter of the intensity that the monitor does not show
 _LIKELY = 5.0  # logarithm of the evidence: 150 to 1
 _DRAWS = 8
+_ROUGH = 0.2  # cycles a step, at most: frames out of order look like fine fringes
 _CLEARLY = 0.3  # steps of jitter that are worth correcting in any case
 _RETRIES = 2
 _TRUSTED = 1.0  # steps: beyond it the model, linear about each angle, is not
@@ -37,6 +38,7 @@ class _Motion:
     mean: Floats
     covariance: Floats
     jitter: float
+    memory: float
     evidence: float
 
 
@@ -49,7 +51,7 @@ def track_scan(scan: RockingScan, *, cutoff: float | None = None, seed: int = 0)
     are those of highest evidence. Frames that are a step off and more, as those out of order, are brought near
     first. The angles count as corrected where there are such frames, or where that evidence is strong, and above
     that of eight scans drawn, with `seed`, from the model of a crystal that stands still; below 0.3 step also only
-    where scans drawn with the motion that was found would gain by it.
+    where scans drawn with the motion that was found would gain by it. A slow warp is found and not corrected.
 
     Raises ScanError for scans with few frames, without counts, or of a crystal that the steps do not oversample.
     """
@@ -66,13 +68,15 @@ def track_scan(scan: RockingScan, *, cutoff: float | None = None, seed: int = 0)
     mask, _ = scan_mask(scan, have)
     rows, columns = box_of(np.where(mask, 0, scan.intensity)[have])
     blocks = _blocks(scan.intensity[have][:, rows, columns], ~mask[have][:, rows, columns], scale[have])
-    cutoff = cutoff_of(blocks.counts) if cutoff is None else cutoff
+    rough = min(cutoff_of(blocks.counts), _ROUGH) if cutoff is None else cutoff
+    jumped = jumps(blocks.counts, blocks.used, nominal, rough)
+    in_order = np.argsort(nominal + jumped, kind="stable")
+    cutoff = cutoff_of(blocks.counts[in_order]) if cutoff is None else cutoff
     band = band_of(nominal, cutoff)
     if band.terms > 0.8 * len(nominal):
         raise ScanError(
             f"{scan.name}: the rocking steps are too coarse for this crystal to tell motion; halve them"
         )
-    jumped = jumps(blocks.counts, blocks.used, nominal, cutoff)
     motion = _moved(blocks, nominal + jumped, band)
     corrected, reason = _decide(blocks, nominal + jumped, band, motion, seed)
     places = _places(scan.intensity[:, rows, columns], mask[:, rows, columns], (rows.start, columns.start))
@@ -135,9 +139,9 @@ def _explained(known: Knowledge) -> _Motion:
     frames = len(known.vector) // 2
     still = max(posterior(known, _prior(frames, 0.0, 0.0, gain))[2] for gain in _GAINS)
     tried = ((jitter, memory, gain) for jitter in _JITTERS for memory in _MEMORIES for gain in _GAINS)
-    found = [(*posterior(known, _prior(frames, *prior)), prior[0]) for prior in tried]
-    mean, covariance, evidence, jitter = max(found, key=lambda each: each[2])
-    return _Motion(mean=mean, covariance=covariance, jitter=jitter, evidence=evidence - still)
+    found = [(*posterior(known, _prior(frames, *prior)), *prior[:2]) for prior in tried]
+    mean, covariance, evidence, jitter, memory = max(found, key=lambda each: each[2])
+    return _Motion(mean=mean, covariance=covariance, jitter=jitter, memory=memory, evidence=evidence - still)
 
 
 def _moved(blocks: Blocks, nominal: Floats, band: Band) -> _Motion:
@@ -146,7 +150,7 @@ def _moved(blocks: Blocks, nominal: Floats, band: Band) -> _Motion:
         motion = _explained(knowledge(look(blocks, nominal + here[:frames], 1 + here[frames:], band), here))
         here = np.clip(motion.mean, -_TRUSTED, _TRUSTED)
         here[:frames] = pinned(here[:frames], nominal)
-    return _Motion(mean=here, covariance=motion.covariance, jitter=motion.jitter, evidence=motion.evidence)
+    return replace(motion, mean=here)
 
 
 def pinned(offsets: Floats, nominal: Floats) -> Floats:
@@ -170,6 +174,11 @@ def _decide(blocks: Blocks, nominal: Floats, band: Band, motion: _Motion, seed: 
     )
     if motion.evidence <= max(drawn):
         return False, f"no motion: {compared}"
+    if motion.memory == max(_MEMORIES):
+        return False, (
+            f"a slow warp of {motion.jitter:.2f} steps: the crystal's shape, background and partial coherence "
+            "look like it"
+        )
     if motion.jitter < _CLEARLY:
         left = _left(blocks, nominal, band, motion, seed)
         if left >= 1:
