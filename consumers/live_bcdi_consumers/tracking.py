@@ -75,7 +75,8 @@ def claim(storage: Path, run: str) -> Claim:
 
 
 def tidy(storage: Path) -> None:
-    """Take away what those who were killed left: their claims, and files that they had half written."""
+    """Take away what those who were killed left: their claims, and files and tickets half written."""
+    Tickets(storage / OWED)
     folder = storage / TRACKS
     half = {path.name.split("_", 1)[1].split(".", 1)[0] for path in folder.glob(".*_*.partial.h5")}
     for run in half | runs_in(folder / CLAIMS, ".lock"):
