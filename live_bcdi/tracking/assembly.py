@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from ..types import BoolArray, FloatArray, ScanError
 from .band import Floats, cutoff_of
@@ -21,6 +22,8 @@ from .rolls import Roll, Turned, turned_back, turned_blocks
 _FEWEST_FRAMES = 12
 _TERMS = 25  # where no motor tells how far the crystal turned
 _BLOCK = 2  # pixels
+_ALIKE_RATES = 1.5  # samples of the spectrum
+_TOO_FAST = 0.35  # cycles a pixel: phase retrieval wants fringes of three pixels and more
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -31,8 +34,8 @@ class Assembly:
     from rows to columns, about a common one that is not known. The standard deviations are by counting noise with
     the volume given, much less than the whole error.
 
-    `volume` (places, rows, columns) has the counts of a frame at each of `places`, even ones, without roll;
-    `measured` is False where no frame was near.
+    `volume` (places, rows, columns) has the counts of a frame at each of `places`, even ones, without roll, and
+    without a motor smoothed across pixels too; `measured` is False where no frame was near.
     """
 
     angles: Floats
@@ -83,6 +86,8 @@ def assemble(
     rate = course.band.order / course.band.period
     reach = NEAR if nominal is not None else 1 / (4 * rate)  # half of what a series of that band may be sampled by
     volume, measured = _volume(_backs(counts[once], good, roll, rolls_deg), angles, places, rate, reach)
+    if nominal is None:
+        volume = np.where(measured, _smooth(volume), 0)
     spread = (np.cumsum(once) - 1)[first]
     seen = Disorder(out_of_order=(), duplicates=(), missing=())
     if nominal is not None:
@@ -141,6 +146,17 @@ def _volume(
     made = np.where(measured, evaluated(whole, angles, places, cutoff=cutoff), 0).astype(np.float32)
     shape = len(places), *back.shape[1:]
     return made.reshape(shape), measured.reshape(shape)
+
+
+def _smooth(volume: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Without the counting noise that varies faster along rows and columns than the crystal's fringes do: Wiener's
+    filter, the noise being the power (of all places) at the highest rates, of which a crystal has none."""
+    spectrum = np.fft.fft2(volume, axes=(1, 2))
+    power = ndimage.gaussian_filter((np.abs(spectrum) ** 2).mean(axis=0), _ALIKE_RATES, mode="wrap")
+    fast = np.maximum.outer(*(np.abs(np.fft.fftfreq(length)) for length in volume.shape[1:])) > _TOO_FAST
+    kept = np.clip(1 - np.median(power[fast]) / np.maximum(power, 1e-30), 0, 1)
+    kept[0, 0] = 1
+    return np.maximum(np.fft.ifft2(spectrum * kept, axes=(1, 2)).real, 0).astype(np.float32)
 
 
 def _checked(
