@@ -6,7 +6,7 @@ ticket. All is done from the frames of one scan, so that it can be done again, b
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
@@ -26,14 +26,14 @@ from live_bcdi.stream.journal import runs_in
 from live_bcdi.stream.run import run_plan
 from live_bcdi.stream.state import series_of
 from live_bcdi.tracking import follow, track_scan
-from live_bcdi.tracking.following import joined, prediction_table, recorded
-from live_bcdi.transport.tracks import Track, read_track, series_key, track_arrays, write_track
+from live_bcdi.tracking.following import JUDGED_WITH, ScanRecord, joined, prediction_table, recorded
+from live_bcdi.transport.tracks import Track, read_track, series_key, track_arrays, track_series, write_track
 from live_bcdi.types import RockingScan, ScanError, TrackingResult
 
 from .tickets import Tickets
 
 TRACKS, CLAIMS, OWED = "tracks", "claims", "outbox/tracking"
-KEPT = 100  # scans of a series
+KEPT = 100  # newest scans of a series, besides its first
 _MOST_S = 1e11  # a time beyond it (the year 5138) is none
 EDGE = 96  # pixels of the detector about the peak
 NICE = 10
@@ -162,24 +162,47 @@ def within_parts(
 
 
 def series_fields(storage: Path, series: str | None = None) -> dict[str, Any]:
-    """The newest scans of a series, of that of the newest scan where none is named; empty where there is none."""
-    found: list[Track] = []
-    for path in sorted((storage / TRACKS).glob("[0-9]*.h5"), reverse=True)[:_LOOKED_AT]:
-        track = _known(path)
+    """The first dozen and the newest scans of a series, of that of the newest scan where none is named, with what
+    moved from the very first; empty where there is none."""
+    paths = sorted((storage / TRACKS).glob("[0-9]*.h5"))
+    newest: list[Track] = []
+    before = len(paths)
+    while before > max(len(paths) - _LOOKED_AT, 0) and len(newest) < KEPT + JUDGED_WITH:
+        before -= 1
+        track = _known(paths[before])
         if track is not None and series in (None, track.about["series"]):
             series = str(track.about["series"])
-            found.append(track)
-        if len(found) == KEPT:
-            break
-    if not found:
+            newest.insert(0, track)
+    if not newest:
         return {}
-    found.reverse()
+    first = _first(paths[:before], str(series))
+    found = [*first, *newest]
     records = [track.record for track in found]
     followed = follow(records, [float(track.about["time_s"]) for track in found])
     named = [{key: track.about[key] for key in ("run", "name", "time_s")} for track in found]
-    scans = [{**name, **row} for name, row in zip(named, joined(records, followed))]
+    rows = [{**name, **row} for name, row in zip(named, joined(records, followed))]
+    # those before the newest are there for these to be judged by
+    scans = rows[: len(first)] + rows[len(first) :][-KEPT:]
     told = {"of": "series", "series": series, "scans": scans, "prediction": prediction_table(followed)}
     return dict(plain(told))
+
+
+def _first(paths: Sequence[Path], series: str) -> list[Track]:
+    """As many as a series begins with for it to be known what is usual, of those with a peak."""
+    found: list[Track] = []
+    for path in paths:
+        with suppress(ScanError, OSError):
+            track = _known(path) if _series(path) == series else None
+            if track is not None and isinstance(track.record, ScanRecord):
+                found.append(track)
+        if len(found) == JUDGED_WITH:
+            break
+    return found
+
+
+@lru_cache(maxsize=100_000)
+def _series(path: Path) -> str:
+    return track_series(path)
 
 
 def _known(path: Path) -> Track | None:

@@ -79,6 +79,12 @@ def read_track(path: Path) -> Track:
         return Track(about=about, record=record, within=within)
 
 
+def track_series(path: Path) -> str:
+    """The series of a track, without the rest. Raises ScanError as `read_track` does."""
+    with open_file(path) as file, clear_errors(path, "track"):
+        return text(file.attrs["about series"])
+
+
 def _put(parent: h5py.Group, name: str, value: Any) -> None:
     """A dataclass as a group, a tuple of arrays as one with numbers for names, everything else as a dataset."""
     if hasattr(value, "__dataclass_fields__"):

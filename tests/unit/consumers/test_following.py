@@ -15,7 +15,8 @@ from live_bcdi.faults.oracle import leftovers
 from live_bcdi.stream.fakes import frames_of, small_scan, start_document
 from live_bcdi.stream.live import LiveRun
 from live_bcdi.stream.run import run_plan
-from live_bcdi.transport.tracks import Track, read_track
+from live_bcdi.tracking import record_scan
+from live_bcdi.transport.tracks import Track, read_track, write_track
 from live_bcdi_consumers import delivery as delivering
 from live_bcdi_consumers import following as module
 from live_bcdi_consumers import tracking
@@ -435,6 +436,35 @@ def test_many_files_are_read_once(service, monkeypatch):
     for _ in range(3):
         tracking.series_fields(service.directory, "rare")
     assert len(read) == tracking._LOOKED_AT
+
+
+def test_a_long_series_goes_on_from_its_very_first_scan(service, monkeypatch):
+    """Of the crystal that went by 1e-5 in strain each scan the hundredth has gone as far as if all were there, and
+    what is said of a scan is said for good. Scans of another series lie between."""
+    monkeypatch.setattr(tracking, "KEPT", 5)
+    scan, _, _ = measured(1)
+    record, told = record_scan(scan), {}
+    folder = service.folder("tracks")
+    for number in range(48):
+        peak = replace(record.peak, h_invA=record.peak.h_invA / (1 + 1e-5 * number))
+        facts = record.facts
+        if number % 9 == 8:
+            facts = replace(facts, hot=facts.hot + 50)
+        name = "gold" if number % 4 else "other"
+        about = {"run": uid(number), "name": "x", "series": name, "time_s": 1e9 + number}
+        write_track(
+            folder / f"{1e9 + number:017.6f}_{uid(number)}.h5",
+            Track(about=about, record=replace(record, peak=peak, facts=facts)),
+        )
+        for row in tracking.series_fields(service.directory, "gold").get("scans", []):
+            at = int(row["run"].split("-")[0])
+            assert row["strain"] == pytest.approx(1e-5 * (at - 1) / (1 + 1e-5), rel=1e-6, abs=1e-12)
+            if number >= 20:  # the first dozen are known
+                assert told.setdefault(at, row["reasons"]) == row["reasons"]
+    rows = tracking.series_fields(service.directory, "gold")["scans"]
+    gold = [number for number in range(48) if number % 4]
+    assert [int(row["run"].split("-")[0]) for row in rows] == gold[:12] + gold[-5:]
+    assert {at for at, reasons in told.items() if reasons} == {at for at in gold if at % 9 == 8}
 
 
 @pytest.mark.parametrize("time", [float("nan"), float("inf"), -1.0, 1e300, "now", None])
