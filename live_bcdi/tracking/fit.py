@@ -1,6 +1,6 @@
 """The band-limited model of a scan at given angles, and what the frames then say of their angles."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,7 +8,7 @@ from scipy import linalg
 
 from .band import Band, Floats
 
-_CHUNK = 128  # blocks at a time, so that their matrices stay near the cache
+_CHUNK, _ENTRIES = 128, 2**21  # blocks at a time, and elements of their matrices, so that they stay near the cache
 _FLOOR = 0.05  # counts: below it an expectation is no variance to divide by
 _LOOSE = 100.0  # prior variance of a coefficient over the block's mean count squared: only keeps it solvable
 _SHARE = 0.5  # of a mode's curvature that must be signal
@@ -16,11 +16,18 @@ _SHARE = 0.5  # of a mode's curvature that must be signal
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Blocks:
-    """Counts (frames, blocks) of blocks of pixels, True where `used`, and the `variance` to expect, all alike."""
+    """Counts (frames, blocks) of blocks of pixels, True where `used`, and the `variance` to expect, all alike;
+    `scale` (frames,) is what they were multiplied with since they were counted."""
 
     counts: Floats
     used: NDArray[np.bool_]
     variance: Floats
+    scale: Floats
+
+    def drawn(self, model: Floats, random: np.random.Generator) -> "Blocks":
+        """The same frames with counts as `model` expects them."""
+        scale = self.scale[:, None]
+        return replace(self, counts=random.poisson(np.maximum(model, 0) / scale) * scale)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,8 +65,9 @@ def look(blocks: Blocks, theta: Floats, gain: Floats, band: Band) -> Look:
     both = np.stack([slopes, values])
     slope, scatter = np.zeros((2, frames)), np.zeros((2, frames, 2, frames))
     noise, expected = np.zeros_like(scatter), np.empty_like(blocks.counts)
-    for first in range(0, number, _CHUNK):
-        here = slice(first, first + _CHUNK)
+    chunk = min(_CHUNK, max(1, _ENTRIES // frames**2))
+    for first in range(0, number, chunk):
+        here = slice(first, first + chunk)
         y = blocks.counts[:, here].T
         w = (blocks.used[:, here] / (blocks.variance[:, here] + _FLOOR)).T
         wt = w[:, :, None] * values
@@ -111,3 +119,23 @@ def posterior(known: Knowledge, covariance: Floats) -> tuple[Floats, Floats, flo
         np.asarray(after, np.float64),
         float(0.5 * known.vector @ mean - 0.5 * np.linalg.slogdet(inner)[1]),
     )
+
+
+def without_gains(known: Knowledge, gain: float) -> tuple[Knowledge, float]:
+    """What is known of the angles alone where the gains are independent and normal with spread `gain`, and the
+    logarithm of the evidence of such gains and no motion, against none of either."""
+    frames = len(known.vector) // 2
+    angles, both = known.precision[:frames, :frames], known.precision[:frames, frames:]
+    alone, told = known.precision[frames:, frames:], known.vector[frames:]
+    solved = np.linalg.solve(alone + np.eye(frames) / gain**2, np.column_stack([both.T, told]))
+    left = Knowledge(precision=angles - both @ solved[:, :-1], vector=known.vector[:frames] - both @ solved[:, -1])
+    apart = np.linalg.slogdet(np.eye(frames) + gain**2 * alone)[1]
+    return left, float(0.5 * told @ solved[:, -1] - 0.5 * apart)
+
+
+def evidences(known: Knowledge, shape: Floats, variances: Floats) -> Floats:
+    """The evidence of `posterior` for the priors variance * `shape`, of all `variances`, by one eigensystem."""
+    root = np.linalg.cholesky(shape)
+    values, modes = np.linalg.eigh(root.T @ known.precision @ root)
+    seen, widths = (modes.T @ (root.T @ known.vector)) ** 2, 1 + np.outer(variances, np.maximum(values, 0))
+    return np.asarray(0.5 * (variances[:, None] * seen / widths - np.log(widths)).sum(axis=1), np.float64)

@@ -4,13 +4,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import linalg, ndimage
 
 from ..preprocess import monitor_scale, scan_mask
 from ..types import FrameArray, RockingScan, ScanError, TrackingResult
 from .band import Band, Floats, band_of, cutoff_of
 from .centroid import centroid
-from .fit import Blocks, Knowledge, knowledge, look, posterior
+from .fit import Blocks, Knowledge, evidences, knowledge, look, posterior, without_gains
 from .jumps import jumps
 from .outliers import stale_frames
 
@@ -18,6 +18,7 @@ _BOX = 96  # pixels of the detector about the peak, at most
 _BLOCK = 3  # pixels: an oversampled fringe is that wide
 _MOST_BLOCKS = 600
 _FEWEST_FRAMES = 12
+_MOST_FRAMES = 500  # 20 s; the cost goes with the cube of their number
 _ROUNDS = 4
 _BLUR = (1.0, 0.7, 0.7)  # of the variance, frames and blocks: counts are no weight for themselves
 _JITTERS = tuple(np.geomspace(0.02, 2.0, 13))  # steps, root mean square
@@ -53,13 +54,19 @@ def track_scan(scan: RockingScan, *, cutoff: float | None = None, seed: int = 0)
     that of eight scans drawn, with `seed`, from the model of a crystal that stands still; below 0.3 step also only
     where scans drawn with the motion that was found would gain by it. A slow warp is found and not corrected.
 
-    Raises ScanError for scans with few frames, without counts, or of a crystal that the steps do not oversample.
+    Raises ScanError for scans with few frames or more than 500, without counts, or of a crystal that the steps do
+    not oversample.
     """
     have = np.ones(len(scan.intensity), bool) if scan.have is None else np.asarray(scan.have, bool)
     scale, have = (np.ones(len(have)), have) if scan.monitor is None else monitor_scale(scan.monitor, have)
     have = have & np.isfinite(scan.angles_deg) & ~stale_frames(scan)
     if np.count_nonzero(have) < _FEWEST_FRAMES:
         raise ScanError(f"{scan.name}: tracking needs at least {_FEWEST_FRAMES} frames with beam and angle")
+    if (frames := np.count_nonzero(have)) > _MOST_FRAMES:
+        raise ScanError(
+            f"{scan.name}: {frames} frames are more than the {_MOST_FRAMES} that tracking takes, as its time grows"
+            " with the cube of their number; track those about the peak"
+        )
     angles = np.asarray(scan.angles_deg, np.float64)
     step_deg = float(np.median(np.diff(angles[have])))
     if step_deg == 0:
@@ -122,25 +129,32 @@ def _blocks(counts: FrameArray, used: NDArray[np.bool_], scale: Floats) -> Block
         counts=summed.reshape(flat)[:, pick],
         used=np.asarray(good).reshape(flat)[:, pick],
         variance=np.asarray(smooth).reshape(flat)[:, pick] * scale[:, None],
+        scale=scale,
     )
 
 
 def _prior(frames: int, jitter: float, memory: float, gain: float) -> Floats:
     """Covariance of offsets and gains: the walk delta_k = memory delta_(k-1) + noise, and independent gains."""
-    apart = np.abs(np.subtract.outer(np.arange(frames), np.arange(frames)))
-    made = np.zeros((2 * frames, 2 * frames))
-    made[:frames, :frames] = jitter**2 * np.where(apart == 0, 1.0, memory**apart)
-    made[frames:, frames:] = gain**2 * np.eye(frames)
-    return made
+    return np.asarray(linalg.block_diag(jitter**2 * _walk(frames, memory), gain**2 * np.eye(frames)), np.float64)
+
+
+def _walk(frames: int, memory: float) -> Floats:
+    """Covariance of a walk of variance 1."""
+    return np.asarray(linalg.toeplitz(memory ** np.arange(frames)), np.float64)
 
 
 def _explained(known: Knowledge) -> _Motion:
-    """The posterior under the prior of highest evidence; the evidence is over that of a still crystal."""
-    frames = len(known.vector) // 2
-    still = max(posterior(known, _prior(frames, 0.0, 0.0, gain))[2] for gain in _GAINS)
-    tried = ((jitter, memory, gain) for jitter in _JITTERS for memory in _MEMORIES for gain in _GAINS)
-    found = [(*posterior(known, _prior(frames, *prior)), *prior[:2]) for prior in tried]
-    mean, covariance, evidence, jitter, memory = max(found, key=lambda each: each[2])
+    """The posterior under the prior of highest evidence; the evidence is over that of a still crystal. One
+    eigensystem serves all sizes of the jitter: the gains, which are independent, are integrated out first."""
+    frames, still, tried = len(known.vector) // 2, -np.inf, []
+    for gain in _GAINS:
+        told, alone = without_gains(known, gain)
+        still = max(still, alone)
+        for memory in _MEMORIES:
+            evidence = alone + evidences(told, _walk(frames, memory), np.square(_JITTERS))
+            tried += [(value, jitter, memory, gain) for value, jitter in zip(evidence.tolist(), _JITTERS)]
+    evidence, jitter, memory, gain = max(tried)
+    mean, covariance, _ = posterior(known, _prior(frames, jitter, memory, gain))
     return _Motion(mean=mean, covariance=covariance, jitter=jitter, memory=memory, evidence=evidence - still)
 
 
@@ -163,11 +177,10 @@ def _decide(blocks: Blocks, nominal: Floats, band: Band, motion: _Motion, seed: 
     if motion.evidence < _LIKELY:
         return False, f"no motion seen: log evidence {motion.evidence:.1f}, {_LIKELY:g} is asked for"
     random, flat = np.random.default_rng(seed), np.zeros(2 * len(nominal))
-    model = np.maximum(look(blocks, nominal, np.ones(len(nominal)), band).expected, 0)
+    model = look(blocks, nominal, np.ones(len(nominal)), band).expected
     drawn = []
     for _ in range(_DRAWS):
-        counts = random.poisson(model).astype(np.float64)
-        still = Blocks(counts=counts, used=blocks.used, variance=blocks.variance)
+        still = blocks.drawn(model, random)
         drawn.append(_explained(knowledge(look(still, nominal, np.ones(len(nominal)), band), flat)).evidence)
     compared = (
         f"log evidence {motion.evidence:.1f}, at most {max(drawn):.1f} in {_DRAWS} scans drawn of a still crystal"
@@ -194,9 +207,7 @@ def _left(blocks: Blocks, nominal: Floats, band: Band, motion: _Motion, seed: in
     model = look(blocks, nominal + true, 1 + motion.mean[frames:], band).expected
     wrong = []
     for _ in range(_RETRIES):
-        counts = random.poisson(np.maximum(model, 0)).astype(np.float64)
-        again = Blocks(counts=counts, used=blocks.used, variance=blocks.variance)
-        wrong.append((_moved(again, nominal, band).mean[:frames] - true) ** 2)
+        wrong.append((_moved(blocks.drawn(model, random), nominal, band).mean[:frames] - true) ** 2)
     light = blocks.counts.sum(axis=1)
     before = float(np.average(true**2, weights=light))
     return float(np.sqrt(np.average(np.mean(wrong, axis=0), weights=light) / max(before, 1e-12)))

@@ -1,10 +1,12 @@
 """The algebra of tracking by brute force."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from live_bcdi.tracking.band import band_of, cutoff_of
-from live_bcdi.tracking.fit import Blocks, Knowledge, knowledge, look, posterior
+from live_bcdi.tracking.fit import Blocks, Knowledge, evidences, knowledge, look, posterior, without_gains
 
 FRAMES, BLOCKS = 24, 40
 NOMINAL = np.arange(FRAMES) - 12.0
@@ -17,7 +19,12 @@ def series(seed=0):
 
 
 def blocks_of(counts):
-    return Blocks(counts=counts, used=np.ones(counts.shape, bool), variance=np.full(counts.shape, 200.0))
+    return Blocks(
+        counts=counts,
+        used=np.ones(counts.shape, bool),
+        variance=np.full(counts.shape, 200.0),
+        scale=np.ones(len(counts)),
+    )
 
 
 def chi(counts, theta, gain):
@@ -82,6 +89,32 @@ def test_the_posterior_is_bayes():
         return -0.5 * (np.linalg.slogdet(spread)[1] + data @ np.linalg.solve(spread, data))
 
     assert evidence == pytest.approx(log_density(prior + noise) - log_density(noise))
+
+
+def test_the_evidence_of_many_priors_is_that_of_each():
+    """Angles and gains that are seen together: by one eigensystem as by the posterior of every prior."""
+    random = np.random.default_rng(7)
+    half = random.normal(size=(16, 16))
+    known = Knowledge(precision=half @ half.T, vector=3 * random.normal(size=16))
+    walk, variances = 0.9 ** np.abs(np.subtract.outer(np.arange(8), np.arange(8))), np.array([1e-3, 0.1, 4.0])
+    told, alone = without_gains(known, 0.1)
+
+    def brute(variance):
+        prior = np.zeros((16, 16))
+        prior[:8, :8], prior[8:, 8:] = variance * walk, 0.01 * np.eye(8)
+        return posterior(known, prior)[2]
+
+    assert alone == pytest.approx(brute(0.0))
+    assert alone + evidences(told, walk, variances) == pytest.approx([brute(each) for each in variances])
+
+
+def test_frames_are_drawn_with_the_noise_of_what_was_counted():
+    """Frames scaled by s to one monitor reading have s times the mean as variance: known to sqrt(2 / 960) = 5 %,
+    here to three times that."""
+    scale = np.geomspace(0.5, 4.0, FRAMES)
+    blocks = replace(blocks_of(np.full((FRAMES, BLOCKS), 200.0)), scale=scale)
+    drawn = blocks.drawn(blocks.counts, np.random.default_rng(8)).counts
+    assert np.mean((drawn - 200) ** 2 / (200 * scale[:, None])) == pytest.approx(1, abs=0.15)
 
 
 def test_modes_without_signal_say_nothing():

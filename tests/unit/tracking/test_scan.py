@@ -144,6 +144,11 @@ def test_what_cannot_be_tracked_is_said(config, moved):
     scan, _, found = moved
     with pytest.raises(ScanError, match="at least 12 frames"):
         track_scan(replace(scan, have=np.arange(FRAMES) < 5))
+    with pytest.raises(ScanError, match="501 frames are more than the 500"):
+        many = replace(
+            scan, intensity=np.arange(501 * 16).reshape(501, 4, 4), angles_deg=np.arange(501.0), monitor=None
+        )
+        track_scan(many)
     with pytest.raises(ScanError, match="stands still"):
         track_scan(replace(scan, angles_deg=np.zeros(FRAMES)))
     with pytest.raises(ScanError, match="too coarse"):
