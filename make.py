@@ -18,8 +18,8 @@ BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 INSTALLED = VENV / "installed"
 ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS", "NUMBA")}
 
-# Most tests with real processes wait for each other; a file's tests share what they start.
-IN_TWO = ("--numprocesses", "2", "--dist", "loadfile")
+# Most tests with real processes wait for each other; a file's tests share what they start. The slow ones go first.
+IN_TWO = ("--numprocesses", "2", "--dist", "loadfile", "--no-loadscope-reorder")
 # Everything anew: a warning of a page that did not change would be told once and then forgotten.
 DOCS = ("sphinx-build", "--fail-on-warning", "--fresh-env", "--quiet", "docs", "build/docs")
 CHECKS = (

@@ -3,6 +3,8 @@
 python benchmarks/tracking.py angles --seeds 4     # the band-limited model alone: track_scan
 python benchmarks/tracking.py refined --seeds 4    # with the object (refine_angles), and its phase error
 python benchmarks/tracking.py still --seeds 20     # false corrections of a crystal that stands still
+python benchmarks/tracking.py swapped --seeds 4    # two pairs of frames out of order, in every other scan
+python benchmarks/tracking.py long                 # seconds for many frames, in finer steps
 
 64 frames of a crystal that fills a sixth of the rocking axis. Shift and stretch of the whole scan, which nothing
 shows, are not in the jitter. Errors "by counts" are weighted with them, less their weighted shift and stretch. The
@@ -34,6 +36,9 @@ JITTERS = (0.0, 0.1, 0.3, 0.6)
 PHOTONS = (1e5, 1e6, 1e7)
 STARTS = 4
 ROUNDS = 1
+PAIRS = ((20, 30), (33, 41))  # frames that change places
+AWAY = 1.5  # steps
+LONG = ((64, 2.0), (200, 6.0), (300, 9.0), (500, 15.0), (200, 2.0), (300, 2.0))
 
 
 def offsets(size: float, seed: int) -> np.ndarray:
@@ -158,9 +163,47 @@ def still(seeds: int) -> None:
         print(f"| {photons:.0e} | {sum(moved)} of {seeds} |", flush=True)
 
 
+def swapped(seeds: int) -> None:
+    """What is said of frames that stand more than a step off: those in `PAIRS`, and those of the jitter alone."""
+    print("| jitter | photons | swapped frames found | to less than a step | others said to be off |")
+    print("|---|---|---|---|---|")
+    for size in JITTERS:
+        for photons in PHOTONS:
+            found = close = asked = wrong = 0
+            for seed in range(seeds):
+                true, pairs = offsets(size, seed), PAIRS if seed % 2 else ()
+                for one, other in pairs:
+                    true[[one, other]] += other - one, one - other
+                scan, _ = simulate_moving(
+                    config=load_config(CONFIG), offsets_steps=true, photons=photons, seed=seed
+                )
+                said = track_scan(scan).found_steps
+                theirs = np.array([frame for pair in pairs for frame in pair], int)
+                away = np.abs(said) > AWAY
+                asked, found = asked + len(theirs), found + int(away[theirs].sum())
+                close += int((np.abs(said - true)[theirs] < 1).sum())
+                wrong += int((away & (np.abs(true) < 1)).sum())
+            print(
+                f"| {size} | {photons:.0e} | {found} of {asked} | {close} | {wrong} of {seeds * FRAMES} |",
+                flush=True,
+            )
+
+
+def long() -> None:
+    print("| frames | step, of the usual | s | corrected | frames said to be off |\n|---|---|---|---|---|")
+    for frames, finer in LONG:
+        index, drawn = np.arange(frames), np.random.default_rng(0).normal(size=frames)
+        true = 0.3 * (drawn - np.polyval(np.polyfit(index, drawn, 1), index))
+        scan, _ = simulate_moving(config=load_config(CONFIG), offsets_steps=true, photons=1e6, finer=finer)
+        begun_s = time.perf_counter()
+        found = track_scan(scan)
+        seconds, away = time.perf_counter() - begun_s, int((np.abs(found.found_steps) > AWAY).sum())
+        print(f"| {frames} | 1/{finer:.0f} | {seconds:.1f} | {found.corrected} | {away} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("angles", "refined", "still"))
+    parser.add_argument("what", choices=("angles", "refined", "still", "swapped", "long"))
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--first", type=int, default=0, help="seed; only `refined`")
     parser.add_argument("--photons", type=float, default=1e6, help="only `refined`")
@@ -171,6 +214,10 @@ def main() -> None:
         angles(asked.seeds)
     elif asked.what == "still":
         still(asked.seeds)
+    elif asked.what == "swapped":
+        swapped(asked.seeds)
+    elif asked.what == "long":
+        long()
     else:
         refined(list(range(asked.first, asked.first + asked.seeds)), asked.photons, asked.jitter, asked.gone)
 
