@@ -6,6 +6,7 @@ from .fields import fields, transport_of
 from .fourier import FourierShift
 from .refinement import Frames, Refined, Settings, refine
 from .transport import Gradient, Passage, Transport
+from .unpolarised import Unpolarised
 
 __all__ = [
     "Beams",
@@ -17,6 +18,7 @@ __all__ = [
     "Refined",
     "Settings",
     "Transport",
+    "Unpolarised",
     "along_diffracted",
     "fields",
     "refine",

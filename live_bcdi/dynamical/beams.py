@@ -4,7 +4,7 @@ Plane waves are exp(i k.r - i omega t) with k = 2 pi / lambda, Im chi >= 0 absor
 inside chi_h and chi_hbar, and S = s_h exp(-i h.u). `docs/dynamical.md` derives what is used here.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -52,6 +52,11 @@ class Beams:
         angles = np.asarray(dthetas, float)
         cosine, sine = np.cos(angles), np.sin(angles)
         return np.stack([cosine * z - sine * x, 0 * angles, -cosine * x - sine * z], axis=-1)
+
+    def in_plane(self) -> "Beams":
+        """Those of pi, if these are those of sigma: C = cos two_theta more in chi_h and chi_hbar."""
+        cosine = float(np.dot(self.k0, self.kh))
+        return replace(self, chi_h=cosine * self.chi_h, chi_hbar=cosine * self.chi_hbar)
 
     def generator(self, step_m: float) -> NDArray[np.complex128]:
         """(a0, ah, b, c): over a step of z, (E0, Fh) is multiplied by exp [[a0 s0, b S*], [c S, ah s0]]."""

@@ -61,7 +61,8 @@ def pixel_momenta(geometry: Geometry, peak: tuple[float, float], rows: ArrayLike
 
 
 class FarField:
-    """Intensities |sum Eh exp(-i q.r)|^2 of pixels, from waves (n, nx, ny) on a grid of dx, dy in m.
+    """Intensities |sum Eh exp(-i q.r)|^2 of pixels, from waves (n, nx, ny) on a grid of dx, dy in m; from waves
+    (n, polarisations, nx, ny), as `Unpolarised` has them, the mean of the polarisations' intensities.
 
     `momenta` (..., samples, 2) in 1/m: a pixel counts the mean over its samples, one where the pattern is sampled
     finely enough. `pixel_samples` spreads them over the pixel.
@@ -75,25 +76,33 @@ class FarField:
         self._x, self._y = (np.ascontiguousarray(column) for column in angles.T)
 
     def amplitudes(self, wave: ComplexArray) -> ComplexArray:
-        """sum Eh exp(-i q.r), (n, ..., samples)."""
+        """sum Eh exp(-i q.r), (n, ..., samples), or (n, polarisations, ..., samples)."""
         x, y, eps = self._points(wave)
-        found = finufft.nufft2d2(x, y, np.ascontiguousarray(wave), isign=-1, eps=eps, nthreads=1)
-        return np.asarray(found.reshape(len(wave), *self._pixels, self._samples))
+        found = finufft.nufft2d2(x, y, _flat(wave), isign=-1, eps=eps, nthreads=1)
+        return np.asarray(found.reshape(*wave.shape[:-2], *self._pixels, self._samples))
 
     def intensities(self, wave: ComplexArray) -> FloatArray:
         """(n, ...), in units of |S dx|^2 where the wave is one."""
-        return np.asarray(np.mean(np.abs(self.amplitudes(wave)) ** 2, axis=-1))
+        each = np.mean(np.abs(self.amplitudes(wave)) ** 2, axis=-1)
+        return np.asarray(each if wave.ndim == 3 else each.mean(axis=1))
 
     def pull_back(self, wave: ComplexArray, by_intensity: FloatArray) -> ComplexArray:
         """dL/dRe Eh + i dL/dIm Eh from dL/dI."""
         x, y, eps = self._points(wave)
-        by = 2 / self._samples * by_intensity[..., None] * self.amplitudes(wave)
-        flat = np.ascontiguousarray(by.reshape(len(wave), -1), wave.dtype)
-        return np.asarray(finufft.nufft2d1(x, y, flat, wave.shape[1:], isign=1, eps=eps, nthreads=1))
+        by_mean = by_intensity if wave.ndim == 3 else by_intensity[:, None] / wave.shape[1]
+        by = 2 / self._samples * by_mean[..., None] * self.amplitudes(wave)
+        flat = np.ascontiguousarray(by.reshape(-1, len(x)), wave.dtype)
+        found = finufft.nufft2d1(x, y, flat, wave.shape[-2:], isign=1, eps=eps, nthreads=1)
+        return np.asarray(found.reshape(wave.shape))
 
     def _points(self, wave: ComplexArray) -> tuple[NDArray[np.floating], NDArray[np.floating], float]:
         kind = np.float32 if wave.dtype == np.complex64 else np.float64
         return self._x.astype(kind), self._y.astype(kind), _ACCURACY[wave.dtype]
+
+
+def _flat(wave: ComplexArray) -> ComplexArray:
+    """(waves, nx, ny)"""
+    return np.ascontiguousarray(wave.reshape(-1, *wave.shape[-2:]))
 
 
 def pixel_samples(
