@@ -38,10 +38,10 @@ def fields(
     all angles in radians. `voxel_m` is one edge or (dx, dy, dz). Im chi >= 0 absorbs; chi_h and chi_hbar have the
     polarisation in them. Outside the volume there is vacuum.
 
-    Where dz = dx / tan(two_theta), or a whole multiple, the march is by whole pixels and fast (on `device`:
-    "cpu", "cuda" or "auto"), otherwise by Fourier shifts on the CPU; `transport` ("characteristics", "fourier")
-    insists on one. S in single precision is marched in single precision. Raises ScanError for input that cannot
-    be used.
+    Where dz = dx / tan(two_theta), or a whole multiple, the march is by whole pixels and fast, otherwise by
+    Fourier shifts on the CPU; `transport` ("characteristics", "fourier") insists on one. `device` is for the fast
+    one: "cpu", "cuda", or "auto" for a CUDA device where there is one whose march is found to equal the CPU's. S
+    in single precision is marched in single precision. Raises ScanError for input that cannot be used.
     """
     volume = np.asarray(S)
     beams = along_diffracted(wavelength_m, two_theta, chi_0=chi_0, chi_h=chi_h, chi_hbar=chi_hbar)
@@ -65,7 +65,11 @@ def transport_of(
 
 def _kernels(device: str) -> RowKernels:
     if device_of(device).name == "cuda":
-        from .cuda import CudaRowKernels
+        from .cuda import CudaRowKernels, mistrust
 
-        return CudaRowKernels()
+        why = mistrust()
+        if why is None:
+            return CudaRowKernels()
+        if device == "cuda":
+            raise ScanError(f"the march on this CUDA device {why}: take the device cpu")
     return RowKernels(threads=len(os.sched_getaffinity(0)))
