@@ -1,11 +1,13 @@
 """The far field against the sum it stands for, and a whole weak scan against the repository's own geometry."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
+import finufft
 import numpy as np
 import pytest
 
-from live_bcdi.dynamical import Characteristics, along_diffracted
+from live_bcdi.dynamical import Characteristics, along_diffracted, detector
 from live_bcdi.dynamical.detector import FarField, departures, frame_at, pixel_momenta, pixel_samples
 from live_bcdi.geometry import q_crystal_invA, rocking_circle, two_theta_deg
 from live_bcdi.types import Geometry, Rotation, ScanError
@@ -84,6 +86,36 @@ def test_samples_fill_the_pixel():
     spread = samples[1, 1].max(axis=0) - samples[1, 1].min(axis=0)
     whole = pixel_samples(GEOMETRY, PEAK, (3, 4), across=400)[1, 1]
     np.testing.assert_allclose(spread, 0.75 * (whole.max(axis=0) - whole.min(axis=0)), rtol=1e-2)
+
+
+def pixels_mirrored(patch):
+    flipped = SimpleNamespace(
+        nufft2d2=lambda *given, isign, **rest: finufft.nufft2d2(*given, isign=-isign, **rest),
+        nufft2d1=lambda *given, isign, **rest: finufft.nufft2d1(*given, isign=-isign, **rest),
+    )
+    patch.setattr(detector, "finufft", flipped)
+
+
+def left_handed(patch):
+    whole = frame_at
+
+    def mirrored(*given):
+        frame = whole(*given)
+        return replace(frame, axes=frame.axes * [[1], [-1], [1]])
+
+    patch.setattr(detector, "frame_at", mirrored)
+
+
+def turned_back(patch):
+    whole = departures
+    patch.setitem(globals(), "departures", lambda *given: -whole(*given))
+
+
+@pytest.mark.parametrize("change", [pixels_mirrored, left_handed, turned_back])
+def test_a_mutant_fails(change, monkeypatch):
+    change(monkeypatch)
+    with pytest.raises(AssertionError):
+        test_a_weak_scan_is_the_transform_on_the_measured_grid()
 
 
 def test_what_cannot_be_used():
