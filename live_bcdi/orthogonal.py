@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import finufft
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft, ndimage, signal
+from scipy import fft, ndimage
 
 from .config import Method, Window
 from .types import ComplexArray, ScanError, Vector
@@ -85,6 +85,8 @@ def apodised(density: ComplexArray, window: Window = "blackman") -> NDArray[np.c
     and a resolution that is lower by about 1.7 (Hann: 1.4). "none" changes nothing."""
     if window == "none":
         return np.asarray(density, np.complex64)
+    from scipy import signal  # half a second, which no service needs that only reads results
+
     amplitude = fft.fftshift(fft.fftn(fft.ifftshift(density)))
     for axis, n in enumerate(density.shape):
         # the periodic window of an even length has its top at n//2, the symmetric one that of an odd length

@@ -12,22 +12,26 @@ cache. The array is walked three times a projection:
 
 What a piece is depends on the shape alone, and each has its own partial sum: the result is the same bit for
 bit for any number of threads.
+
+pyFFTW is imported where plans are made: it brings dask along, a second of a service that transforms nothing.
 """
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyfftw
 from numpy.typing import NDArray
 
 from ..types import BoolArray
 from . import loops
 from .kernels_numpy import SUPPORT_SHARES, Amplitude, Bands, Mix, Object, taper_axes, tapered
 from .support import level_of_share
+
+if TYPE_CHECKING:
+    import pyfftw
 
 _PIECE = 256 * 1024  # bytes: the four buffers and arrays of a step fit the second-level cache
 _planner = Lock()
@@ -63,6 +67,8 @@ class _Worker:
     along the rocking axis."""
 
     def __init__(self, shape: tuple[int, int, int]) -> None:
+        import pyfftw
+
         depth, rows, columns = shape
         planes = _planes_at_once(shape)
         self.planes = pyfftw.empty_aligned((planes, rows, columns), np.complex64)
@@ -77,11 +83,15 @@ class _Worker:
 
 def _like_numpys(array: Object) -> Object:
     """One as an argument may be, for planning: of the shape of `array`, aligned to 16 bytes and not to more."""
+    import pyfftw
+
     return np.asarray(pyfftw.empty_aligned(array.size + 2, np.complex64)[2:].reshape(array.shape))
 
 
-def _there_and_back(given: Object, transform: Object) -> tuple[pyfftw.FFTW, pyfftw.FFTW]:
+def _there_and_back(given: Object, transform: Object) -> "tuple[pyfftw.FFTW, pyfftw.FFTW]":
     """Plans for contiguous lines, from `given` to `transform` and back."""
+    import pyfftw
+
     aligned = given.nbytes % 16 == 0
     flags = ("FFTW_ESTIMATE",) if aligned else ("FFTW_ESTIMATE", "FFTW_UNALIGNED")
     axis = (given.ndim - 1,)
@@ -106,6 +116,8 @@ class Kernels:
         self._scale = np.float32(1 / amplitude.size)
 
     def empty(self, starts: int) -> Object:
+        import pyfftw
+
         return np.asarray(pyfftw.zeros_aligned((starts, *self._shape), np.complex64))
 
     def put(self, array: NDArray[Any]) -> NDArray[Any]:

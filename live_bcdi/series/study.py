@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import linregress, spearmanr
 
 from ..defects import Line, Track, Wall, follow_lines, follow_walls, lines_of, walls_of
 from ..operando import strain_spread
@@ -249,6 +248,8 @@ def trends(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
     """How numbers go with the stimulus, over the states that know both: `slope` a unit of it by least squares with
     its standard error `slope_std`, Pearson's `r` and Spearman's `rho`. Three states at least; a loop that opens
     between charge and discharge lowers both."""
+    from scipy.stats import linregress, spearmanr  # a quarter of a second of every service that reads a series
+
     told = {}
     for key in TRENDS:
         pairs = [(row["stimulus"], row[key]) for row in rows]
