@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from ..types import ComplexArray, FloatArray
 
+Parts = tuple[complex, complex, complex, complex]
+Matrix = tuple[complex, complex, complex, complex]
 _FAST = {"reassoc", "contract", "nsz", "arcp"}  # not nnan: a NaN must show itself
 _TERMS = 8  # of the series: 1e-16 where |w| <= 1/4, the most that `doublings` leaves
 _COSH = tuple(1.0 / factorial(2 * n) for n in range(_TERMS))
@@ -45,33 +47,43 @@ def cosh_sinhc(w: complex, times: int) -> tuple[complex, complex, complex]:
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
-def matrix(
-    density: complex, s0: float, generator: ComplexArray, times: int
-) -> tuple[complex, complex, complex, complex]:
-    """The exponential, row by row. With `generator` negated it is the inverse."""
-    a0, ah, b, c = generator[0], generator[1], generator[2], generator[3]
-    grows, d = np.exp(0.5 * s0 * (a0 + ah)), 0.5 * s0 * (a0 - ah)
+def growth(s0: float, generator: ComplexArray) -> complex:
+    """e^t"""
+    return complex(np.exp(0.5 * s0 * (generator[0] + generator[1])))
+
+
+@njit(nogil=True, cache=True, fastmath=_FAST)
+def parts(density: complex, s0: float, generator: ComplexArray, times: int) -> Parts:
+    """d, C, H and dH/dw: what the exponential, its inverse and its derivative are made of, with `growth`."""
+    d = 0.5 * s0 * (generator[0] - generator[1])
     size = density.real * density.real + density.imag * density.imag
-    cosh, sinhc, _ = cosh_sinhc(d * d + b * c * size, times)
-    return (
-        grows * (cosh + d * sinhc),
-        grows * b * np.conj(density) * sinhc,
-        grows * c * density * sinhc,
-        grows * (cosh - d * sinhc),
-    )
+    cosh, sinhc, slope = cosh_sinhc(d * d + generator[2] * generator[3] * size, times)
+    return d, cosh, sinhc, slope
+
+
+@njit(nogil=True, cache=True, fastmath=_FAST)
+def matrix(density: complex, generator: ComplexArray, grows: complex, made: Parts) -> Matrix:
+    """The exponential, row by row."""
+    d, cosh, sinhc, _ = made
+    even, odd, step = grows * cosh, grows * sinhc * d, grows * sinhc
+    return even + odd, step * generator[2] * np.conj(density), step * generator[3] * density, even - odd
+
+
+@njit(nogil=True, cache=True, fastmath=_FAST)
+def inverse(density: complex, generator: ComplexArray, grows: complex, made: Parts) -> Matrix:
+    """Of `matrix`: the exponential of what is negative."""
+    d, cosh, sinhc, slope = made
+    return matrix(density, -generator, 1 / grows, (-d, cosh, sinhc, slope))
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
 def pull_back(
-    density: complex, s0: float, generator: ComplexArray, times: int, by_matrix: Any
+    density: complex, generator: ComplexArray, grows: complex, made: Parts, by_matrix: Any
 ) -> tuple[complex, float]:
     """dL/dS and dL/ds0 from dL/d(each element) of `matrix`; complex ones are dL/dRe + i dL/dIm."""
     a0, ah, b, c = generator[0], generator[1], generator[2], generator[3]
     g11, g12, g21, g22 = by_matrix
-    mean, d = 0.5 * (a0 + ah), 0.5 * s0 * (a0 - ah)
-    grows = np.exp(s0 * mean)
-    size = density.real * density.real + density.imag * density.imag
-    cosh, sinhc, slope = cosh_sinhc(d * d + b * c * size, times)
+    d, cosh, sinhc, slope = made
     split = np.conj(grows) * (g11 - g22)
     up, down = grows * b * sinhc, grows * c * sinhc
     by_t = np.conj(grows * cosh) * (g11 + g22) + np.conj(d * sinhc) * split
@@ -81,7 +93,7 @@ def pull_back(
     by_w = np.conj(0.5 * sinhc * grows) * (g11 + g22) + np.conj(slope) * by_h
     by_d = np.conj(sinhc) * split + 2 * np.conj(d) * by_w
     by_density = up * np.conj(g12) + np.conj(down) * g21 + 2 * density * (np.conj(b * c) * by_w).real
-    by_s0 = (np.conj(mean) * by_t).real + 0.5 * (np.conj(a0 - ah) * by_d).real
+    by_s0 = 0.5 * (np.conj(a0 + ah) * by_t).real + 0.5 * (np.conj(a0 - ah) * by_d).real
     return by_density, by_s0
 
 
@@ -89,12 +101,12 @@ def pull_back(
 def matrices(
     density: ComplexArray, s0: FloatArray, generator: ComplexArray, times: int, out: NDArray[Any]
 ) -> None:
-    """`matrix` of every voxel of a plane: out[k, i, j], k = 0..3."""
+    """`matrix` of every voxel of a plane, out[k, i, j], k = 0..3; with `generator` negated their inverses."""
     for i in range(density.shape[0]):
         for j in range(density.shape[1]):
-            out[0, i, j], out[1, i, j], out[2, i, j], out[3, i, j] = matrix(
-                density[i, j], s0[i, j], generator, times
-            )
+            made = parts(density[i, j], s0[i, j], generator, times)
+            four = matrix(density[i, j], generator, growth(s0[i, j], generator), made)
+            out[0, i, j], out[1, i, j], out[2, i, j], out[3, i, j] = four
 
 
 @njit(nogil=True, cache=True)
@@ -106,5 +118,6 @@ def pull_back_plane(
     for i in range(density.shape[0]):
         for j in range(density.shape[1]):
             four = (by_matrix[0, i, j], by_matrix[1, i, j], by_matrix[2, i, j], by_matrix[3, i, j])
-            by_density[i, j], by_s0[i, j] = pull_back(density[i, j], s0[i, j], generator, times, four)
+            made, grows = parts(density[i, j], s0[i, j], generator, times), growth(s0[i, j], generator)
+            by_density[i, j], by_s0[i, j] = pull_back(density[i, j], generator, grows, made, four)
     return by_density, by_s0

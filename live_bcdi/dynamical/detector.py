@@ -6,6 +6,7 @@ grid needs no resampling in three dimensions. The plane is the tangent plane of 
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import finufft
 import numpy as np
@@ -14,7 +15,12 @@ from numpy.typing import ArrayLike, NDArray
 from ..geometry import Floats, chain_matrix, pixel_place_m, q_lab_invA, wavelength_angstrom, with_rocking_angle
 from ..types import ComplexArray, FloatArray, Geometry, ScanError
 
-_ACCURACY = {np.dtype(np.complex64): 1e-6, np.dtype(np.complex128): 1e-13}
+# finufft's tolerance and oversampling. In single precision the smaller grid is three times as fast, with the
+# widest kernel that its rounding allows: it errs by 2e-5 of the largest amplitude, as the march does.
+_ACCURACY: dict[Any, dict[str, float]] = {
+    np.dtype(np.complex64): {"eps": 1.4e-5, "upsampfac": 1.25},
+    np.dtype(np.complex128): {"eps": 1e-13, "upsampfac": 2.0},
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,8 +83,8 @@ class FarField:
 
     def amplitudes(self, wave: ComplexArray) -> ComplexArray:
         """sum Eh exp(-i q.r), (n, ..., samples), or (n, polarisations, ..., samples)."""
-        x, y, eps = self._points(wave)
-        found = finufft.nufft2d2(x, y, _flat(wave), isign=-1, eps=eps, nthreads=1)
+        x, y = self._points(wave)
+        found = finufft.nufft2d2(x, y, _flat(wave), isign=-1, nthreads=1, **_ACCURACY[wave.dtype])
         return np.asarray(found.reshape(*wave.shape[:-2], *self._pixels, self._samples))
 
     def intensities(self, wave: ComplexArray) -> FloatArray:
@@ -88,16 +94,16 @@ class FarField:
 
     def pull_back(self, wave: ComplexArray, by_intensity: FloatArray) -> ComplexArray:
         """dL/dRe Eh + i dL/dIm Eh from dL/dI."""
-        x, y, eps = self._points(wave)
+        x, y = self._points(wave)
         by_mean = by_intensity if wave.ndim == 3 else by_intensity[:, None] / wave.shape[1]
         by = 2 / self._samples * by_mean[..., None] * self.amplitudes(wave)
         flat = np.ascontiguousarray(by.reshape(-1, len(x)), wave.dtype)
-        found = finufft.nufft2d1(x, y, flat, wave.shape[-2:], isign=1, eps=eps, nthreads=1)
+        found = finufft.nufft2d1(x, y, flat, wave.shape[-2:], isign=1, nthreads=1, **_ACCURACY[wave.dtype])
         return np.asarray(found.reshape(wave.shape))
 
-    def _points(self, wave: ComplexArray) -> tuple[NDArray[np.floating], NDArray[np.floating], float]:
+    def _points(self, wave: ComplexArray) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
         kind = np.float32 if wave.dtype == np.complex64 else np.float64
-        return self._x.astype(kind), self._y.astype(kind), _ACCURACY[wave.dtype]
+        return self._x.astype(kind), self._y.astype(kind)
 
 
 def _flat(wave: ComplexArray) -> ComplexArray:

@@ -15,7 +15,7 @@ from typing import Any
 from numba import njit
 from numpy.typing import NDArray
 
-from .coupling import matrix, pull_back
+from .coupling import growth, inverse, matrix, parts, pull_back
 
 WIDTH = 32
 _FAST = {"reassoc", "contract", "nsz", "arcp"}  # not nnan: a NaN must show itself
@@ -39,7 +39,7 @@ def _cross(e: Array, f: Array, turn: Array, place: Place, m: Any) -> None:
 
 
 @njit(nogil=True, cache=True)
-def _parts(four: Any, like: Any) -> Any:
+def _numbers(four: Any, like: Any) -> Any:
     """Real and imaginary parts of four numbers, of the type of `like`."""
     kind = like.dtype.type
     return (
@@ -61,9 +61,13 @@ def forward(
     """The fields of a row behind its crystal, in place. `setting` is (generator, doublings, shift)."""
     generator, times, shift = setting
     e0, fh = fields
+    electrons, grows = s0[0, 0], growth(s0[0, 0], generator)
     for j in range(box[0], box[1]):
         for x in range(box[2], box[3]):
-            m = _parts(matrix(density[j, x], s0[j, x], generator, times), turn)
+            if s0[j, x] != electrons:  # most voxels have as many as the one before
+                electrons, grows = s0[j, x], growth(s0[j, x], generator)
+            made = parts(density[j, x], electrons, generator, times)
+            m = _numbers(matrix(density[j, x], generator, grows, made), turn)
             for n in range(len(turn)):
                 _cross(e0, fh, turn, (x + j * shift, x, n), m)
 
@@ -142,10 +146,14 @@ def backward(
     generator, times, shift = setting
     e0, fh, by_e0, by_fh = fields
     by_density, by_s0, by_turn = out
+    electrons, grows = s0[0, 0], growth(s0[0, 0], generator)
     for j in range(box[1] - 1, box[0] - 1, -1):
         for x in range(box[2], box[3]):
-            there = _parts(matrix(density[j, x], s0[j, x], generator, times), turn)
-            back = _parts(matrix(density[j, x], s0[j, x], -generator, times), turn)
+            if s0[j, x] != electrons:
+                electrons, grows = s0[j, x], growth(s0[j, x], generator)
+            made = parts(density[j, x], electrons, generator, times)
+            there = _numbers(matrix(density[j, x], generator, grows, made), turn)
+            back = _numbers(inverse(density[j, x], generator, grows, made), turn)
             g11, g12, g21, g22 = 0j, 0j, 0j, 0j
             for n in range(len(turn)):
                 place = (x + j * shift, x, n)
@@ -156,4 +164,4 @@ def backward(
                 _return(by_e0, by_fh, place, there)
                 _unturn(fh, by_fh, turn, by_turn, place)
             four = (g11, g12, g21, g22)
-            by_density[j, x], by_s0[j, x] = pull_back(density[j, x], s0[j, x], generator, times, four)
+            by_density[j, x], by_s0[j, x] = pull_back(density[j, x], generator, grows, made, four)

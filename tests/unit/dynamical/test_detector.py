@@ -51,6 +51,17 @@ def test_the_far_field_is_the_sum():
     assert 2 * np.sum((np.conj(field.pull_back(wave, by)) * step).real) == pytest.approx(change, rel=1e-7)
 
 
+def test_single_precision():
+    """2e-5 of the largest amplitude, and four times that where such amplitudes are transformed back."""
+    rng = np.random.default_rng(1)
+    wave = rng.normal(size=(3, 40, 36)) + 1j * rng.normal(size=(3, 40, 36))
+    field, by = FarField(3e8 * rng.normal(size=(30, 20, 2, 2)), np.array([2e-8, 3e-8])), rng.random((3, 30, 20))
+    for name, given, tolerance in (("amplitudes", (), 4e-5), ("pull_back", (by,), 2e-4)):
+        double, single = (getattr(field, name)(wave.astype(kind), *given) for kind in (complex, np.complex64))
+        assert single.dtype == np.complex64
+        np.testing.assert_allclose(single, double, atol=tolerance * np.abs(double).max())
+
+
 def test_a_weak_scan_is_the_transform_on_the_measured_grid():
     """Frames of a sheared grid: |A(q)|^2 at the q that `geometry` has for every pixel of every frame. The
     tangent plane and the crystal's own turning cost a percent of the peak of the outermost frames."""
