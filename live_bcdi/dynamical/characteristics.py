@@ -59,7 +59,8 @@ class RowKernels:
         self._each(row, len(rows.boxes))
 
     def backward(self, rows: Rows, fields: list[NDArray[Any]]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-        """`fields` are e0, fh and the gradients by them; what is returned are those by density, s0 and turn."""
+        """`fields` are e0, fh and the gradients by them, and are used up; what is returned are the gradients by
+        density, s0 and turn."""
         out = np.zeros_like(rows.density), np.zeros_like(rows.s0), np.zeros((len(rows.boxes), *rows.turn.shape))
 
         def row(y: int) -> None:

@@ -36,11 +36,11 @@ def _function(name: str, kind: str) -> Any:
 
 
 def on_device(name: str, size: tuple[int, int], given: Arrays, fields: Arrays) -> None:
-    """Runs a kernel of march.cu by `size` (blocks, threads), and brings `fields` back to the host."""
+    """Runs a kernel of march.cu by `size` (blocks, threads), and brings `fields` back to the host, not `given`."""
     import cupy as cp
 
     there = [cp.asarray(array) for array in fields]
-    kind = "float" if fields[0].dtype == np.float32 else "double"
+    kind = "float" if fields[0].real.dtype == np.float32 else "double"
     _function(name, kind)((size[0],), (size[1],), (*map(cp.asarray, given), *there))
     for array, moved in zip(fields, there):
         array[...] = cp.asnumpy(moved)
@@ -67,18 +67,19 @@ class CudaRowKernels(RowKernels):
             mine = [np.ascontiguousarray(field[:, :, part]) for field in fields]
             turns = np.zeros((len(rows.boxes), *rows.turn[part].shape), rows.turn.dtype)
             out = [np.zeros_like(by_density), np.zeros_like(by_s0), turns]
-            self._run("backward", rows, part, [*mine, *out])
+            self._run("backward", rows, part, out, mine)
             by_density += out[0]
             by_s0 += out[1]
             by_turn[part] = turns.sum(axis=0, dtype=np.float64)
         return by_density, by_s0, by_turn
 
-    def _run(self, name: str, rows: Rows, part: slice, fields: Arrays) -> None:
+    def _run(self, name: str, rows: Rows, part: slice, fields: Arrays, used: Arrays | None = None) -> None:
         generator, times, shift = rows.setting
         _, slices, across = rows.density.shape
         turn = np.ascontiguousarray(rows.turn[part])
         shape = np.array([slices, across, (slices - 1) * shift, shift, times, loops.WIDTH], np.int32)
         given = [rows.density, rows.s0, rows.boxes, np.asarray(generator, rows.density.dtype), shape, turn]
+        given += used or []
         self._launch(name, (len(rows.boxes), len(turn) * loops.WIDTH), given, fields)
 
 

@@ -5,6 +5,8 @@ scattering plane, and the rocking angle is already in the wave (the ramp exp(i d
 grid needs no resampling in three dimensions. The plane is the tangent plane of the Ewald sphere.
 """
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,12 +73,13 @@ class FarField:
     (n, polarisations, nx, ny), as `Unpolarised` has them, the mean of the polarisations' intensities.
 
     `momenta` (..., samples, 2) in 1/m: a pixel counts the mean over its samples, one where the pattern is sampled
-    finely enough. `pixel_samples` spreads them over the pixel.
+    finely enough. `pixel_samples` spreads them over the pixel. `threads` share the waves out, to the same bits.
     """
 
-    def __init__(self, momenta: Floats, edges: Floats) -> None:
+    def __init__(self, momenta: Floats, edges: Floats, *, threads: int = 1) -> None:
         if momenta.ndim < 2 or momenta.shape[-1] != 2 or not np.isfinite(momenta).all():
             raise ScanError(f"momenta must be finite pairs for each pixel and sample, not {momenta.shape}")
+        self._threads = threads
         self._pixels, self._samples = momenta.shape[:-2], momenta.shape[-2]
         angles = (momenta.reshape(-1, 2) * edges[:2] + np.pi) % (2 * np.pi) - np.pi
         self._x, self._y = (np.ascontiguousarray(column) for column in angles.T)
@@ -84,7 +87,10 @@ class FarField:
     def amplitudes(self, wave: ComplexArray) -> ComplexArray:
         """sum Eh exp(-i q.r), (n, ..., samples), or (n, polarisations, ..., samples)."""
         x, y = self._points(wave)
-        found = finufft.nufft2d2(x, y, _flat(wave), isign=-1, nthreads=1, **_ACCURACY[wave.dtype])
+        found = self._shared(
+            lambda some: finufft.nufft2d2(x, y, some, isign=-1, nthreads=1, **_ACCURACY[wave.dtype]),
+            _flat(wave),
+        )
         return np.asarray(found.reshape(*wave.shape[:-2], *self._pixels, self._samples))
 
     def intensities(self, wave: ComplexArray) -> FloatArray:
@@ -98,8 +104,20 @@ class FarField:
         by_mean = by_intensity if wave.ndim == 3 else by_intensity[:, None] / wave.shape[1]
         by = 2 / self._samples * by_mean[..., None] * self.amplitudes(wave)
         flat = np.ascontiguousarray(by.reshape(-1, len(x)), wave.dtype)
-        found = finufft.nufft2d1(x, y, flat, wave.shape[-2:], isign=1, nthreads=1, **_ACCURACY[wave.dtype])
+        found = self._shared(
+            lambda some: finufft.nufft2d1(
+                x, y, some, wave.shape[-2:], isign=1, nthreads=1, **_ACCURACY[wave.dtype]
+            ),
+            flat,
+        )
         return np.asarray(found.reshape(wave.shape))
+
+    def _shared(self, transform: Callable[[ComplexArray], ComplexArray], waves: ComplexArray) -> ComplexArray:
+        """finufft's own threads would share out the points, and round otherwise each time."""
+        if self._threads == 1 or len(waves) == 1:
+            return transform(waves)
+        with ThreadPoolExecutor(self._threads) as pool:
+            return np.concatenate(list(pool.map(transform, np.array_split(waves, min(self._threads, len(waves))))))
 
     def _points(self, wave: ComplexArray) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
         kind = np.float32 if wave.dtype == np.complex64 else np.float64

@@ -1,15 +1,20 @@
 // The march along the characteristics: loops.py and coupling.py for a GPU. cuda.py says what calls it.
 //
 // A block is a row of the crystal (blockIdx.x), a thread an angle: neighbouring threads read neighbouring numbers.
-// Every thread makes the 2 x 2 matrix of its voxel for itself. Sums over the angles go through shared memory in a
-// fixed order, without atomics: the same input gives the same bits. blockDim.x is the number of places for angles,
-// a multiple of `width`, at most MOST_THREADS.
+// The 2 x 2 matrices of the next CHUNK voxels are made by a thread each, kept in shared memory and used by all.
+// Sums over the angles go through the warps' registers and then from warp to warp in a fixed order, without
+// atomics: the same input gives the same bits. blockDim.x is the number of places for angles, a multiple of `width`
+// and of WARP, at most MOST_THREADS.
 
 #define MOST_THREADS 256 // so many have the registers and, in double, the shared memory that `backward` needs
+#define WARP 32
 #define TERMS 8
 
 #ifndef REAL
 #define REAL float
+#endif
+#ifndef CHUNK
+#define CHUNK 64
 #endif
 typedef REAL real;
 
@@ -39,15 +44,14 @@ struct exponent {
     number grows, d, cosh, sinhc, slope, b, c;
 };
 
-// What the elements of the matrix are made of; `sign` is -1 for the inverse.
-__device__ exponent exponent_of(number s, real s0, const number* generator, int times, real sign)
+// What the elements of the matrix, of its inverse and of its derivative are made of.
+__device__ exponent exponent_of(number s, real s0, const number* generator, int times)
 {
     exponent out;
-    const number a0 = sign * generator[0], ah = sign * generator[1];
-    out.b = sign * generator[2];
-    out.c = sign * generator[3];
-    out.grows = exp_((real)0.5 * s0 * (a0 + ah));
-    out.d = (real)0.5 * s0 * (a0 - ah);
+    out.b = generator[2];
+    out.c = generator[3];
+    out.grows = exp_((real)0.5 * s0 * (generator[0] + generator[1]));
+    out.d = (real)0.5 * s0 * (generator[0] - generator[1]);
     number v = out.d * out.d + (s.x * s.x + s.y * s.y) * (out.b * out.c);
     for (int k = 0; k < times; k++) v = (real)0.25 * v;
     real even = 1, odd = 1; // 1 / (2n)!, 1 / (2n + 1)!
@@ -81,6 +85,17 @@ __device__ void matrix_of(const exponent& e, number s, number* m)
     m[3] = e.grows * (e.cosh - e.d * e.sinhc);
 }
 
+// The exponential of what is negative.
+__device__ void inverse_of(exponent e, number s, number* m)
+{
+    const real size = e.grows.x * e.grows.x + e.grows.y * e.grows.y;
+    e.grows = ((real)1 / size) * conj_(e.grows);
+    e.d = (real)-1 * e.d;
+    e.b = (real)-1 * e.b;
+    e.c = (real)-1 * e.c;
+    matrix_of(e, s, m);
+}
+
 // Where the real part of this thread's angle is in an axis of angles; the imaginary part is `width` further.
 __device__ size_t lane(int width) { return (size_t)(threadIdx.x / width) * 2 * width + threadIdx.x % width; }
 
@@ -100,35 +115,31 @@ extern "C" __global__ void forward(const number* density, const real* s0, const 
     const size_t row = blockIdx.x, angles = 2 * (size_t)blockDim.x, my = lane(width);
     const long long* box = boxes + 4 * row;
     const number p = load(turn + my, width);
+    __shared__ number table[CHUNK][4];
     for (long long j = box[0]; j < box[1]; j++) {
-        for (long long x = box[2]; x < box[3]; x++) {
-            const size_t voxel = (row * slices + j) * across + x;
-            number m[4];
-            matrix_of(exponent_of(density[voxel], s0[voxel], generator, times, 1), density[voxel], m);
-            real* e_at = e0 + (row * (across + past) + x + j * shift) * angles + my;
-            real* f_at = fh + (row * across + x) * angles + my;
-            const number e = load(e_at, width), f = p * load(f_at, width);
-            store(e_at, width, m[0] * e + m[1] * f);
-            store(f_at, width, m[2] * e + m[3] * f);
+        for (long long first = box[2]; first < box[3]; first += CHUNK) {
+            const int count = first + CHUNK < box[3] ? CHUNK : (int)(box[3] - first);
+            const size_t voxel = (row * slices + j) * across + first;
+            __syncthreads(); // the table before is not wanted any more
+            for (int k = threadIdx.x; k < count; k += blockDim.x)
+                matrix_of(exponent_of(density[voxel + k], s0[voxel + k], generator, times), density[voxel + k], table[k]);
+            __syncthreads();
+            real* e_at = e0 + (row * (across + past) + first + j * shift) * angles + my;
+            real* f_at = fh + (row * across + first) * angles + my;
+            for (int k = 0; k < count; k++, e_at += angles, f_at += angles) {
+                const number *m = table[k], e = load(e_at, width), f = p * load(f_at, width);
+                store(e_at, width, m[0] * e + m[1] * f);
+                store(f_at, width, m[2] * e + m[3] * f);
+            }
         }
     }
 }
 
-// The sums over the block of eight numbers a thread, in `sums` of thread 0.
-__device__ void sum_up(number* four, real (*sums)[8])
+// The sum over the warp, in its first thread.
+__device__ real sum_up(real value)
 {
-    for (int k = 0; k < 4; k++) {
-        sums[threadIdx.x][2 * k] = four[k].x;
-        sums[threadIdx.x][2 * k + 1] = four[k].y;
-    }
-    __syncthreads();
-    for (unsigned int count = blockDim.x; count > 1;) {
-        const unsigned int half = (count + 1) / 2;
-        if (threadIdx.x + half < count)
-            for (int k = 0; k < 8; k++) sums[threadIdx.x][k] += sums[threadIdx.x + half][k];
-        count = half;
-        __syncthreads();
-    }
+    for (int away = WARP / 2; away > 0; away /= 2) value += __shfl_down_sync(0xffffffffu, value, away);
+    return value;
 }
 
 __device__ void pull_back(const exponent& e, number s, const number* generator, number* by, number* by_s, real* by_s0)
@@ -148,7 +159,7 @@ extern "C" __global__ void backward(const number* density, const real* s0, const
                                     const number* generator, const int* shape, const real* turn, real* e0, real* fh,
                                     real* by_e0, real* by_fh, number* by_density, real* by_s0, real* by_turn)
 {
-    __shared__ real sums[MOST_THREADS][8];
+    __shared__ number table[CHUNK][4], inverse[CHUNK][4], sums[CHUNK][MOST_THREADS / WARP][4];
     const int slices = shape[0], across = shape[1], past = shape[2], shift = shape[3];
     const int times = shape[4], width = shape[5];
     const size_t row = blockIdx.x, angles = 2 * (size_t)blockDim.x, my = lane(width);
@@ -156,35 +167,43 @@ extern "C" __global__ void backward(const number* density, const real* s0, const
     const number p = load(turn + my, width);
     real phase = 0;
     for (long long j = box[1] - 1; j >= box[0]; j--) {
-        for (long long x = box[2]; x < box[3]; x++) {
-            const size_t voxel = (row * slices + j) * across + x;
-            const size_t of_e = (row * (across + past) + x + j * shift) * angles + my;
-            const size_t of_f = (row * across + x) * angles + my;
-            const number s = density[voxel];
-            const exponent there = exponent_of(s, s0[voxel], generator, times, 1);
-            number m[4], back[4], by[4];
-            matrix_of(there, s, m);
-            matrix_of(exponent_of(s, s0[voxel], generator, times, -1), s, back);
-            const number after_e = load(e0 + of_e, width), after_f = load(fh + of_f, width);
-            const number ge = load(by_e0 + of_e, width), gf = load(by_fh + of_f, width);
-            const number e = back[0] * after_e + back[1] * after_f, f = back[2] * after_e + back[3] * after_f;
-            by[0] = ge * conj_(e);
-            by[1] = ge * conj_(f);
-            by[2] = gf * conj_(e);
-            by[3] = gf * conj_(f);
-            const number u = conj_(m[1]) * ge + conj_(m[3]) * gf;
-            phase += u.y * f.x - u.x * f.y;
-            store(e0 + of_e, width, e);
-            store(fh + of_f, width, conj_(p) * f);
-            store(by_e0 + of_e, width, conj_(m[0]) * ge + conj_(m[2]) * gf);
-            store(by_fh + of_f, width, conj_(p) * u);
-            sum_up(by, sums);
-            if (threadIdx.x == 0) {
-                number total[4];
-                for (int k = 0; k < 4; k++) total[k] = make(sums[0][2 * k], sums[0][2 * k + 1]);
-                pull_back(there, s, generator, total, by_density + voxel, by_s0 + voxel);
+        for (long long first = box[2]; first < box[3]; first += CHUNK) {
+            const int count = first + CHUNK < box[3] ? CHUNK : (int)(box[3] - first);
+            const size_t voxel = (row * slices + j) * across + first;
+            __syncthreads();
+            for (int k = threadIdx.x; k < count; k += blockDim.x) {
+                const exponent made = exponent_of(density[voxel + k], s0[voxel + k], generator, times);
+                matrix_of(made, density[voxel + k], table[k]);
+                inverse_of(made, density[voxel + k], inverse[k]);
             }
             __syncthreads();
+            size_t of_e = (row * (across + past) + first + j * shift) * angles + my;
+            size_t of_f = (row * across + first) * angles + my;
+            for (int k = 0; k < count; k++, of_e += angles, of_f += angles) {
+                const number *m = table[k], *back = inverse[k];
+                const number after_e = load(e0 + of_e, width), after_f = load(fh + of_f, width);
+                const number ge = load(by_e0 + of_e, width), gf = load(by_fh + of_f, width);
+                const number e = back[0] * after_e + back[1] * after_f, f = back[2] * after_e + back[3] * after_f;
+                const number u = conj_(m[1]) * ge + conj_(m[3]) * gf;
+                phase += u.y * f.x - u.x * f.y;
+                store(e0 + of_e, width, e);
+                store(fh + of_f, width, conj_(p) * f);
+                store(by_e0 + of_e, width, conj_(m[0]) * ge + conj_(m[2]) * gf);
+                store(by_fh + of_f, width, conj_(p) * u);
+                const number by[4] = {ge * conj_(e), ge * conj_(f), gf * conj_(e), gf * conj_(f)};
+                for (int part = 0; part < 4; part++) {
+                    const number sum = make(sum_up(by[part].x), sum_up(by[part].y));
+                    if (threadIdx.x % WARP == 0) sums[k][threadIdx.x / WARP][part] = sum;
+                }
+            }
+            __syncthreads();
+            for (int k = threadIdx.x; k < count; k += blockDim.x) {
+                number by[4] = {make(0, 0), make(0, 0), make(0, 0), make(0, 0)};
+                for (unsigned int warp = 0; warp < blockDim.x / WARP; warp++)
+                    for (int part = 0; part < 4; part++) by[part] = by[part] + sums[k][warp][part];
+                const exponent made = exponent_of(density[voxel + k], s0[voxel + k], generator, times);
+                pull_back(made, density[voxel + k], generator, by, by_density + voxel + k, by_s0 + voxel + k);
+            }
         }
     }
     by_turn[row * angles + my] = phase;

@@ -25,6 +25,18 @@ static thread_local dim3_ threadIdx, blockIdx;
 static std::unique_ptr<std::barrier<>> everyone;
 static void __syncthreads() { everyone->arrive_and_wait(); }
 
+// All threads of the block come here at once, as those of a warp do; the warps are 32 threads from the first.
+template <class Real>
+static Real __shfl_down_sync(unsigned int, Real value, int away)
+{
+    static double given[1024];
+    __syncthreads();
+    given[threadIdx.x] = value;
+    __syncthreads();
+    const bool within = threadIdx.x % 32 + away < 32;
+    return within ? (Real)given[threadIdx.x + away] : value;
+}
+
 extern "C" void begin(unsigned int threads, unsigned int blocks_x, unsigned int blocks_y)
 {
     blockDim = {threads, 1};

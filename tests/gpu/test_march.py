@@ -4,14 +4,16 @@ there is one."""
 import ctypes
 import shutil
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from live_bcdi.dynamical import Characteristics, along_diffracted, cuda
-from live_bcdi.dynamical.cuda import SOURCE, CudaRowKernels, on_device
+from live_bcdi.dynamical.cuda import SOURCE, CudaRowKernels
 
 SHIM = Path(__file__).with_name("cuda_on_host.hpp")
 TWO_THETA, WAVELENGTH = 0.78, 1.55e-10
@@ -20,58 +22,79 @@ CHI = {"chi_0": 20 * (-9.4e-5 + 0.9e-5j), "chi_h": 20 * (5.2e-5 - 0.6e-5j), "chi
 
 
 @pytest.fixture(scope="module")
-def host(tmp_path_factory):
-    """`launch` by one host thread an angle."""
+def libraries(tmp_path_factory):
+    """march.cu for the host, by its option REAL."""
     compiler = shutil.which("g++")
     if compiler is None:
         pytest.skip("no g++ to compile march.cu for the host")
-    folder, libraries = tmp_path_factory.mktemp("march"), {}
-    for kind, name in ((np.float32, "float"), (np.float64, "double")):
-        path = folder / f"{name}.so"
-        options = ["-std=c++20", "-O1", "-shared", "-fPIC", "-pthread", f"-DREAL={name}", "-include", str(SHIM)]
+    folder, found = tmp_path_factory.mktemp("march"), {}
+    for option in ("-DREAL=float", "-DREAL=double"):
+        path = folder / f"{option[7:]}.so"
+        # a table of few voxels, so that a row has several
+        options = ["-std=c++20", "-O1", "-shared", "-fPIC", "-pthread", option, "-DCHUNK=2", "-include", str(SHIM)]
         done = subprocess.run([compiler, *options, "-x", "c++", str(SOURCE), "-o", str(path)], capture_output=True)
         if b"barrier: No such file" in done.stderr:
             pytest.skip("g++ is too old for std::barrier")
         assert done.returncode == 0, done.stderr.decode()
-        libraries[kind] = ctypes.CDLL(str(path))
-
-    def launch(name, size, given, fields):
-        assert all(array.flags.c_contiguous for array in (*given, *fields))
-        library, (rows, threads) = libraries[fields[0].dtype.type], size
-        pointers = [ctypes.c_void_p(array.ctypes.data) for array in (*given, *fields)]
-        library.begin(threads, rows, 1)
-
-        def thread(index):
-            for row in range(rows):
-                library.become(index, row, 0)
-                getattr(library, name)(*pointers)
-                library.meet()
-
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(thread, range(threads)))
-
-    return launch
+        found[option] = ctypes.CDLL(str(path))
+    return found
 
 
-@pytest.fixture(scope="module")
+def run(library, name, rows, threads, arrays):
+    """A kernel, by one host thread an angle."""
+    assert all(array.flags.c_contiguous for array in arrays)
+    pointers = [ctypes.c_void_p(array.ctypes.data) for array in arrays]
+    library.begin(threads, rows, 1)
+
+    def thread(index):
+        for row in range(rows):
+            library.become(index, row, 0)
+            getattr(library, name)(*pointers)
+            library.meet()
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(thread, range(threads)))
+
+
+@pytest.fixture
+def host(libraries, monkeypatch):
+    """The host in place of cupy: what is on the "device" is a copy."""
+
+    def module(code, options):
+        assert code == SOURCE.read_text()
+        library = libraries[options[0]]
+        return SimpleNamespace(
+            get_function=lambda name: lambda grid, block, args: run(library, name, *grid, *block, args)
+        )
+
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(RawModule=module, asarray=np.array, asnumpy=np.array))
+    cuda._function.cache_clear()
+    yield
+    cuda._function.cache_clear()
+
+
+@pytest.fixture
 def device():
     cupy = pytest.importorskip("cupy", reason="no cupy", exc_type=ImportError)
     try:
         cupy.cuda.runtime.getDeviceCount()
     except RuntimeError as error:
         pytest.skip(f"no CUDA device: {error}")
-    return on_device
 
 
 @pytest.fixture(params=["host", pytest.param("device", marks=pytest.mark.gpu)])
-def launch(request):
-    return request.getfixturevalue(request.param)
+def machine(request):
+    request.getfixturevalue(request.param)
 
 
-@pytest.mark.parametrize(("kind", "strength", "tolerance"), [(np.complex64, 1, 2e-5), (np.complex128, 40, 1e-12)])
-def test_the_kernel_equals_the_loops(launch, monkeypatch, kind, strength, tolerance):
-    """Fields and gradients, with angles of two launches; strong enough that the series must be doubled."""
-    monkeypatch.setattr(cuda, "_BLOCKS", 1)
+@pytest.mark.parametrize(
+    ("blocks", "kind", "strength", "tolerance"),
+    [(1, np.complex64, 1, 2e-5), (2, np.complex64, 1, 2e-5), (1, np.complex128, 40, 1e-12)],
+)
+def test_the_kernel_equals_the_loops(machine, monkeypatch, blocks, kind, strength, tolerance):
+    """Fields and gradients, with angles of two launches, or of two warps; strong enough that the series must be
+    doubled."""
+    monkeypatch.setattr(cuda, "_BLOCKS", blocks)
     rng = np.random.default_rng(0)
     density = (rng.normal(size=SHAPE) + 1j * rng.normal(size=SHAPE)).astype(kind)
     density[:1] = density[:, :, 0] = 0
@@ -81,8 +104,7 @@ def test_the_kernel_equals_the_loops(launch, monkeypatch, kind, strength, tolera
     turns = beams.turned(np.linspace(-1e-3, 1e-3, 37))
     by = rng.normal(size=(2, 37, *SHAPE[:2])) + 1j * rng.normal(size=(2, 37, *SHAPE[:2]))
     expected, found = (
-        Characteristics(beams, EDGES, kernels).march(density, s0, turns)
-        for kernels in (None, CudaRowKernels(launch))
+        Characteristics(beams, EDGES, kernels).march(density, s0, turns) for kernels in (None, CudaRowKernels())
     )
     pairs = [(expected.e0, found.e0), (expected.eh, found.eh)]
     one, other = (passage.pull_back(*by) for passage in (expected, found))

@@ -17,20 +17,20 @@ VOXEL = (2e-8, 2e-8, 2e-8 / float(np.tan(0.8)))
 
 def right(name, size, given, moved):
     """What march.cu does, by the CPU's loops."""
-    density, s0, boxes, generator, shape, turn = given
+    density, s0, boxes, generator, shape, turn, *used = given
     setting = generator, int(shape[4]), int(shape[3])
     for y in range(size[0]):
-        mine = tuple(field[y] for field in moved)
+        mine, used_up = tuple(field[y] for field in moved), tuple(field[y] for field in used)
         if name == "forward":
             loops.forward(density[y], s0[y], boxes[y], setting, turn, mine)
         else:
-            loops.backward(density[y], s0[y], boxes[y], setting, turn, mine[:4], mine[4:])
+            loops.backward(density[y], s0[y], boxes[y], setting, turn, used_up, mine)
 
 
 def wrong_back(name, size, given, moved):
     right(name, size, given, moved)
     if name == "backward":
-        moved[4] *= 1.01  # the gradient by density
+        moved[0] *= 1.01  # the gradient by density
 
 
 def wrong_in_double(name, size, given, moved):

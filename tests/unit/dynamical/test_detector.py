@@ -62,6 +62,16 @@ def test_single_precision():
         np.testing.assert_allclose(single, double, atol=tolerance * np.abs(double).max())
 
 
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_threads_give_the_same_bits(count):
+    rng = np.random.default_rng(2)
+    wave = (rng.normal(size=(count, 30, 32)) + 1j * rng.normal(size=(count, 30, 32))).astype(np.complex64)
+    given, by = (1e8 * rng.normal(size=(20, 24, 1, 2)), np.array([2e-8, 3e-8])), rng.random((count, 20, 24))
+    alone, abreast = FarField(*given), FarField(*given, threads=3)
+    np.testing.assert_array_equal(abreast.amplitudes(wave), alone.amplitudes(wave))
+    np.testing.assert_array_equal(abreast.pull_back(wave, by), alone.pull_back(wave, by))
+
+
 def test_a_weak_scan_is_the_transform_on_the_measured_grid():
     """Frames of a sheared grid: |A(q)|^2 at the q that `geometry` has for every pixel of every frame. The
     tangent plane and the crystal's own turning cost a percent of the peak of the outermost frames."""
