@@ -20,8 +20,8 @@ from .config import Config
 from .jobs import Jobs, SchedulerAway
 from .metadata import file_stem
 from .pipeline import provenance, reconstruct_as_configured
+from .storage import reason
 from .transport.archive import Source
-from .transport.files import reason
 from .transport.hdf5 import write_result
 from .transport.images import read_image
 from .types import ScanError, StorageError

@@ -27,8 +27,9 @@ from .panels import (
     range_of,
     spreads,
 )
+from .storage import replacing
 from .strain import extent_nm
-from .transport.files import check_output, replacing
+from .transport.files import check_output
 from .types import LabImage, Reconstruction, ScanError
 
 if TYPE_CHECKING:

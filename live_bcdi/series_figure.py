@@ -11,7 +11,8 @@ from scipy import ndimage
 
 from .panels import STYLE, Sheet, new_sheet, range_of
 from .series import Study
-from .transport.files import check_output, replacing
+from .storage import replacing
+from .transport.files import check_output
 from .types import ScanError
 
 if TYPE_CHECKING:

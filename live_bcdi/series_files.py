@@ -14,8 +14,9 @@ from .operando import peak_of
 from .series import State, Study, table
 from .series.study import check_stimulus
 from .series_figure import FORMATS, save_series_figure
+from .storage import put_whole
 from .stream.state import find_value
-from .transport.files import check_output, put_whole
+from .transport.files import check_output
 from .transport.vti import write_vti
 from .types import ScanError
 

@@ -10,8 +10,9 @@ import numpy as np
 from ..config import Config
 from ..figure import facts, resolutions
 from ..panels import power
+from ..storage import replacing
 from ..strain import extent_nm
-from ..transport.files import check_output, replacing
+from ..transport.files import check_output
 from ..types import Reconstruction, ScanError
 from .content import Report, Section, times
 from .crystal import crystal_section, uncertainty_section

@@ -1,13 +1,11 @@
 """HDF5 files that are either whole or not there, and errors that say what to do."""
 
-import errno
 import os
-import secrets
 import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ import h5py
 import hdf5plugin
 import numpy as np
 
+from ..storage import put_whole, reason
 from ..types import ScanError, StorageError
 
 FRAME_FILTER = hdf5plugin.Bitshuffle(cname="lz4")
@@ -38,28 +37,6 @@ def new_file(path: Path) -> Iterator[h5py.File]:
         file.flush()
         image = file.id.get_file_image()
     put_whole(path, [image])
-
-
-def put_whole(path: Path, parts: Iterable[bytes]) -> None:
-    """A file at `path` with these bytes, whole and on the disk, as `replacing` does."""
-    with replacing(path) as partial, partial.open("xb") as written:
-        written.writelines(parts)
-        written.flush()
-        os.fsync(written.fileno())
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A name beside `path`, with its suffix, to write to: what is there when the block ends is put at `path`; a
-    failure leaves nothing behind. Raises StorageError where it cannot be written."""
-    partial = path.with_name(f".{path.stem}.{os.getpid()}-{secrets.token_hex(4)}.partial{path.suffix}")
-    try:
-        yield partial
-        partial.replace(path)
-    except OSError as error:
-        raise StorageError(f"{path} could not be written: {reason(error)}") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def check_output(
@@ -152,26 +129,6 @@ def _require_whole(path: Path) -> None:
         head = file.read(36)
     if path.stat().st_size < int.from_bytes(head[28:36], "little"):
         raise OSError("truncated file")
-
-
-def reason(error: BaseException) -> str:
-    """What HDF5 or the operating system complains of, in words a user knows."""
-    text = str(error)
-    if isinstance(error, FileNotFoundError):
-        return "there is no such file or folder"
-    if isinstance(error, FileExistsError | NotADirectoryError):
-        return "a file is there in the place of a folder"
-    if isinstance(error, IsADirectoryError):
-        return "it is a folder; give a file of it, or gather TIFF frames with `live-bcdi import`"
-    if isinstance(error, PermissionError):
-        return "the file system does not allow it"
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return "the disk is full; make room and do it again"
-    if "truncated file" in text:
-        return "it is truncated; copy it again"
-    if "signature not found" in text:
-        return "it is not an HDF5 file"
-    return text
 
 
 @contextmanager

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ..metadata import scan_from_metadata
+from ..storage import reason
 from ..types import RockingScan, ScanError
-from .files import FRAME_FILTER, clear_errors, open_file, reason, require_space, text
+from .files import FRAME_FILTER, clear_errors, open_file, require_space, text
 from .nexus import (
     ANGLE_PATH,
     COMPLETE_PATH,

@@ -14,9 +14,10 @@ from urllib.parse import unquote, urlparse
 
 import numpy as np
 
+from ..storage import reason
 from ..stream.sources import LATE_S, Exposure, Labeller, Tell
 from ..types import Frame
-from .files import opened, reason
+from .files import opened
 from .nexus import DATA_PATH
 
 _ATTRIBUTES = "/entry/instrument/NDAttributes"

@@ -13,8 +13,8 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 from numpy.typing import NDArray
 
+from ..storage import put_whole
 from ..types import Vector
-from .files import put_whole
 
 _TYPES = {"f4": "Float32", "f8": "Float64", "u1": "UInt8", "i8": "Int64"}
 HEAD = b'<?xml version="1.0"?>\n<VTKFile type="ImageData"'
