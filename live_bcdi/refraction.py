@@ -51,23 +51,27 @@ def susceptibility(material: Material, energy_kev: float) -> complex:
     return complex(-2 * float(delta), 2 * float(beta))
 
 
-def path_lengths_nm(support: BoolArray, direction: FloatArray, voxel_nm: float) -> NDArray[np.float32]:
+def path_lengths_nm(
+    filled: BoolArray | FloatArray, direction: FloatArray, voxel_nm: float | FloatArray
+) -> NDArray[np.float32]:
     """Length of crystal from the middle of each voxel (x, y, z) onwards along `direction` (3,), NaN outside it.
+    `filled` is how much of each voxel is crystal, `voxel_nm` its edge or three.
 
-    Planes across the direction's largest component are sheared so that rays are straight, summed up, and sheared
-    back: right to about a voxel for crystals of any shape, holes included.
+    Planes across the axis that has most of them along the direction are sheared so that rays are straight, summed
+    up, and sheared back: right to about a voxel for crystals of any shape, holes included.
     """
-    axis = int(np.argmax(np.abs(direction)))
-    slope = np.delete(np.asarray(direction, float), axis) / np.asarray(direction, float)[axis]
-    planes = np.moveaxis(support, axis, 0).astype(np.float32)
+    steps = np.asarray(direction, float) / np.broadcast_to(np.asarray(voxel_nm, float), 3)
+    axis = int(np.argmax(np.abs(steps)))
+    slope = np.delete(steps, axis) / steps[axis]
+    planes = np.moveaxis(filled, axis, 0).astype(np.float32)
     room = np.ceil(np.abs(slope) * len(planes)).astype(int)
     straight = _sheared(np.pad(planes, [(0, 0), (room[0],) * 2, (room[1],) * 2]), slope)
-    onwards = straight[::-1] if direction[axis] > 0 else straight
+    onwards = straight[::-1] if steps[axis] > 0 else straight
     summed = np.cumsum(onwards, axis=0, dtype=np.float32) - np.float32(0.5) * onwards
-    summed = summed[::-1] if direction[axis] > 0 else summed
+    summed = summed[::-1] if steps[axis] > 0 else summed
     bent = _sheared(summed, -slope)[:, room[0] :, room[1] :][:, : planes.shape[1], : planes.shape[2]]
-    step_nm = voxel_nm * float(np.sqrt(1 + slope @ slope))
-    return np.asarray(np.where(support, np.moveaxis(bent, 0, axis) * step_nm, np.nan), np.float32)
+    step_nm = float(np.linalg.norm(direction) / abs(steps[axis]))
+    return np.asarray(np.where(filled, np.moveaxis(bent, 0, axis) * step_nm, np.nan), np.float32)
 
 
 def transmission(lab: LabImage, geometry: Geometry, chi_0: complex) -> NDArray[np.complex128]:

@@ -4,7 +4,9 @@ from .beams import Beams, along_diffracted
 from .characteristics import Characteristics
 from .fields import fields, transport_of
 from .fourier import FourierShift
-from .refinement import Frames, Refined, Settings, refine
+from .frames import Frames, Settings
+from .refinement import Refined, refine
+from .scan import RefinedScan, Susceptibilities, refine_scan
 from .transport import Gradient, Passage, Transport
 from .unpolarised import Unpolarised
 
@@ -16,11 +18,14 @@ __all__ = [
     "Gradient",
     "Passage",
     "Refined",
+    "RefinedScan",
     "Settings",
+    "Susceptibilities",
     "Transport",
     "Unpolarised",
     "along_diffracted",
     "fields",
     "refine",
+    "refine_scan",
     "transport_of",
 ]
