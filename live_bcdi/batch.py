@@ -74,7 +74,7 @@ def settings_key(input_sha256: str, config: Config) -> str:
         "phasing": config.phasing.model_dump(mode="json", exclude={"threads"}),
         "preprocess": config.preprocess.model_dump(mode="json", exclude={"dark"}),
         "crystal": config.crystal.model_dump(mode="json"),
-        "sample": [config.sample.formula, config.sample.density_g_cm3],
+        "sample": [config.sample.formula, config.sample.density_g_cm3, str(config.sample.cif)],
         "live_bcdi": version("live_bcdi"),
     }
     return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()

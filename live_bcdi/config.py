@@ -35,6 +35,12 @@ def _checked_direction(text: str) -> str:
     return text
 
 
+def _checked_polarisation(text: str) -> str:
+    if text != "unpolarised":
+        direction(text)
+    return text
+
+
 def _checked_background(value: Any) -> Any:
     try:
         good = value == "corners" or 0 <= float(value) < float("inf")
@@ -52,6 +58,7 @@ def _checked_scheduler(text: str) -> str:
 
 
 Direction = Annotated[str, AfterValidator(_checked_direction)]
+Polarised = Annotated[str, AfterValidator(_checked_polarisation)]
 Scheduler = Annotated[str, AfterValidator(_checked_scheduler)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Length = Annotated[int, Field(ge=8)]
@@ -74,9 +81,13 @@ class CircleConfig(_Table):
 
 
 class DiffractometerConfig(_Table):
-    """Circles from the outermost to the innermost, the beam's direction, and the circle that rocks."""
+    """Circles from the outermost to the innermost, the beam's direction, and the circle that rocks.
+
+    `polarisation` is where the beam's electric field points, or "unpolarised".
+    """
 
     beam: Direction = "z+"
+    polarisation: Polarised = "x+"
     sample: tuple[CircleConfig, ...] = Field(min_length=1)
     arm: tuple[CircleConfig, ...] = ()
     rocking: str
@@ -108,13 +119,16 @@ class SampleConfig(_Table):
     """What is on the stage now; `live-bcdi import --hkl` and a plan's `md` override it.
 
     With a chemical `formula` (and `density_g_cm3`, unless it is an element) refraction and absorption come off the
-    image in the lab frame.
+    image in the lab frame. `cif` is a file with the crystal's structure, for all but a few elements that are known
+    by their formula: it says of what size on a crystal needs the dynamical refinement (docs/dynamical.md), and,
+    without a formula, refraction.
     """
 
     name: str = ""
     hkl: Vector | None = None
     formula: str | None = None
     density_g_cm3: float | None = Field(default=None, gt=0)
+    cif: Path | None = None
 
 
 class SpecConfig(_Table):
@@ -296,6 +310,21 @@ class JobsConfig(_Table):
     network: bool = False
 
 
+class DynamicalConfig(_Table):
+    """`[dynamical]`: how `live-bcdi refine-dynamical` goes on from a result of phase retrieval
+    (docs/dynamical.md).
+
+    `rung` is "auto", for the cheapest whose pattern of a perfect crystal of this shape is within `tolerance` of
+    that of the full theory (a share of the amplitudes), or one of them. `automatic`: whether finished runs whose
+    crystal needs more than refraction and absorption are refined so by the refine service, where nothing else
+    waits.
+    """
+
+    rung: Literal["auto", "kinematical", "refraction", "refracted-model", "dynamical"] = "auto"
+    tolerance: float = Field(default=0.05, gt=0, lt=1)
+    automatic: bool = False
+
+
 class OperandoConfig(_Table):
     """`state`, in `unit`, is a key of the start document or a signal of the events (docs/how-to/operando.md); runs
     with the same values of the keys `series` are one series."""
@@ -322,6 +351,7 @@ class Config(_Table):
     phasing: PhasingConfig = PhasingConfig()
     jobs: JobsConfig = JobsConfig()
     crystal: CrystalConfig = CrystalConfig()
+    dynamical: DynamicalConfig = DynamicalConfig()
     live: LiveConfig = LiveConfig()
     operando: OperandoConfig = OperandoConfig()
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

@@ -60,7 +60,7 @@ def phase_to_file(
         "chosen": result.provenance.get("chosen", "").splitlines(),
         "seed": result.seed,
         "outcome": result.outcome.value,
-        **{key: result.provenance.get(key) for key in ("volume", "masked", "motion", "summed")},
+        **{key: result.provenance.get(key) for key in ("volume", "masked", "motion", "summed", "rung")},
         "seconds": time.perf_counter() - began_s,
         "file": str(path),
     }

@@ -19,7 +19,8 @@ from .phasing.align import with_ramp, without_ramp
 from .phasing.automatic import binning
 from .phasing.kernels_numpy import Object
 from .preprocess import Report, as_set, prepare
-from .refraction import corrected, material_of
+from .reflection import judged, material_of, sample_of
+from .refraction import corrected
 from .strain import lab_image, with_spread
 from .tracking.outliers import ScanFacts, left_out, scan_facts, unusable
 from .tracking.regrid import regrid
@@ -102,7 +103,7 @@ def reconstruct_as_configured(
     service and `live-bcdi phase` both do. `dark` (row, column) is what the file [preprocess] dark holds.
     """
     chosen = config.phasing
-    material = material_of(config.sample.formula, config.sample.density_g_cm3)
+    material = material_of(sample_of(config, scans[0].metadata))
     result = reconstruct(
         scans if dark is None else [without_dark(scan, dark) for scan in scans],
         Plan(**chosen.model_dump(), guess=guess, budget_s=budget_s),
@@ -110,7 +111,7 @@ def reconstruct_as_configured(
         crystal=config.crystal,
         progress=progress,
     )
-    return corrected(result, scans[0].geometry, material)
+    return judged(corrected(result, scans[0].geometry, material), scans[0], config)
 
 
 def prepared(scans: Sequence[RockingScan], settings: Preprocessing) -> tuple[DiffractionVolume, dict[str, str]]:

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import xraydb
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from .geometry import wavelength_angstrom
+from .paths import filling, path_lengths_nm
 from .strain import displacement_angstrom, strain_along
-from .types import BoolArray, ComplexArray, FloatArray, Geometry, LabImage, Reconstruction, ScanError
+from .types import BoolArray, ComplexArray, Geometry, LabImage, Reconstruction, ScanError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,11 +24,6 @@ class Material:
 
     formula: str
     density_g_cm3: float | None = None
-
-
-def material_of(formula: str | None, density_g_cm3: float | None) -> Material | None:
-    """The material of a configuration's `[sample]` table; None without a formula."""
-    return None if formula is None else Material(formula=formula, density_g_cm3=density_g_cm3)
 
 
 def susceptibility(material: Material, energy_kev: float) -> complex:
@@ -51,36 +46,14 @@ def susceptibility(material: Material, energy_kev: float) -> complex:
     return complex(-2 * float(delta), 2 * float(beta))
 
 
-def path_lengths_nm(
-    filled: BoolArray | FloatArray, direction: FloatArray, voxel_nm: float | FloatArray
-) -> NDArray[np.float32]:
-    """Length of crystal from the middle of each voxel (x, y, z) onwards along `direction` (3,), NaN outside it.
-    `filled` is how much of each voxel is crystal, `voxel_nm` its edge or three.
-
-    Planes across the axis that has most of them along the direction are sheared so that rays are straight, summed
-    up, and sheared back: right to about a voxel for crystals of any shape, holes included.
-    """
-    steps = np.asarray(direction, float) / np.broadcast_to(np.asarray(voxel_nm, float), 3)
-    axis = int(np.argmax(np.abs(steps)))
-    slope = np.delete(steps, axis) / steps[axis]
-    planes = np.moveaxis(filled, axis, 0).astype(np.float32)
-    room = np.ceil(np.abs(slope) * len(planes)).astype(int)
-    straight = _sheared(np.pad(planes, [(0, 0), (room[0],) * 2, (room[1],) * 2]), slope)
-    onwards = straight[::-1] if steps[axis] > 0 else straight
-    summed = np.cumsum(onwards, axis=0, dtype=np.float32) - np.float32(0.5) * onwards
-    summed = summed[::-1] if steps[axis] > 0 else summed
-    bent = _sheared(summed, -slope)[:, room[0] :, room[1] :][:, : planes.shape[1], : planes.shape[2]]
-    step_nm = float(np.linalg.norm(direction) / abs(steps[axis]))
-    return np.asarray(np.where(filled, np.moveaxis(bent, 0, axis) * step_nm, np.nan), np.float32)
-
-
 def transmission(lab: LabImage, geometry: Geometry, chi_0: complex) -> NDArray[np.complex128]:
     """exp[i k chi_0 (l_in + l_out) / 2] in the support, 1 outside it."""
     wave_number = 2 * np.pi / wavelength_angstrom(geometry.energy_kev)
     incoming = wave_number * np.asarray(geometry.beam_direction)
     outgoing = incoming + lab.q_centre_invA
-    length_nm = path_lengths_nm(lab.support, -incoming, lab.voxel_nm)
-    length_nm = length_nm + path_lengths_nm(lab.support, outgoing, lab.voxel_nm)
+    filled = filling(lab.density, lab.support)
+    length_nm = path_lengths_nm(filled, -incoming, lab.voxel_nm, support=lab.support)
+    length_nm = length_nm + path_lengths_nm(filled, outgoing, lab.voxel_nm, support=lab.support)
     return np.exp(5j * wave_number * chi_0 * np.where(lab.support, length_nm, 0))  # 5 = 10 Å/nm / 2
 
 
@@ -105,7 +78,7 @@ def without_refraction(lab: LabImage, geometry: Geometry, chi_0: complex) -> Lab
 def corrected(result: Reconstruction, geometry: Geometry, material: Material | None) -> Reconstruction:
     """The result with its lab image corrected for the material; provenance says what was done or why not."""
     if result.lab is None or material is None:
-        why = "not corrected: " + ("no sample formula is configured" if material is None else "no lab image")
+        why = "not corrected: " + ("no sample formula or cif is known" if material is None else "no lab image")
         return replace(result, provenance={**result.provenance, "refraction": why})
     chi_0 = susceptibility(material, geometry.energy_kev)
     done = f"corrected for {material.formula}, chi_0 = {chi_0.real:.4g} + {chi_0.imag:.4g} i"
@@ -114,14 +87,6 @@ def corrected(result: Reconstruction, geometry: Geometry, material: Material | N
         lab=without_refraction(result.lab, geometry, chi_0),
         provenance={**result.provenance, "refraction": done},
     )
-
-
-def _sheared(planes: NDArray[np.float32], slope: FloatArray) -> NDArray[np.float32]:
-    """out[i, y, x] = planes[i, y + slope_0 (i - middle), x + slope_1 (i - middle)], linear between voxels."""
-    matrix = np.eye(3)
-    matrix[1:, 0] = slope
-    offset = np.append(0.0, -slope * (len(planes) - 1) / 2)
-    return np.asarray(ndimage.affine_transform(planes, matrix, offset=offset, order=1))
 
 
 def _mean_slopes(density: ComplexArray, support: BoolArray) -> NDArray[np.float64]:

@@ -2,30 +2,39 @@
 
 from .beams import Beams, along_diffracted
 from .characteristics import Characteristics
+from .constants import Constants, Structure, Susceptibilities, structure_of, susceptibilities
 from .fields import fields, transport_of
 from .fourier import FourierShift
 from .frames import Frames, Settings
+from .ladder import Misfits, Rung, misfits_of
 from .refinement import Refined, refine
-from .scan import RefinedScan, Susceptibilities, refine_scan
+from .scan import RefinedScan, refine_scan
 from .transport import Gradient, Passage, Transport
 from .unpolarised import Unpolarised
 
 __all__ = [
     "Beams",
     "Characteristics",
+    "Constants",
     "FourierShift",
     "Frames",
     "Gradient",
+    "Misfits",
     "Passage",
     "Refined",
     "RefinedScan",
+    "Rung",
     "Settings",
+    "Structure",
     "Susceptibilities",
     "Transport",
     "Unpolarised",
     "along_diffracted",
     "fields",
+    "misfits_of",
     "refine",
     "refine_scan",
+    "structure_of",
+    "susceptibilities",
     "transport_of",
 ]

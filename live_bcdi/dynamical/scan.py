@@ -4,13 +4,13 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from ..types import FloatArray, LabImage, Reconstruction, RockingScan, ScanError
 from .beams import Beams, along_diffracted
 from .checkpoint import Checkpoint
+from .constants import Polarisation, Susceptibilities
 from .detector import FarField
 from .fields import transport_of
 from .frames import Frames, Settings
@@ -19,20 +19,10 @@ from .start import Placed, frames_of, in_the_lab, placed, twin_of, without_refra
 from .transport import Transport
 from .unpolarised import Unpolarised
 
-Polarisation = Literal["sigma", "pi", "unpolarised"]
 POLARISATIONS = ("sigma", "pi", "unpolarised")
 
 _FACTOR = 3.0  # between one weight of smoothing and the next
 _WEIGHTS = 3  # that are tried on from the first
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Susceptibilities:
-    """Of the perfect crystal, with C = 1 (sigma); Im chi_0 >= 0 absorbs."""
-
-    chi_0: complex
-    chi_h: complex
-    chi_hbar: complex
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,9 +14,9 @@ from scipy import ndimage
 from ..config import CrystalConfig
 from ..geometry import Floats, direct_basis_nm, rocking_circle, with_rocking_angle
 from ..orthogonal import fourier_sum
+from ..paths import path_lengths_nm
 from ..phasing.align import twin, without_ramp
 from ..preprocess import monitor_scale, rocking_grid_deg, scan_mask
-from ..refraction import path_lengths_nm
 from ..strain import lab_image
 from ..types import (
     BoolArray,

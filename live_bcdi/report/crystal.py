@@ -28,6 +28,8 @@ def crystal_section(material: Material) -> Section | None:
     rows: Rows = tuple((head, said[head]) for head in ("Crystal", "h", "Reference", "Strain"))
     refraction = result.provenance.get("refraction")
     rows += (("Refraction", refraction),) if refraction else ()
+    needed = result.provenance.get("rung")
+    rows += (("Theory that it needs", needed),) if needed else ()
     return Section(title="Crystal", rows=rows + _way(material), charts=tuple(_field_charts(lab)))
 
 

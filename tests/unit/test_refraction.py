@@ -1,5 +1,5 @@
-"""Path lengths against boxes whose answer is a formula; the correction against a crystal that was refracted with
-it; chi_0 against the attenuation length and published values."""
+"""The correction against a crystal that was refracted by a formula; chi_0 against the attenuation length and
+published values."""
 
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ import pytest
 import xraydb
 from scipy import ndimage
 
-from live_bcdi.refraction import Material, corrected, path_lengths_nm, susceptibility, without_refraction
+from live_bcdi.refraction import Material, corrected, susceptibility, without_refraction
 from live_bcdi.strain import displacement_angstrom, strain_along
 from live_bcdi.types import Geometry, LabImage, Outcome, Reconstruction, Rotation, ScanError
 
@@ -47,33 +47,6 @@ def to_the_face_nm(direction):
     with np.errstate(divide="ignore", invalid="ignore"):
         lengths = (edge * np.sign(direction) - positions_nm()) / direction
     return np.where(np.isfinite(lengths), lengths, np.inf).min(axis=-1)
-
-
-@pytest.mark.parametrize(
-    "direction", [(0, 0, 1), (0, -1, 0), (1, 0, 0), (0.3, -0.5, 0.8), (-0.7, 0.6, 0.2), (-1, 1, -1)]
-)
-def test_path_lengths_of_a_box(direction):
-    unit = np.array(direction, float) / np.linalg.norm(direction)
-    inside = box()
-    found = path_lengths_nm(inside, unit, VOXEL_NM)
-    expected = to_the_face_nm(unit)
-    assert np.isnan(found[~inside]).all()
-    error = (found - expected)[inside]
-    # straight along an axis nothing is interpolated; across, a ray that ends in a face it barely touches is up
-    # to a voxel off, and shearing twice rounds the ridge between two faces
-    aligned = np.count_nonzero(unit) == 1
-    assert np.abs(error).max() < (1e-3 if aligned else 2 * VOXEL_NM)
-    assert abs(error.mean()) < (1e-3 if aligned else 0.1 * VOXEL_NM)
-    assert error.std() < (1e-3 if aligned else 0.3 * VOXEL_NM)
-
-
-def test_a_hole_is_no_material():
-    column = np.zeros((5, 5, 20), bool)
-    column[2, 2, 2:18] = True
-    column[2, 2, 8:12] = False
-    found = path_lengths_nm(column, np.array([0.0, 0.0, 1.0]), 10.0)
-    assert found[2, 2, 2] == pytest.approx(115)
-    assert found[2, 2, 17] == pytest.approx(5)
 
 
 def refracted(bend=0.0):

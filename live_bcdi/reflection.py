@@ -1,0 +1,114 @@
+"""What the crystal is made of and which planes reflect, from the configuration and the scan; and which rung it
+needs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from .config import Config, SampleConfig, direction
+from .dynamical.constants import (
+    Constants,
+    Polarisation,
+    Structure,
+    known_elements,
+    structure_of,
+    susceptibilities,
+)
+from .dynamical.ladder import Misfits, misfits_of, polarisation_of
+from .geometry import wavelength_angstrom
+from .refraction import Material
+from .types import FloatArray, LabImage, Reconstruction, RockingScan, ScanError, Vector
+
+_SAME_SPACING = 0.05  # detectors stand a few per cent from where they are said to be
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reflection:
+    """Planes `hkl` of a crystal, what they do to light of the scan's energy, and of which polarisation it is."""
+
+    structure: Structure
+    hkl: Vector
+    chi: Constants
+    polarisation: Polarisation
+
+    def __str__(self) -> str:
+        return f"{self.structure.name} ({' '.join(f'{index:g}' for index in self.hkl)}), {self.polarisation}"
+
+
+def material_of(sample: SampleConfig) -> Material | None:
+    """By the formula, or else by what is in the cell of the CIF file; None without either. Raises ScanError."""
+    if sample.formula is not None:
+        return Material(formula=sample.formula, density_g_cm3=sample.density_g_cm3)
+    if sample.cif is None:
+        return None
+    structure = structure_of(str(sample.cif))
+    return Material(formula=structure.formula, density_g_cm3=structure.density_g_cm3)
+
+
+def sample_of(config: Config, metadata: Mapping[str, Any]) -> SampleConfig:
+    """The sample of the configuration, with what the run's own metadata say of `formula`, `density_g_cm3` and
+    `cif`."""
+    told = {name: metadata[name] for name in ("formula", "density_g_cm3", "cif") if metadata.get(name) is not None}
+    return config.changed(sample=told).sample if told else config.sample
+
+
+def reflection_of(scan: RockingScan, q_invA: FloatArray, config: Config) -> Reflection:
+    """Of a scan whose peak is at `q_invA` (3,) in the lab frame. Raises ScanError where the material or the planes
+    are not known, or have another spacing than what was measured."""
+    sample = sample_of(config, scan.metadata)
+    structure = _structure(sample)
+    hkl = scan.hkl if scan.hkl is not None else sample.hkl
+    if hkl is None:
+        raise ScanError("reflection unknown: set [sample] hkl")
+    spacing, measured = structure.spacing_angstrom(hkl), 2 * np.pi / float(np.linalg.norm(q_invA))
+    if abs(spacing / measured - 1) > _SAME_SPACING:
+        raise ScanError(
+            f"the peak is at d = {measured:.4g} Å, and {structure.name} has {spacing:.4g} Å at hkl"
+            f" {' '.join(f'{index:g}' for index in hkl)}: correct [sample] hkl, formula or cif, or the energy"
+        )
+    beam = np.asarray(scan.geometry.beam_direction)
+    diffracted = beam + q_invA * wavelength_angstrom(scan.geometry.energy_kev) / (2 * np.pi)
+    field = config.diffractometer.polarisation
+    return Reflection(
+        structure=structure,
+        hkl=hkl,
+        chi=susceptibilities(structure, hkl, scan.geometry.energy_kev),
+        polarisation=polarisation_of(None if field == "unpolarised" else direction(field), beam, diffracted),
+    )
+
+
+def _structure(sample: SampleConfig) -> Structure:
+    if sample.cif is not None:
+        return structure_of(str(sample.cif))
+    if sample.formula is None:
+        raise ScanError("material unknown: set [sample] formula, or cif")
+    if sample.formula not in known_elements():
+        raise ScanError(f"the structure of {sample.formula} is not known: set [sample] cif")
+    return structure_of(sample.formula)
+
+
+def need_of(lab: LabImage, scan: RockingScan, config: Config) -> tuple[Reflection, Misfits]:
+    """What the rungs are off by for this crystal's shape. Raises ScanError where that cannot be said."""
+    reflection = reflection_of(scan, lab.q_centre_invA, config)
+    return reflection, misfits_of(lab, scan.geometry, reflection.chi, reflection.polarisation)
+
+
+def judged(result: Reconstruction, scan: RockingScan, config: Config) -> Reconstruction:
+    """The result with a line `rung` in its provenance, which rung the crystal needs or why that is not known, and,
+    where it is, with what the others are off by in its metrics. Never fails."""
+    try:
+        if result.lab is None:
+            raise ScanError("no lab image")
+        reflection, misfits = need_of(result.lab, scan, config)
+    except ScanError as error:
+        return replace(result, provenance={**result.provenance, "rung": f"unknown: {error}"})
+    tolerance = config.dynamical.tolerance
+    words = (
+        f"{misfits.rung(tolerance).value}: of a perfect crystal of this shape, {reflection}, a Fourier"
+        f" transform is {misfits.kinematical:.2g} of the amplitudes off, with refraction and absorption"
+        f" {misfits.refraction:.2g}; {tolerance:g} is near enough"
+    )
+    found = {"misfit_kinematical": misfits.kinematical, "misfit_refraction": misfits.refraction}
+    return replace(result, metrics={**result.metrics, **found}, provenance={**result.provenance, "rung": words})
