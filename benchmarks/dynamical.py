@@ -1,16 +1,24 @@
-"""What a rocking angle of the dynamical forward model costs: whole pixels, their gradient, and the march by FFT.
+"""What a rocking angle of the dynamical model costs, in time and memory, beside marches by FFT and by torch.
 
 python benchmarks/dynamical.py
-python benchmarks/dynamical.py --edge 256 --angles 64 --repeats 3 --fft-angles 1
+python benchmarks/dynamical.py --edge 256 --angles 64 --repeats 3 --peer-angles 2
+python benchmarks/dynamical.py --device cuda --edge 64 --edge 128 --edge 256 --angles 256
 python benchmarks/dynamical.py --cube
+python benchmarks/dynamical.py --sphere
 
-Seconds of one thread an angle, medians of interleaved repeats in one run; the crystal is a strained ball whose
-diameter is 0.7 of the volume's edge, in single precision. Kept: what a passage keeps for its way back, an angle.
+Medians of interleaved repeats in one run, an angle; one thread on the CPU. The crystal is a strained ball whose
+diameter is 0.7 of the volume's edge, in single precision; the far field has as many pixels as the exit plane. The
+torch march is the same split step, its tables made once a volume, with torch's own gradient. Memory is the most
+that numpy held at once beyond what was there before, and the arrays that the way back needs.
+`--device cuda` needs cupy and a device, and says how much of the times is the kernels' own, between CUDA events.
 `--cube`: the 1 um gold cube of the paper (002, 8 keV, pi), its rocking curve against the kinematical one.
+`--sphere`: what the tangent plane of the Ewald sphere, instead of the sphere, costs a pattern.
 """
 
 import argparse
+import os
 import time
+import tracemalloc
 from collections.abc import Callable
 from statistics import median
 
@@ -18,10 +26,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from live_bcdi.dynamical import Characteristics, FourierShift, along_diffracted, fields
+from live_bcdi.dynamical.characteristics import RowKernels
+from live_bcdi.dynamical.detector import FarField
+from live_bcdi.types import ComplexArray
 
 WAVELENGTH_M = 12.398419843320026e-10 / 8
 TWO_THETA = float(np.deg2rad(44.76))
 GOLD = {"chi_0": -9.4070e-5 + 0.84962e-5j, "chi_h": 5.2548e-5 - 0.59889e-5j, "chi_hbar": 5.2548e-5 - 0.59889e-5j}
+Steps = dict[str, Callable[[], object]]
 
 
 def voxel_m(dx: float) -> NDArray[np.float64]:
@@ -36,7 +48,7 @@ def ball(edge: int) -> tuple[NDArray[np.complex64], NDArray[np.float32]]:
     return (inside * np.exp(1j * phase)).astype(np.complex64), inside.astype(np.float32)
 
 
-def seconds(steps: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+def seconds(steps: Steps, repeats: int) -> dict[str, float]:
     """Median of each; every repeat does each once, and the first does not count."""
     times: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(repeats + 1):
@@ -47,28 +59,121 @@ def seconds(steps: dict[str, Callable[[], object]], repeats: int) -> dict[str, f
     return {name: median(each[1:]) for name, each in times.items()}
 
 
-def row(edge: int, angles: int, fft_angles: int, repeats: int) -> str:
+def most_bytes(step: Callable[[], object]) -> int:
+    tracemalloc.start()
+    step()
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return most
+
+
+def far_field(edge: int, edges: NDArray[np.float64]) -> FarField:
+    """Twice oversampled."""
+    q = np.pi / (edge * edges[0]) * (np.arange(edge) - edge // 2)
+    return FarField(np.stack(np.meshgrid(q, q, indexing="ij"), axis=-1)[:, :, None], edges)
+
+
+def by_torch(density: ComplexArray, s0: NDArray[np.float32], turns: NDArray[np.float64], dz: float) -> Steps:
+    """The march and its gradient as one writes them in torch."""
+    import torch
+
+    torch.set_num_threads(1)
+    a0, ah, b, c = (complex(each) for each in along_diffracted(WAVELENGTH_M, TWO_THETA, **GOLD).generator(dz))
+    volume, electrons = torch.tensor(density, requires_grad=True), torch.tensor(s0)
+    turn = torch.tensor(np.exp(-1j * turns[:, 2] * dz).astype(np.complex64))[:, None, None]
+
+    def forward() -> torch.Tensor:
+        grows, d = torch.exp(electrons * (a0 + ah) / 2), electrons * ((a0 - ah) / 2)
+        root = torch.sqrt(d * d + b * c * (volume.real**2 + volume.imag**2) + 1e-12)
+        even, odd = grows * torch.cosh(root), grows * torch.sinh(root) / root
+        m11, m12, m21, m22 = even + d * odd, b * odd * volume.conj(), c * odd * volume, even - d * odd
+        e0 = torch.ones(len(turns), *density.shape[:2], dtype=torch.complex64)
+        fh = torch.zeros_like(e0)
+        for j in range(density.shape[2]):
+            if j:
+                e0, fh = torch.cat([e0[:, 1:], torch.ones_like(e0[:, :1])], 1), fh * turn
+            e0, fh = m11[:, :, j] * e0 + m12[:, :, j] * fh, m21[:, :, j] * e0 + m22[:, :, j] * fh
+        return fh
+
+    def both() -> None:
+        volume.grad = None
+        torch.sum(torch.abs(forward()) ** 2).backward()
+
+    with torch.no_grad():
+        forward()
+    return {"torch": forward, "torch both": both}
+
+
+def kernels_of(device: str, spent: dict[str, float]) -> RowKernels:
+    """One thread of the CPU; or a CUDA device, whose kernels' own seconds are added to `spent`."""
+    if device == "cpu":
+        return RowKernels()
+    import cupy as cp
+
+    from live_bcdi.dynamical import cuda
+
+    why = cuda.mistrust()
+    if why:
+        raise SystemExit(f"the march on this device {why}")
+
+    def timed(name: str, kernel: Callable[..., None]) -> Callable[..., None]:
+        def launch(*given: object) -> None:
+            start, end = cp.cuda.Event(), cp.cuda.Event()
+            start.record()
+            kernel(*given)
+            end.record()
+            end.synchronize()
+            spent[name] = spent.get(name, 0.0) + 1e-3 * cp.cuda.get_elapsed_time(start, end)
+
+        return launch
+
+    plain = cuda._function
+    cuda._function = lambda name, kind: timed(name, plain(name, kind))  # type: ignore[assignment]
+    return cuda.CudaRowKernels()
+
+
+def rows(edge: int, asked: argparse.Namespace) -> None:
     density, s0 = ball(edge)
-    beams = along_diffracted(WAVELENGTH_M, TWO_THETA, **GOLD)
-    edges = voxel_m(1e-6 / (0.7 * edge))
-    turns = beams.turned(np.deg2rad(np.linspace(-0.1, 0.1, angles)))
-    march, shift = Characteristics(beams, edges), FourierShift(beams, edges)
+    beams, edges = along_diffracted(WAVELENGTH_M, TWO_THETA, **GOLD), voxel_m(1e-6 / (0.7 * edge))
+    turns = beams.turned(np.deg2rad(np.linspace(-0.1, 0.1, asked.angles)))
+    few = beams.turned(np.deg2rad(np.linspace(-0.1, 0.1, asked.peer_angles)))
+    spent: dict[str, float] = {}
+    march, shift = Characteristics(beams, edges, kernels_of(asked.device, spent)), FourierShift(beams, edges)
+    far = far_field(edge, edges)
     passage = march.march(density, s0, turns)
-    by = passage.eh
-    took = seconds(
-        {
-            "forward": lambda: march.march(density, s0, turns),
-            "back": lambda: passage.pull_back(None, by),
-            "fft": lambda: shift.march(density, s0, turns[:fft_angles]),
-        },
-        repeats,
+    pattern, by = far.intensities(passage.eh), passage.eh
+    spent.clear()
+    steps: Steps = {
+        "forward": lambda: march.march(density, s0, turns),
+        "back": lambda: passage.pull_back(None, by),
+        "far": lambda: far.intensities(passage.eh),
+        "far back": lambda: far.pull_back(passage.eh, pattern),
+    }
+    if asked.peer_angles:
+        steps |= {"FFT": lambda: shift.march(density, s0, few)} | by_torch(density, s0, few, float(edges[2]))
+    took = {
+        name: 1e3 * each / (asked.peer_angles if name in ("FFT", "torch", "torch both") else asked.angles)
+        for name, each in seconds(steps, asked.repeats).items()
+    }
+    kept = sum(array.nbytes for array in (passage._e0, passage._fh, passage.eh))
+    memory = [kept, most_bytes(steps["forward"]), most_bytes(steps["back"])]
+    print(
+        f"| {edge}³ | {asked.angles} | {took['forward']:.2f} | {took['back']:.2f} | {took['far']:.2f} |"
+        f" {took['far back']:.2f} |" + "".join(f" {each / asked.angles / 1e6:.2f} |" for each in memory),
+        flush=True,
     )
-    kept = sum(array.nbytes for array in (passage._e0, passage._fh, passage.eh)) / angles
-    forward, back, fft = took["forward"] / angles, took["back"] / angles, took["fft"] / fft_angles
-    return (
-        f"| {edge}³ | {angles} | {1e3 * forward:.2f} | {1e3 * back:.2f} | {kept / 1e6:.2f} | {1e3 * fft:.1f} |"
-        f" {fft / forward:.0f} |"
-    )
+    if spent:
+        own = {name: 1e3 * each / asked.angles / (asked.repeats + 2) for name, each in spent.items()}
+        print(f"  of which the kernels: {own['forward']:.4f} and {own['backward']:.4f} ms", flush=True)
+    if asked.peer_angles:
+        gradient = took["forward"] + took["back"]
+        ratios = took["FFT"] / took["forward"], took["torch"] / took["forward"], took["torch both"] / gradient
+        print(
+            f"  {asked.peer_angles} angles by FFT: {took['FFT']:.1f} ms, {ratios[0]:.0f} times; torch:"
+            f" {took['torch']:.1f} ms, {ratios[1]:.0f} times, with its gradient {took['torch both']:.1f} ms,"
+            f" {ratios[2]:.0f} times",
+            flush=True,
+        )
 
 
 def cube() -> None:
@@ -100,21 +205,62 @@ def cube_part(n: int, edges: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(inside.reshape(n, fine, n, fine).mean(axis=(1, 3))[:, None])
 
 
+def sphere() -> None:
+    """Amplitudes of the tangent plane against the sphere's, by Fourier shifts, in five frames across 0.3 degrees.
+    The statistic is what the difference adds to chi square a pixel, with 3e7 counts in 51 such frames."""
+    print("| crystal, um | pixels to, 1/nm | q² L / 2k at the edge, rad | amplitudes, R factor | chi² a pixel |")
+    print("|---|---|---|---|---|")
+    beams = along_diffracted(WAVELENGTH_M, TWO_THETA, **GOLD)
+    turns = beams.turned(np.deg2rad(np.linspace(-0.15, 0.15, 5)))
+    for size, dx in ((1e-6, 12e-9), (1e-6, 20e-9), (2e-6, 20e-9)):
+        edges = voxel_m(dx)
+        density, s0 = facetted(size, edges)
+        waves = [FourierShift(beams, edges, curvature=on).march(density, s0, turns).eh for on in (False, True)]
+        q = (
+            np.pi / (1.25 * size) * np.arange(-int(0.625 * size / dx), int(0.625 * size / dx) + 1)
+        )  # to pi / (2 dx)
+        far = FarField(np.stack(np.meshgrid(q, q, indexing="ij"), axis=-1)[:, :, None], edges)
+        flat, curved = (np.sqrt(far.intensities(each)) for each in waves)
+        counts = 3e7 * 5 / 51 / np.sum(curved**2)
+        differs = np.abs(flat - curved)
+        print(
+            f"| {1e6 * size:.0f} | {1e-9 * q[-1]:.3f} | {q[-1] ** 2 * size / (2 * beams.wave_number):.2f} |"
+            f" {differs.sum() / curved.sum():.4f} | {4 * counts * np.mean(differs**2):.4f} |",
+            flush=True,
+        )
+
+
+def facetted(size: float, edges: NDArray[np.float64]) -> tuple[NDArray[np.complex64], NDArray[np.float32]]:
+    """S and s0 of a crystal with four radians of phase, partly filled at the facets."""
+    shape = np.ceil(np.array([1.5, 1.1, 1.1]) * size / edges).astype(int)
+    x, y, z = np.meshgrid(*[(np.arange(n) - n // 2) * d / size for n, d in zip(shape, edges)], indexing="ij")
+    filled = np.ones(x.shape)
+    for distance, half in ((x + 0.3 * z, 0.5), (y, 0.5), (z, 0.5), (x + y - z, 0.9)):
+        filled *= np.clip((half - np.abs(distance)) / (edges[0] / size) + 0.5, 0, 1)
+    phase = 1.2 * np.sin(4 * x) * np.cos(3.3 * z) + 6.7 * y * z + np.sin(3.3 * y)
+    return (filled * np.exp(1j * phase)).astype(np.complex64), filled.astype(np.float32)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--edge", type=int, action="append")
     parser.add_argument("--angles", type=int, default=64)
-    parser.add_argument("--fft-angles", type=int, default=4)
+    parser.add_argument(
+        "--peer-angles", type=int, default=0, help="angles of the marches by FFT and torch; 0: neither"
+    )
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--cube", action="store_true")
+    parser.add_argument("--sphere", action="store_true")
     asked = parser.parse_args()
-    if asked.cube:
-        cube()
+    if asked.cube or asked.sphere:
+        (cube if asked.cube else sphere)()
         return
-    print("| volume | angles | forward, ms | gradient, ms | kept, MB | by FFT, ms | FFT / forward |")
-    print("|---|---|---|---|---|---|---|")
+    print(f"{asked.device}, {len(os.sched_getaffinity(0))} cores to be had; ms and MB an angle")
+    print("| volume | angles | forward | back | far field | back | kept | most, forward | most, back |")
+    print("|---|---|---|---|---|---|---|---|---|")
     for edge in asked.edge or (64, 128):
-        print(row(edge, asked.angles, asked.fft_angles, asked.repeats), flush=True)
+        rows(edge, asked)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Diffraction from crystals too big for the Fourier transform: two beams that scatter into each other."""
 
-from .beams import Beams, along_diffracted
+from .beams import Beams, along_bisector, along_diffracted
 from .characteristics import Characteristics
 from .constants import Constants, Structure, Susceptibilities, structure_of, susceptibilities
 from .fields import fields, transport_of
@@ -29,6 +29,7 @@ __all__ = [
     "Susceptibilities",
     "Transport",
     "Unpolarised",
+    "along_bisector",
     "along_diffracted",
     "fields",
     "misfits_of",

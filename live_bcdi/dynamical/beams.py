@@ -75,18 +75,40 @@ def along_diffracted(
     wavelength_m: float, two_theta: float, *, chi_0: complex, chi_h: complex, chi_hbar: complex
 ) -> Beams:
     """Beams in the frame with z along the diffracted one and k0 = k (-sin two_theta, 0, cos two_theta)."""
-    if not (np.isfinite(wavelength_m) and wavelength_m > 0):
-        raise ScanError(f"the wavelength must be positive, not {wavelength_m} m")
     if not 0 < two_theta < np.pi / 2:
         raise ScanError(
             f"two_theta = {two_theta} rad: with z along the diffracted beam the transmitted one goes forwards only"
-            " between 0 and pi/2; beyond, march along their bisector (Beams and FourierShift)"
+            " between 0 and pi/2; beyond, march along their bisector: FourierShift(along_bisector(...), edges)"
         )
     return Beams(
-        wave_number=2 * np.pi / wavelength_m,
+        wave_number=_wave_number(wavelength_m),
         k0=(-float(np.sin(two_theta)), 0.0, float(np.cos(two_theta))),
         kh=(0.0, 0.0, 1.0),
         chi_0=complex(chi_0),
         chi_h=complex(chi_h),
         chi_hbar=complex(chi_hbar),
     )
+
+
+def along_bisector(
+    wavelength_m: float, two_theta: float, *, chi_0: complex, chi_h: complex, chi_hbar: complex
+) -> Beams:
+    """Beams in the frame with z halfway between them, k0 = k (-sin theta, 0, cos theta), kh = k (sin theta, 0, cos
+    theta): both go forwards for any two_theta below pi. It takes `FourierShift`."""
+    if not 0 < two_theta < np.pi:
+        raise ScanError(f"two_theta must be between 0 and pi, not {two_theta} rad")
+    sine, cosine = float(np.sin(two_theta / 2)), float(np.cos(two_theta / 2))
+    return Beams(
+        wave_number=_wave_number(wavelength_m),
+        k0=(-sine, 0.0, cosine),
+        kh=(sine, 0.0, cosine),
+        chi_0=complex(chi_0),
+        chi_h=complex(chi_h),
+        chi_hbar=complex(chi_hbar),
+    )
+
+
+def _wave_number(wavelength_m: float) -> float:
+    if not (np.isfinite(wavelength_m) and wavelength_m > 0):
+        raise ScanError(f"the wavelength must be positive, not {wavelength_m} m")
+    return 2 * np.pi / wavelength_m

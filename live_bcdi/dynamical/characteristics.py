@@ -97,8 +97,8 @@ class Characteristics:
         setting = (generator, doublings(generator, volume, electrons), shift)
         turn = np.exp(-1j * departures[:, 2] * self._edges[2])
         rows = Rows(
-            density=np.ascontiguousarray(volume.transpose(1, 2, 0)),
-            s0=np.ascontiguousarray(electrons.transpose(1, 2, 0)),
+            density=_by_rows(volume),
+            s0=_by_rows(electrons),
             boxes=_boxes((volume != 0) | (electrons != 0)),
             setting=setting,
             turn=_lanes(turn, electrons.dtype),
@@ -117,10 +117,10 @@ class CharacteristicPassage:
         self._e0 = np.broadcast_to(one, (ny, nx + self._past, *one.shape)).copy()
         self._fh = np.zeros((ny, nx, *one.shape), rows.s0.dtype)
         kernels.forward(rows, [self._e0, self._fh])
-        self._ramp = self._ramps()
         # where nothing of the crystal's has left the volume, half pixels are moved within it: no energy is lost
         self._seen = self._past if _lowest(rows) >= self._past else 0
-        self.eh: ComplexArray = _volume(self._fh, len(departures)) * self._ramp
+        self.eh: ComplexArray = np.empty((len(departures), nx, ny), rows.density.dtype)
+        loops.ramped(self._fh, *self._ramps(), self.eh)
 
     @cached_property
     def e0(self) -> ComplexArray:
@@ -136,7 +136,8 @@ class CharacteristicPassage:
             gradients[0][:, self._seen :] = _rows_of(_half_pixels(face, -self._rows.setting[2]), self._fh.dtype)
         if by_eh is not None:
             by_eh = np.asarray(by_eh, like.dtype)
-            gradients[1] = _rows_of(by_eh * np.conj(self._ramp), self._fh.dtype)
+            along_x, along_y = self._ramps()
+            gradients[1] = _rows_of(by_eh * np.conj(along_x[:, :, None] * along_y[:, None]), self._fh.dtype)
             by_q = self._by_ramp((np.conj(by_eh) * 1j * self.eh).real)
         fields = [self._e0.copy(), self._fh.copy(), *gradients]
         by_density, by_s0, by_turn = self._kernels.backward(self._rows, fields)
@@ -149,19 +150,27 @@ class CharacteristicPassage:
         dx, dy, dz = self._edges
         return places(nx, dx), places(ny, dy), (self._rows.boxes[:, 1] - 1 - nz // 2) * dz
 
-    def _ramps(self) -> ComplexArray:
-        """exp(i delta_q.r) where Fh of a pixel was turned last: beyond, Eh is constant."""
+    def _ramps(self) -> tuple[ComplexArray, ComplexArray]:
+        """exp(i delta_q.r) where Fh of a pixel was turned last, as factors (n, nx) and (n, ny): beyond, Eh is
+        constant."""
         x, y, z = self._lengths()
         qx, qy, qz = self._departures.T[:, :, None]
-        along_x, along_y = np.exp(1j * qx * x), np.exp(1j * (qy * y + qz * z))
         kind = self._rows.density.dtype
-        return np.asarray(along_x[:, :, None] * along_y[:, None, :], kind)
+        return np.exp(1j * qx * x).astype(kind), np.exp(1j * (qy * y + qz * z)).astype(kind)
 
     def _by_ramp(self, by_phase: FloatArray) -> Floats:
         x, y, z = self._lengths()
         by_row = by_phase.sum(axis=1, dtype=np.float64)
         by_x = by_phase.sum(axis=2, dtype=np.float64) @ x
         return np.stack([by_x, by_row @ y, by_row @ z], axis=1)
+
+
+def _by_rows(volume: NDArray[Any]) -> NDArray[Any]:
+    """(x, y, z) as (y, z, x)."""
+    nx, ny, nz = volume.shape
+    out = np.empty((ny, nz, nx), volume.dtype)
+    loops.by_rows(volume, out)
+    return out
 
 
 def _boxes(inside: NDArray[Any]) -> NDArray[np.int64]:

@@ -20,6 +20,7 @@ from .coupling import growth, inverse, matrix, parts, pull_back
 WIDTH = 32
 _FAST = {"reassoc", "contract", "nsz", "arcp"}  # not nnan: a NaN must show itself
 Array = NDArray[Any]
+_TILE = 8  # voxels that lie abreast where one side of a copy lies across the other: a line of the cache
 Place = tuple[int, int, int]  # where e is, where f is, the block
 
 
@@ -165,3 +166,26 @@ def backward(
                 _unturn(fh, by_fh, turn, by_turn, place)
             four = (g11, g12, g21, g22)
             by_density[j, x], by_s0[j, x] = pull_back(density[j, x], generator, grows, made, four)
+
+
+@njit(nogil=True, cache=True)
+def by_rows(volume: Array, out: Array) -> None:
+    """`volume` (x, y, z) as `out` (y, z, x)."""
+    for first in range(0, volume.shape[0], _TILE):
+        for y in range(volume.shape[1]):
+            for z in range(volume.shape[2]):
+                for x in range(first, min(first + _TILE, volume.shape[0])):
+                    out[y, z, x] = volume[x, y, z]
+
+
+@njit(nogil=True, cache=True)
+def ramped(lanes: Array, along_x: Array, along_y: Array, out: Array) -> None:
+    """`lanes` (y, x, block, 2 WIDTH) as waves, `out` (n, x, y), times `along_x` (n, x) and `along_y` (n, y)."""
+    count, nx, ny = out.shape
+    for x in range(nx):
+        for first in range(0, ny, _TILE):
+            for n in range(count):
+                block, re = n // WIDTH, n % WIDTH
+                for y in range(first, min(first + _TILE, ny)):
+                    value = complex(lanes[y, x, block, re], lanes[y, x, block, re + WIDTH])
+                    out[n, x, y] = value * (along_x[n, x] * along_y[n, y])

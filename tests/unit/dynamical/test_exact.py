@@ -9,7 +9,7 @@ import pytest
 from scipy.linalg import expm
 from scipy.spatial.transform import Rotation
 
-from live_bcdi.dynamical import Beams, Characteristics, FourierShift, along_diffracted, fields
+from live_bcdi.dynamical import Beams, Characteristics, FourierShift, along_bisector, along_diffracted, fields
 
 WAVELENGTH = 12.398419843320026e-10 / 8
 TWO_THETA = np.deg2rad(44.76)
@@ -66,10 +66,8 @@ def test_a_slab_is_the_exact_transfer(transport, strength):
     np.testing.assert_allclose(e0[:, at, 0], expected[0], atol=1e-3)
 
 
-def symmetric(theta, **chi):
-    """Symmetric Laue: z halfway between the beams."""
-    sine, cosine = float(np.sin(theta)), float(np.cos(theta))
-    return Beams(wave_number=K, k0=(-sine, 0.0, cosine), kh=(sine, 0.0, cosine), **chi)
+def symmetric(two_theta, **chi):
+    return along_bisector(WAVELENGTH, two_theta, **chi)
 
 
 def through_slab(beams, thickness, slices, angles=(0.0,)):
@@ -83,7 +81,7 @@ def through_slab(beams, thickness, slices, angles=(0.0,)):
 def test_pendelloesung():
     """All of the intensity goes over and comes back with the period lambda cos(theta) / |chi_h|: the paper's
     2.710 um; its "Pendelloesung distance" is that divided by pi."""
-    beams = symmetric(TWO_THETA / 2, **CLEAR)
+    beams = symmetric(TWO_THETA, **CLEAR)
     period = WAVELENGTH * np.cos(TWO_THETA / 2) / abs(CLEAR["chi_h"])
     assert period == pytest.approx(2.710e-6, rel=0.01)
     for share, diffracted in ((0.25, 0.5), (0.5, 1.0), (1.0, 0.0), (2.5, 1.0)):
@@ -91,17 +89,27 @@ def test_pendelloesung():
         np.testing.assert_allclose([eh[0], e0[0]], [diffracted, 1 - diffracted], atol=1e-9)
 
 
+def test_beyond_90_degrees():
+    """A slab across the bisector at two_theta of 130 degrees, at angles off the peak: the exact transfer."""
+    two_theta, length, slices = np.deg2rad(130.0), 2e-6, 256
+    beams = symmetric(two_theta, **GOLD)
+    angles = np.linspace(-1e-4, 1e-4, 5)
+    expected = np.abs(transfer(beams, length, turned(beams, angles))) ** 2
+    np.testing.assert_allclose(through_slab(beams, length, slices, angles), expected, atol=1e-3)
+    assert expected[1].max() > 0.2 and expected[1].min() < 0.2 * expected[1].max()
+
+
 def test_anomalous_transmission():
     """A thick slab at the peak passes a quarter of exp(-mu L (1 - eps) / cos(theta)) in each beam (Borrmann),
     though without the reflection exp(-mu L / cos(theta)) would pass."""
-    beams = symmetric(TWO_THETA / 2, **GOLD)
+    beams = symmetric(TWO_THETA, **GOLD)
     mu, eps = K * GOLD["chi_0"].imag, -GOLD["chi_h"].imag / GOLD["chi_0"].imag
     length = 12 / mu
     path = mu * length / np.cos(TWO_THETA / 2)
     e0, eh = through_slab(beams, length, 64)
     expected = 0.25 * np.exp(-path * (1 - eps))
     assert expected > 1e2 * np.exp(-path)
-    alone, _ = through_slab(symmetric(TWO_THETA / 2, **(GOLD | {"chi_h": 0j})), length, 64)
+    alone, _ = through_slab(symmetric(TWO_THETA, **(GOLD | {"chi_h": 0j})), length, 64)
     assert alone[0] == pytest.approx(np.exp(-path), rel=1e-9)
     weaker = np.exp(-path * eps)  # of the other branch, which is absorbed more, relative to the amplitude
     np.testing.assert_allclose([eh[0], e0[0]], expected, rtol=3 * weaker)
