@@ -59,13 +59,15 @@ class RowKernels:
         self._each(row, len(rows.boxes))
 
     def backward(self, rows: Rows, fields: list[NDArray[Any]]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-        """`fields` are e0, fh and the gradients by them, and are used up; what is returned are the gradients by
-        density, s0 and turn."""
+        """`fields` are e0, fh and the gradients by them; what is returned are those by density, s0 and turn."""
         out = np.zeros_like(rows.density), np.zeros_like(rows.s0), np.zeros((len(rows.boxes), *rows.turn.shape))
 
         def row(y: int) -> None:
-            four, three = tuple(field[y] for field in fields), tuple(each[y] for each in out)
-            loops.backward(rows.density[y], rows.s0[y], rows.boxes[y], rows.setting, rows.turn, four, three)
+            e0, fh, by_e0, by_fh = (field[y].copy() for field in fields)  # the loops use them up
+            three = (out[0][y], out[1][y], out[2][y])
+            loops.backward(
+                rows.density[y], rows.s0[y], rows.boxes[y], rows.setting, rows.turn, (e0, fh, by_e0, by_fh), three
+            )
 
         self._each(row, len(rows.boxes))
         return out[0], out[1], out[2].sum(axis=0)
@@ -129,17 +131,19 @@ class CharacteristicPassage:
 
     def pull_back(self, by_e0: ComplexArray | None, by_eh: ComplexArray | None) -> Gradient:
         like, count = self.eh, len(self._departures)
-        gradients = [np.zeros_like(self._e0), np.zeros_like(self._fh)]
+        nothing = np.zeros((), self._fh.dtype)
+        ge, gf = (np.broadcast_to(nothing, field.shape) for field in (self._e0, self._fh))
         by_q = np.zeros((count, 3))
         if by_e0 is not None:
             face = np.pad(np.asarray(by_e0, like.dtype), [(0, 0), (self._past - self._seen, 0), (0, 0)])
-            gradients[0][:, self._seen :] = _rows_of(_half_pixels(face, -self._rows.setting[2]), self._fh.dtype)
+            ge = np.zeros_like(self._e0)
+            ge[:, self._seen :] = _rows_of(_half_pixels(face, -self._rows.setting[2]), self._fh.dtype)
         if by_eh is not None:
             by_eh = np.asarray(by_eh, like.dtype)
-            along_x, along_y = self._ramps()
-            gradients[1] = _rows_of(by_eh * np.conj(along_x[:, :, None] * along_y[:, None]), self._fh.dtype)
-            by_q = self._by_ramp((np.conj(by_eh) * 1j * self.eh).real)
-        fields = [self._e0.copy(), self._fh.copy(), *gradients]
+            gf = np.zeros_like(self._fh)
+            loops.laned(by_eh, *self._ramps(), gf)
+            by_q = self._by_ramp(by_eh.imag * like.real - by_eh.real * like.imag)
+        fields = [self._e0, self._fh, ge, gf]
         by_density, by_s0, by_turn = self._kernels.backward(self._rows, fields)
         by_q[:, 2] -= _phases(by_turn, count) * self._edges[2]
         return Gradient(density=by_density.transpose(2, 0, 1), s0=by_s0.transpose(2, 0, 1), delta_q=by_q)

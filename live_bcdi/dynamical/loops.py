@@ -189,3 +189,16 @@ def ramped(lanes: Array, along_x: Array, along_y: Array, out: Array) -> None:
                 for y in range(first, min(first + _TILE, ny)):
                     value = complex(lanes[y, x, block, re], lanes[y, x, block, re + WIDTH])
                     out[n, x, y] = value * (along_x[n, x] * along_y[n, y])
+
+
+@njit(nogil=True, cache=True)
+def laned(waves: Array, along_x: Array, along_y: Array, out: Array) -> None:
+    """The adjoint of `ramped`: `waves` (n, x, y) by its conjugate, into `out` (y, x, block, 2 WIDTH)."""
+    count, nx, ny = waves.shape
+    for x in range(nx):
+        for first in range(0, ny, _TILE):
+            for n in range(count):
+                block, re = n // WIDTH, n % WIDTH
+                for y in range(first, min(first + _TILE, ny)):
+                    value = waves[n, x, y] * (along_x[n, x] * along_y[n, y]).conjugate()
+                    out[y, x, block, re], out[y, x, block, re + WIDTH] = value.real, value.imag

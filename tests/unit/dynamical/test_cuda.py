@@ -20,7 +20,7 @@ def right(name, size, given, moved):
     density, s0, boxes, generator, shape, turn, *used = given
     setting = generator, int(shape[4]), int(shape[3])
     for y in range(size[0]):
-        mine, used_up = tuple(field[y] for field in moved), tuple(field[y] for field in used)
+        mine, used_up = tuple(field[y] for field in moved), tuple(field[y].copy() for field in used)
         if name == "forward":
             loops.forward(density[y], s0[y], boxes[y], setting, turn, mine)
         else:
