@@ -3,7 +3,7 @@
 from .compare import compare_with_truth, phase_error_rad
 from .crystals import STRAINS, Truth, truth_of
 from .kinds import KINDS
-from .motion import simulate_moving
+from .motion import seen_by_frames, simulate_moving
 from .parts import Dislocation, Facet, Void, Wall, Wave
 from .scattering import measure, simulate_scan
 from .tumbling import Tumbling, simulate_tumbling
@@ -21,6 +21,7 @@ __all__ = [
     "compare_with_truth",
     "measure",
     "phase_error_rad",
+    "seen_by_frames",
     "simulate_moving",
     "simulate_scan",
     "simulate_tumbling",

@@ -10,7 +10,7 @@ from ..geometry import q_steps_invA
 from ..preprocess import monitor_scale, scan_mask
 from ..types import BoolArray, DiffractionVolume, Reconstruction, RockingScan, ScanError, TrackingResult
 from .band import Floats
-from .joint import FLOOR, Complex, Fit, Grid, Joint, Prior
+from .likelihood import FLOOR, Complex, Fit, Grid, Joint, Prior
 from .regrid import even_angles
 from .scan import box_of, pinned
 from .shift import with_shifts
@@ -22,16 +22,20 @@ _SHIFT_PX = 0.2  # how far a pattern lies, at a guess, from where it belongs on 
 _BEYOND = 2.5  # times the jitter: one crystal, coherently lit, is no model of these frames
 _LEAST_JITTER = 0.05  # steps: a prior that lets the frames speak
 _DRAWS = 4  # scans drawn from the fit, for the error bars
+_ALIKE = 4.0  # frames: how far about one the draws are averaged
+_JUMP = 1.0  # steps: what stands farther off was found so by itself, and jitters about that place
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Frames:
     """The frames that are there: counts (frames, rows, columns), True where `used`, angles in steps from the
-    pattern's middle, and `scale` to one monitor reading; `have` says which of the scan's they are."""
+    pattern's middle, with what they jumped by (`jumped`), and `scale` to one monitor reading; `have` says which of
+    the scan's they are."""
 
     counts: Floats
     used: BoolArray
     nominal: Floats
+    jumped: Floats
     scale: Floats
     have: BoolArray
 
@@ -43,8 +47,9 @@ def refine_angles(
 
     `result` is of `phase` or `reconstruct`, of the scan regridded by `tracking` or of the scan itself. Object,
     angles and intensities maximise the Poisson likelihood together, with the prior that offsets scatter by
-    `tracking.jitter_steps` about the file's angles (Calvo-Almazan et al. 2019). Scans drawn from the fit, with
-    `seed`, and fitted again give the error bars. Where `tracking` corrected nothing it is returned as it is; and
+    `tracking.jitter_steps` about the file's angles (Calvo-Almazan et al. 2019), or about where `tracking` found a
+    frame that is more than a step off. Scans drawn from the fit and its prior, with `seed`, and fitted again give
+    the error bars. Where `tracking` corrected nothing it is returned as it is; and
     with a reason, where the offsets found are far beyond its jitter: then one crystal, coherently lit, does not
     explain the frames.
 
@@ -57,17 +62,18 @@ def refine_angles(
     if not tracking.corrected:
         return tracking
     frames, lengths, centre = _placed(scan, result, tracking)
+    have = frames.have
     grid, voxels = _finer(result, lengths, centre)
     smear = abs((scan.angular_blur_deg or 0.0) / tracking.step_deg)
     jitter = max(tracking.jitter_steps, _LEAST_JITTER)
     prior = Prior(jitter=jitter, shift=_SHIFT_PX, gain=_GAIN, smear_steps=smear)
     joint = Joint(frames.counts, frames.used, frames.nominal, frames.scale, grid=grid, prior=prior)
-    fit = joint.solved(_scaled(joint, frames, voxels, tracking.found_steps[frames.have]), _ITERATIONS)
+    fit = joint.solved(_scaled(joint, frames, voxels, tracking.found_steps[have] - frames.jumped), _ITERATIONS)
     moved = float(np.sqrt(np.mean(pinned(fit.motion[0], frames.nominal) ** 2)))
     if moved > _BEYOND * jitter:
         why = f"the object wants angles off by {moved:.2g} steps, the frames {jitter:.2g}: not refined with it"
         return replace(tracking, reason=f"{tracking.reason}; {why}")
-    return _result(tracking, scan, frames, fit, _spread(joint, frames, fit, seed))
+    return _result(tracking, scan, frames, fit, _spread(joint, prior, frames, fit, seed))
 
 
 def _placed(
@@ -81,10 +87,13 @@ def _placed(
     mask, _ = scan_mask(scan, have)
     rows, columns = box_of(np.where(mask, 0, scan.intensity)[have])
     scale = np.ones(len(have)) if scan.monitor is None else monitor_scale(scan.monitor, have)[0]
+    found = tracking.found_steps[have]
+    jumped = np.where(np.abs(found) > _JUMP, found, 0.0)
     frames = _Frames(
         counts=np.asarray(scan.intensity[have][:, rows, columns], np.float64),
         used=~mask[have][:, rows, columns],
-        nominal=(np.asarray(scan.angles_deg, np.float64)[have] - start) / step - middle[0],
+        nominal=(np.asarray(scan.angles_deg, np.float64)[have] - start) / step - middle[0] + jumped,
+        jumped=jumped,
         scale=scale[have],
         have=have,
     )
@@ -151,16 +160,23 @@ def _scaled(joint: Joint, frames: _Frames, voxels: Complex, offsets: Floats) -> 
     return replace(start, voxels=voxels * np.sqrt(float(frames.counts[frames.used].sum()) / light))
 
 
-def _spread(joint: Joint, frames: _Frames, fit: Fit, seed: int) -> Floats:
+def _spread(joint: Joint, prior: Prior, frames: _Frames, fit: Fit, seed: int) -> Floats:
     """Standard deviations of the motion (4, frames): the bound with the object known, times how much more fits to
-    scans drawn from this one scatter about it, less shift and stretch."""
+    scans drawn from this one scatter about it, less shift and stretch.
+
+    With the counts the place about which the prior wants the motion is drawn too. Of what is normal such fits
+    scatter as the posterior does (Papandreou & Yuille 2010): a warp that the object could take on as well, which
+    noise alone would not move, is as unsure as the prior leaves it.
+    """
     known = np.sqrt(np.diagonal(joint.known(fit), axis1=1, axis2=2).T)
     random, expected, ratios = np.random.default_rng(seed), joint.expected(fit), []
     for _ in range(_DRAWS):
-        again = joint.of(random.poisson(expected).astype(np.float64)).solved(fit, _ITERATIONS)
+        about = fit.motion + random.normal(size=fit.motion.shape) / np.sqrt(prior.precision())
+        again = joint.of(random.poisson(expected).astype(np.float64), about).solved(fit, _ITERATIONS)
         moved = [pinned(each, frames.nominal) for each in again.motion - fit.motion]
-        ratios.append(np.mean((moved / known) ** 2, axis=1))
-    return np.asarray(known * np.sqrt(np.maximum(1.0, np.mean(ratios, axis=0)))[:, None], np.float64)
+        ratios.append((moved / known) ** 2)
+    ratio = ndimage.gaussian_filter1d(np.mean(ratios, axis=0), _ALIKE, axis=1, mode="nearest")
+    return np.asarray(known * np.sqrt(np.maximum(1.0, ratio)), np.float64)
 
 
 def _result(
@@ -171,7 +187,8 @@ def _result(
         made[:, frames.have] = values
         return made
 
-    found = whole(np.stack([*(pinned(each, frames.nominal) for each in fit.motion[:3]), np.exp(fit.motion[3])]))
+    offsets, rows, columns = (pinned(each, frames.nominal) for each in fit.motion[:3])
+    found = whole(np.stack([offsets + frames.jumped, rows, columns, np.exp(fit.motion[3])]))
     std = whole(spread)
     refined = replace(
         tracking,
@@ -180,6 +197,7 @@ def _result(
         found_steps=found[0],
         std_steps=std[0],
         gain=found[3],
+        jitter_steps=float(np.sqrt(np.mean(offsets**2 + spread[0] ** 2))),
         reason=f"{tracking.reason}; refined with the object",
     )
     return with_shifts(scan, refined, found[1:3], std[1:3])

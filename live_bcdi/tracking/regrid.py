@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from ..preprocess import monitor_scale, scan_mask
 from ..types import BoolArray, FloatArray, FrameArray, RockingScan, ScanError, TrackingResult
@@ -14,6 +15,7 @@ _LOOSE = 100.0
 _WIDER = 1.2  # than the cutoff: what is kept of a pixel should lose nothing of the crystal
 _NEAR = 0.75  # steps: a place with no frame so near was not measured
 _CHUNK = 2048
+_SIGMAS = 5.0  # of the sum of squares: a pattern that stands where it should is not moved about
 
 
 def regrid(scan: RockingScan, tracking: TrackingResult) -> RockingScan:
@@ -24,8 +26,9 @@ def regrid(scan: RockingScan, tracking: TrackingResult) -> RockingScan:
     oversampled enough to be tracked it took little, and counting noise grows little where it is undone. Counts are
     scaled to one monitor reading. What `preprocess.scan_mask` masks is not used, and what is near it is -1, as no
     reading. Noise is smoothed over neighbouring frames: chi and the free log-likelihood of such a scan are
-    smaller than Poisson's, and not to be compared with those of another. Where `tracking` corrected nothing, the
-    scan itself, less frames that it would not use. Raises ScanError where the two do not belong together.
+    smaller than Poisson's, and not to be compared with those of another. Shifts on the detector (`refine_angles`)
+    are undone first where they are more than their error bars allow. Where `tracking` corrected nothing, the scan
+    itself, less frames that it would not use. Raises ScanError where the two do not belong together.
     """
     if len(tracking.angles_deg) != len(scan.intensity):
         raise ScanError(
@@ -45,7 +48,8 @@ def regrid(scan: RockingScan, tracking: TrackingResult) -> RockingScan:
         smear=abs((scan.angular_blur_deg or 0.0) / slope),
     )
     near = np.asarray(places.near().any(axis=1))
-    made = _frames(scan.intensity[have], ~scan_mask(scan, have)[0][have], scale[have], places)
+    counts, used = _undone(scan.intensity[have], ~scan_mask(scan, have)[0][have], _shifts(tracking)[have])
+    made = _frames(counts, used, scale[have], places)
     made[~near] = 0
     return replace(
         scan,
@@ -70,6 +74,34 @@ class _Places:
     def near(self) -> BoolArray:
         """(even, true)"""
         return np.asarray(np.abs(self.even[:, None] - self.true) <= _NEAR)
+
+
+def _shifts(tracking: TrackingResult) -> Floats:
+    """Of the pattern, (frames, 2) in pixels; those along an axis where they are no more than noise are 0."""
+    made = np.zeros((len(tracking.angles_deg), 2))
+    along = (tracking.row_shift, tracking.row_shift_std), (tracking.column_shift, tracking.column_shift_std)
+    for axis, (shift, std) in enumerate(along):
+        if shift is None or std is None:
+            continue
+        seen = (shift / std)[np.isfinite(shift)] ** 2
+        if seen.sum() > len(seen) + _SIGMAS * np.sqrt(2 * len(seen)):
+            made[:, axis] = np.nan_to_num(shift)
+    return made
+
+
+def _undone(counts: FrameArray, used: BoolArray, shifts: Floats) -> tuple[FrameArray, BoolArray]:
+    """Frames with the pattern where it belongs, by cubic splines; beside a pixel that is not `used` none is."""
+    if not shifts.any():
+        return counts, used
+    made, good = np.empty(counts.shape, np.float32), np.empty(counts.shape, bool)
+    for k, shift in enumerate(-shifts):
+        kept = np.where(used[k], counts[k], 0).astype(np.float64)
+        share = ndimage.gaussian_filter(used[k].astype(np.float64), 1.0)
+        filled = np.where(used[k], kept, ndimage.gaussian_filter(kept, 1.0) / np.maximum(share, 1e-6))
+        made[k] = np.maximum(ndimage.shift(filled, shift, mode="nearest"), 0)
+        lost = ndimage.shift((~used[k]).astype(np.float64), shift, order=1, mode="nearest")
+        good[k] = lost < 1e-6
+    return np.where(good, made, 0), good
 
 
 def _frames(counts: FrameArray, used: BoolArray, scale: Floats, places: _Places) -> NDArray[np.float32]:

@@ -13,6 +13,7 @@ from .centroid import centroid
 from .fit import Blocks, Knowledge, evidences, knowledge, look, posterior, without_gains
 from .jumps import jumps
 from .outliers import stale_frames
+from .slips import slip
 
 _BOX = 96  # pixels of the detector about the peak, at most
 _BLOCK = 3  # pixels: an oversampled fringe is that wide
@@ -20,6 +21,7 @@ _MOST_BLOCKS = 600
 _FEWEST_FRAMES = 12
 _MOST_FRAMES = 500  # 20 to 100 s; the cost goes with the cube of their number
 _ROUNDS = 4
+_MOST_TERMS = 0.8  # of the frames: beyond it they are too coarse for the crystal
 _BLUR = (1.0, 0.7, 0.7)  # of the variance, frames and blocks: counts are no weight for themselves
 _JITTERS = tuple(np.geomspace(0.02, 2.0, 13))  # steps, root mean square
 _MEMORIES = (0.0, 0.5, 0.9, 0.98)  # correlation of a frame's offset with the one before
@@ -49,10 +51,11 @@ def track_scan(scan: RockingScan, *, cutoff: float | None = None, seed: int = 0)
     Each frame is a slice through a volume that is band-limited along the rocking axis: `cutoff` cycles a step, the
     crystal's extent over that of the rocking axis, measured where it is not given. The angles are those at which
     such a volume fits best, with a prior of a random walk that returns to the file's angle, whose size and memory
-    are those of highest evidence. Frames that are a step off and more, as those out of order, are brought near
-    first. The angles count as corrected where there are such frames, or where that evidence is strong, and above
-    that of eight scans drawn, with `seed`, from the model of a crystal that stands still; below 0.3 step also only
-    where scans drawn with the motion that was found would gain by it. A slow warp is found and not corrected.
+    are those of highest evidence. Frames that are a step off and more, as those out of order, and all that follow
+    on a slip of the crystal, are brought near first. The angles count as corrected where there are such frames, or
+    where that evidence is strong, and above that of eight scans drawn, with `seed`, from the model of a crystal
+    that stands still; below 0.3 step also only where scans drawn with the motion that was found would gain by it.
+    A slow warp is found and not corrected.
 
     Raises ScanError for scans with few frames or more than 500, without counts, or of a crystal that the steps do
     not oversample.
@@ -76,11 +79,12 @@ def track_scan(scan: RockingScan, *, cutoff: float | None = None, seed: int = 0)
     rows, columns = box_of(np.where(mask, 0, scan.intensity)[have])
     blocks = _blocks(scan.intensity[have][:, rows, columns], ~mask[have][:, rows, columns], scale[have])
     rough = min(cutoff_of(blocks.counts), _ROUGH) if cutoff is None else cutoff
-    jumped = jumps(blocks.counts, blocks.used, nominal, rough)
+    slipped, jumped = _displaced(blocks, nominal, rough)
+    nominal = nominal + slipped
     in_order = np.argsort(nominal + jumped, kind="stable")
     cutoff = cutoff_of(blocks.counts[in_order]) if cutoff is None else cutoff
     band = band_of(nominal, cutoff)
-    if band.terms > 0.8 * len(nominal):
+    if band.terms > _MOST_TERMS * len(nominal):
         raise ScanError(
             f"{scan.name}: the rocking steps are too coarse for this crystal to tell motion; halve them"
         )
@@ -91,7 +95,7 @@ def track_scan(scan: RockingScan, *, cutoff: float | None = None, seed: int = 0)
         scan,
         have,
         motion,
-        jumped,
+        (slipped, jumped),
         places,
         step_deg=step_deg,
         cutoff=cutoff,
@@ -131,6 +135,30 @@ def _blocks(counts: FrameArray, used: NDArray[np.bool_], scale: Floats) -> Block
         variance=np.asarray(smooth).reshape(flat)[:, pick] * scale[:, None],
         scale=scale,
     )
+
+
+def _displaced(blocks: Blocks, nominal: Floats, cutoff: float) -> tuple[Floats, Floats]:
+    """By how many steps a slip of the crystal moved the frames, and by how many each jumped. Frames about a slip
+    may look as if they jumped: it counts if fewer do then, or if there is one in spite of them."""
+    walks, band = [_walk(len(nominal), memory) for memory in _MEMORIES], band_of(nominal, cutoff)
+    jumped = jumps(blocks.counts, blocks.used, nominal, cutoff)
+    if band.terms > _MOST_TERMS * len(nominal):
+        return np.zeros(len(nominal)), jumped
+    slipped = slip(blocks, nominal, band, walks)
+    if slipped.any():
+        again = jumps(blocks.counts, blocks.used, nominal + slipped, cutoff)
+        if not jumped.any() or np.count_nonzero(again) < np.count_nonzero(jumped):
+            return slipped, again
+    if not jumped.any():
+        return np.zeros(len(nominal)), jumped
+    return slip(blocks, nominal + jumped, band, walks), jumped
+
+
+def _slip_told(slipped: Floats, frames: NDArray[np.intp]) -> str:
+    """The largest of its steps."""
+    steps = np.diff(slipped) - np.median(np.diff(slipped))
+    largest = int(np.abs(steps).argmax())
+    return f"the crystal slips by {steps[largest]:.1f} steps before frame {frames[largest + 1]}"
 
 
 def _prior(frames: int, jitter: float, memory: float, gain: float) -> Floats:
@@ -222,7 +250,7 @@ def _result(
     scan: RockingScan,
     have: NDArray[np.bool_],
     motion: _Motion,
-    jumped: Floats,
+    displaced: tuple[Floats, Floats],
     places: tuple[Floats, ...],
     *,
     step_deg: float,
@@ -237,10 +265,13 @@ def _result(
         whole[have] = values
         return whole
 
-    found = spread(jumped + motion.mean[:frames])
-    offset = found if corrected else spread(jumped)
+    slipped, jumped = displaced
+    found = spread(slipped + jumped + motion.mean[:frames])
+    offset = found if corrected else spread(slipped + jumped)
     if jumped.any():
         reason = f"{np.count_nonzero(jumped)} frames stand a step or more from the file's angle; {reason}"
+    if slipped.any():
+        reason = f"{_slip_told(slipped, np.flatnonzero(have))}; {reason}"
     return TrackingResult(
         angles_deg=np.where(have, scan.angles_deg + step_deg * offset, np.nan),
         offset_steps=offset,
@@ -255,6 +286,6 @@ def _result(
         cutoff=cutoff,
         jitter_steps=motion.jitter,
         log_evidence=motion.evidence,
-        corrected=corrected or bool(jumped.any()),
+        corrected=corrected or bool(jumped.any() or slipped.any()),
         reason=reason,
     )

@@ -66,12 +66,34 @@ def test_with_the_object_the_angles_are_found_to_a_twentieth_of_a_step(moved):
     assert rms(error - np.polyval(np.polyfit(index, error, 1, w=np.sqrt(bright)), index), bright) < 0.05
     assert rms(error) < 0.9 * rms(found.found_steps - offsets)
     np.testing.assert_allclose(refined.angles_deg, scan.angles_deg + found.step_deg * refined.offset_steps)
+    assert 0.5 < np.mean((error / refined.std_steps) ** 2) < 2  # as below; without the prior's share it is 2.3
+    for shift, std in (
+        (refined.row_shift, refined.row_shift_std),
+        (refined.column_shift, refined.column_shift_std),
+    ):
+        assert np.mean((shift / std) ** 2) < 1.5  # none is there
     with pytest.raises(ScanError, match="the result is of"):
         refine_angles(scan, replace(result, density=result.density[:32]), found)
     with pytest.raises(ScanError, match="no support"):
         refine_angles(scan, replace(result, support=np.zeros_like(result.support)), found)
     still = replace(found, corrected=False)
     assert refine_angles(scan, result, still) is still
+
+
+def test_frames_out_of_order_are_refined_where_they_were_found(config):
+    """Two that changed places: found to a third of a step, and nothing says that one crystal does not explain it.
+    About the file's angles their prior of 0.2 step would be broken by fifty of its widths."""
+    offsets = jitter(0.2, 5)
+    offsets[[26, 36]] += 10, -10
+    scan, _ = simulate_moving(config=config, offsets_steps=offsets, photons=1e6, seed=1)
+    found = track_scan(scan)
+    result = phase(regrid(scan, found).intensity, starts=2, device="cpu")
+    refined = refine_angles(scan, result, found)
+    assert refined.reason.endswith("refined with the object")
+    assert np.abs(refined.found_steps - offsets)[[26, 36]].max() < 0.33
+    bright = scan.intensity.sum(axis=(1, 2))
+    assert rms(refined.found_steps - offsets, bright) < 0.1
+    assert refined.jitter_steps < 0.5
 
 
 def test_error_bars_are_the_errors(moved):

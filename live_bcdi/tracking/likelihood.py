@@ -86,11 +86,12 @@ class Joint:
         self._columns = grid.waves(2, np.arange(columns, dtype=np.float64) - grid.centre[1])
         self._rates = [grid.rates(axis) for axis in range(3)]
         self._turns = _turns(prior.smear_steps)
+        self._about = np.zeros((4, len(counts)))
 
-    def of(self, counts: Floats) -> "Joint":
-        """The same model of other counts."""
+    def of(self, counts: Floats, about: Floats) -> "Joint":
+        """The same model of other counts, with a prior for the motion `about` (4, frames), which else is 0."""
         made = copy(self)
-        made._counts = counts
+        made._counts, made._about = counts, about
         return made
 
     def expected(self, fit: Fit) -> Floats:
@@ -107,9 +108,9 @@ class Joint:
         light = gains * sum(w * np.abs(a) ** 2 for (_, w), a in zip(self._turns, amplitudes))
         expected = light + FLOOR
         value = float((self._used * (expected - self._counts * np.log(expected))).sum())
-        value += 0.5 * float((self._precision * fit.motion**2).sum())
+        value += 0.5 * float((self._precision * (fit.motion - self._about) ** 2).sum())
         rest = self._used * (1 - self._counts / expected)
-        by_motion, by_box = self._precision * fit.motion, np.zeros_like(box)
+        by_motion, by_box = self._precision * (fit.motion - self._about), np.zeros_like(box)
         by_motion[3] += (rest * light).sum(axis=(1, 2))
         for (_, weight), (out, turned), amplitude in zip(self._turns, exits, amplitudes):
             back = self._rows.conj().T @ (2 * weight * gains * rest * amplitude) @ self._columns.conj()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from live_bcdi.tracking.joint import FLOOR, Fit, Grid, Joint, Prior
+from live_bcdi.tracking.likelihood import FLOOR, Fit, Grid, Joint, Prior
 
 FRAMES, ROWS, COLUMNS = 20, 14, 15
 NOMINAL = np.arange(FRAMES) - 9.0
@@ -54,9 +54,9 @@ def test_expected_is_the_fourier_sum():
 
 @pytest.mark.parametrize("smear", [0.0, 0.8])
 def test_the_gradient_is_that_of_the_value(smear):
-    """By differences along a random direction of each kind of unknown."""
+    """By differences along a random direction of each kind of unknown. The prior wants the motion elsewhere."""
     model, _ = joint(smear=smear)
-    model, _ = joint(counted(model, truth(5)), smear=smear)
+    model = model.of(counted(model, truth(5)), truth(6).motion)
     fit, random, step = truth(), np.random.default_rng(3), 1e-5
     _, by_voxel, by_motion = model.value(fit)
 
@@ -73,6 +73,16 @@ def test_the_gradient_is_that_of_the_value(smear):
     for kind in range(4):
         motion = random.normal(size=(4, FRAMES)) * (np.arange(4) == kind)[:, None]
         assert slope(0 * voxels, motion) == pytest.approx((by_motion * motion).sum(), rel=1e-4)
+
+
+def test_the_prior_is_about_where_it_is_wanted():
+    """Of voxels of next to no light only the prior is left: 1/2 sum ((motion - about) / size)^2."""
+    model, _ = joint()
+    about, dark = truth(6).motion, 1e-9 * truth().voxels
+    there = model.of(np.zeros((FRAMES, ROWS, COLUMNS)), about)
+    sizes = np.array([0.3, 0.2, 0.2, 0.02])[:, None]
+    apart = there.value(Fit(voxels=dark, motion=0 * about))[0] - there.value(Fit(voxels=dark, motion=about))[0]
+    assert apart == pytest.approx(0.5 * ((about / sizes) ** 2).sum())
 
 
 def test_motion_comes_to_its_bound():
