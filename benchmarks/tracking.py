@@ -328,13 +328,9 @@ def slips(seeds: int) -> None:
                         continue
                     told.append(abs(int(place[1]) - frame) if place else FRAMES)
                     left.append(by_counts(found.offset_steps - true, counts) / by_counts(true, counts))
-            near = sum(away <= 1 for away in told)
-            said = sum(away < FRAMES for away in told)
-            print(
-                f"| {size} | {photons:.0e} | {said} of {len(told)} | {near} | {np.median(left):.2f} | {max(left):.2f}"
-                f" | {alarms} of {seeds} |",
-                flush=True,
-            )
+            said, near = (sum(away <= most for away in told) for most in (FRAMES - 1, 1))
+            shown = f"{said} of {len(told)} | {near} | {np.median(left):.2f} | {max(left):.2f}"
+            print(f"| {size} | {photons:.0e} | {shown} | {alarms} of {seeds} |", flush=True)
 
 
 def long() -> None:
