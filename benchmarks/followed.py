@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from live_bcdi.config import load_config
-from live_bcdi.defects import Line, Track, Wall
+from live_bcdi.defects import DefectTrack, Line, Wall
 from live_bcdi.geometry import q_lab_invA
 from live_bcdi.series import State, Study, study
 from live_bcdi.sim import Dislocation, Truth
@@ -97,7 +97,7 @@ class Score:
     false: int = 0
     motion: list[float] = field(default_factory=list)
 
-    def add(self, made: Case, found: Study, tracks: Sequence[Track[Any]]) -> None:
+    def add(self, made: Case, found: Study, tracks: Sequence[DefectTrack[Any]]) -> None:
         self.defects, self.states = self.defects + 1, self.states + len(ALIVE)
         own = [track for track in tracks if all(is_at(seen, made, found, n) for n, seen in track.seen.items())]
         self.false += len(tracks) - len(own)

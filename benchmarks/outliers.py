@@ -1,7 +1,8 @@
 """Which bad scans are told among good repeats, and why, and how many good ones are blamed: 3 min on one thread.
 
     python benchmarks/outliers.py
-    python benchmarks/outliers.py --part good        # or bad: one of the two tables
+    python benchmarks/outliers.py --part good             # or bad: one of the two tables
+    python benchmarks/outliers.py --part bad --kinds jump # those alone
 
 A simulated faceted crystal of medium strain (34-ID-C, `live_bcdi.sim.repeats`), 1e6 photons a scan. Each bad scan
 is judged among 20 good ones that drift by 0.4 voxels a scan, lose 30 % of their counts and have a beam that
@@ -37,7 +38,7 @@ KINDS: dict[str, tuple[str, tuple[float, ...], str]] = {
     "hot pixels": ("so many, 300 counts a frame", (4, 12, 40), "are hot"),
     "turned away": ("peak so many frames from the end", (2, 0, -6), "turned away|crystal is lost"),
     "beam lost": ("for so much of the scan", (0.1, 0.4, 1.0), "beam"),
-    "jump": ("by so many pixels", (1, 2, 4), "jumped"),
+    "jump": ("by so many pixels", (0.5, 1, 2, 4), "jumped"),
     "stale frames": ("so many", (1, 3, 8), "the one before them"),
     "missing frames": ("so many", (1, 3, 8), "are missing"),
     "saturated": ("peak at so many times the limit", (1.3, 2, 5), "are saturated"),
@@ -80,13 +81,14 @@ def by_mean_and_sigma(facts: Sequence[ScanFacts]) -> NDArray[np.bool_]:
     return np.asarray(off > off.mean() + off.std())
 
 
-def bad_ones(repeats: int) -> None:
+def bad_ones(repeats: int, kinds: Sequence[str]) -> None:
     source = repeated()
     good = list(source.series(GOOD, fading=0.3, seed=1))
     among = [each for each in map(facts_of, good) if not isinstance(each, str)]
     print(f"| kind | strength | told, of {repeats} | reason right | mean + 1 σ tells |\n" + "|---" * 5 + "|")
     blamed = theirs = judged = 0
-    for kind, (what, strengths, words) in KINDS.items():
+    for kind in kinds:
+        what, strengths, words = KINDS[kind]
         told, right, peer = ([0] * len(strengths) for _ in range(3))
         for level, strength in enumerate(strengths):
             for seed in range(repeats):
@@ -126,6 +128,7 @@ def good_ones(count: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", choices=("good", "bad", "both"), default="both")
+    parser.add_argument("--kinds", nargs="*", choices=KINDS, default=list(KINDS), help="of bad scans")
     parser.add_argument("--repeats", type=int, default=10, help="bad scans of each kind and strength")
     parser.add_argument("--good", type=int, default=50)
     asked = parser.parse_args()
@@ -133,7 +136,7 @@ def main() -> None:
         good_ones(asked.good)
         print()
     if asked.part != "good":
-        bad_ones(asked.repeats)
+        bad_ones(asked.repeats, asked.kinds)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ above or below all around it, it is the detector's.
 """
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 from scipy import ndimage
@@ -26,6 +27,7 @@ _HOT_DARK_SIGMA = 10.0
 # Corners of the scan: this share of each edge.
 _CORNER = 0.125
 _FEWEST_VOXELS = 100
+_STALE_COUNTS = 50  # two frames of so many counts that are the same to the last one are one frame, read twice
 
 _RING = np.ones((3, 3), bool)
 _RING[1, 1] = False
@@ -74,6 +76,16 @@ def hot_pixels(intensity: FrameArray, have: BoolArray | None = None) -> BoolArra
     usual = ndimage.median_filter(median, footprint=_RING, mode="reflect")
     alone = totals > _HOT_FACTOR * around + _HOT_COUNTS
     return np.asarray(alone | (median > np.maximum(_HOT_FACTOR * usual, _HOT_MEDIAN_COUNTS)))
+
+
+def stale_frames(scan: RockingScan) -> BoolArray:
+    """Which frames are the one before them, count by count: a detector gave them twice, (frames,)."""
+    have = np.ones(len(scan.intensity), bool) if scan.have is None else np.asarray(scan.have, bool)
+    made = np.zeros(len(have), bool)
+    for before, after in pairwise(np.flatnonzero(have)):
+        same = np.array_equal(scan.intensity[before], scan.intensity[after])
+        made[after] = same and float(scan.intensity[after].sum(dtype=np.float64)) >= _STALE_COUNTS
+    return made
 
 
 def flashes(intensity: FrameArray) -> BoolArray:

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from .config import Config, Preprocessing
-from .phasing import Plan, phased
+from .phasing import InitialGuess, Plan, phased
 from .pipeline import Progress, prepared, reconstruct_as_configured
+from .series import NeighbourGuess, better_start, check_comparable
 from .transport.arrays import is_array_file, read_pattern
 from .transport.files import check_output
-from .transport.hdf5 import read_scan, write_result
+from .transport.hdf5 import read_result, read_scan, write_result
 from .transport.images import read_image
 from .transport.tiled import connect, find_run, is_run, read_raw_scan
 from .types import BoolArray, FloatArray, Reconstruction, RockingScan, ScanError
@@ -42,15 +43,54 @@ def phase_to_file(
     reading, `check_output`, phasing and writing do.
     """
     began_s = time.perf_counter()
-    given = [source] if isinstance(source, str) else list(source)
-    sources = [find_run(connect(config), each) if is_run(each) else each for each in given]
+    sources = _sources(source, config)
     path = output or default_output(sources[0], several=len(sources) > 1)
     name, links, retrieve = _read(sources, config)
     for each in sources:
         check_output(path, overwrite=overwrite, source=Path(each))
     result = retrieve(budget_s=budget_s, progress=progress)
-    runs = [each for each in sources if is_run(each)]
-    write_result(path, result, scan_name=name, run=" ".join(runs), links=links)
+    write_result(path, result, scan_name=name, run=_runs(sources), links=links)
+    return _said_of(result, name, path, began_s)
+
+
+def warm_to_file(
+    source: str | Sequence[str],
+    path: Path,
+    neighbours: Sequence[Reconstruction],
+    config: Config,
+    *,
+    budget_s: float | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Retrieve `source` again from the objects of `neighbours`, other states of the crystal, and put that in
+    the place of the result at `path`, which `phase_to_file` made with `config`, if it is the better one
+    (`series.better_start`).
+
+    Returns what there is to say of the one that is kept. Raises ScanError as `phase_to_file` does, and where the
+    two cannot be compared.
+    """
+    began_s = time.perf_counter()
+    sources = _sources(source, config)
+    cold = read_result(path)
+    check_comparable(cold, config.phasing.seed)
+    guess = NeighbourGuess.of(neighbours)
+    name, links, retrieve = _read(sources, config)
+    kept = better_start(cold, retrieve(budget_s=budget_s, guess=guess, progress=progress))
+    write_result(path, kept, scan_name=name, run=_runs(sources), links=links)
+    return _said_of(kept, name, path, began_s)
+
+
+def _sources(source: str | Sequence[str], config: Config) -> list[str]:
+    """Files as they are, runs by their whole uids."""
+    given = [source] if isinstance(source, str) else list(source)
+    return [find_run(connect(config), each) if is_run(each) else each for each in given]
+
+
+def _runs(sources: Sequence[str]) -> str:
+    return " ".join(each for each in sources if is_run(each))
+
+
+def _said_of(result: Reconstruction, name: str, path: Path, began_s: float) -> dict[str, Any]:
     return {
         "name": name,
         "chi": result.chi,
@@ -60,7 +100,7 @@ def phase_to_file(
         "chosen": result.provenance.get("chosen", "").splitlines(),
         "seed": result.seed,
         "outcome": result.outcome.value,
-        **{key: result.provenance.get(key) for key in ("volume", "masked", "motion", "summed", "rung")},
+        **{key: result.provenance.get(key) for key in ("volume", "masked", "motion", "summed", "start", "rung")},
         "seconds": time.perf_counter() - began_s,
         "file": str(path),
     }
@@ -107,7 +147,8 @@ def _phase_pattern(
     *,
     budget_s: float | None,
     progress: Progress | None,
+    guess: InitialGuess | None = None,
 ) -> Reconstruction:
     """Of a pattern without geometry, as it is."""
-    plan = Plan(**config.phasing.model_dump(), budget_s=budget_s)
+    plan = Plan(**config.phasing.model_dump(), guess=guess, budget_s=budget_s)
     return phased(intensity, mask, plan, progress)

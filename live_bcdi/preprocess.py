@@ -17,6 +17,7 @@ from .cleaning import (
     dead_pixels,
     flashes,
     hot_pixels,
+    stale_frames,
     unreadable,
     without_background,
 )
@@ -157,8 +158,8 @@ class Report:
     """What preprocessing did to a scan.
 
     `masked` counts pixels (bad, dead, hot), voxels (flashing, saturated, unreadable, alien) and frames (missing,
-    without beam); `aliens` are the blobs; `background_counts` went off every voxel; `kept` is the share of
-    the counts that lies in the volume.
+    without beam, read twice); `aliens` are the blobs; `background_counts` went off every voxel; `kept` is the
+    share of the counts that lies in the volume.
     """
 
     masked: Mapping[str, int]
@@ -182,7 +183,7 @@ class Report:
         binned = "" if self.binning == (1, 1, 1) else f" binned by {_times(self.binning)}"
         return {
             "masked": f"{pixels} pixels; {voxels} voxels; {count['missing']} frames missing,"
-            f" {count['without beam']} without beam",
+            f" {count['without beam']} without beam, {count['read twice']} read twice",
             "aliens": places or "none found or not looked for",
             "background": f"{self.background_counts:.4g} counts a voxel",
             "volume": f"{_times(self.shape)} of {_times(self.frames)}{binned}, peak at {centre},"
@@ -255,11 +256,13 @@ def _corrected(scan: RockingScan, have: BoolArray) -> tuple[NDArray[np.float32],
     scale, beam = np.ones(len(have)), have
     if scan.monitor is not None:
         scale, beam = monitor_scale(scan.monitor, have)
-    mask, masked = scan_mask(scan, beam)
+    stale = stale_frames(scan)
+    mask, masked = scan_mask(scan, beam & ~stale)
     response = 1.0 if scan.flatfield is None else np.where(scan.flatfield > _NO_RESPONSE, scan.flatfield, 1.0)
     intensity = np.where(mask, 0, scan.intensity * scale[:, None, None] / response).astype(np.float32)
     masked["missing"] = int(np.count_nonzero(~have))
     masked["without beam"] = int(np.count_nonzero(have & ~beam))
+    masked["read twice"] = int(np.count_nonzero(beam & stale))
     return intensity, mask, masked
 
 

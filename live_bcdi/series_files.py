@@ -39,7 +39,8 @@ def read_states(sources: Sequence[str], stimulus: str, values: str | None, confi
             raise ScanError(f"{source} has no image in the lab frame: its geometry, or any object, is missing")
         operando = _table(result.metadata.get("operando"))
         known = told[number] if told is not None else _stimulus(run, result, stimulus)
-        name = run.name or source
+        # of a sum, which is named by all its scans, the file's
+        name = Path(source).stem if " + " in run.name else run.name or source
         states.append(State(name=name, lab=lab, stimulus=known, peak=peak_of(operando.get("peak"))))
     check_stimulus([state.stimulus for state in states], stimulus)
     return _named_apart(states)

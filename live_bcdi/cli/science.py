@@ -136,11 +136,19 @@ def phase(
     correct: Annotated[
         bool | None, typer.Option(help="Undo motion of the crystal within the scan, where it is sure.")
     ] = None,
+    neighbour: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Result of another state, to start from as well; what foretells free voxels better is kept.",
+            autocompletion=files_of(*RESULTS),
+        ),
+    ] = None,
     config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
 ) -> None:
     """Retrieve a recorded scan, as the live path does; what no option says is the configuration's."""
-    from ..offline import phase_to_file
+    from ..offline import phase_to_file, warm_to_file
+    from ..transport.hdf5 import read_result
 
     phasing = {"recipe": recipe, "starts": starts, "seed": seed, "device": device}
     preprocess = {
@@ -152,8 +160,12 @@ def phase(
     }
     settings = load_config(config_path(config)).changed(phasing=_given(phasing), preprocess=_given(preprocess))
     budget_s = None if budget is None else seconds(budget)
+    near = [read_result(each) for each in neighbour or []]  # what cannot be read is said before the work
     with _progress(quiet=as_json) as tell:
         table = phase_to_file(sources, output, settings, overwrite=overwrite, budget_s=budget_s, progress=tell)
+        if near:
+            path = Path(table["file"])
+            table = warm_to_file(sources, path, near, settings, budget_s=budget_s, progress=tell)
     print_table(table, as_json, "Reconstruction")
 
 

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..defects import Line, Track, Wall, follow_lines, follow_walls, lines_of, walls_of
+from ..defects import DefectTrack, Line, Wall, follow_lines, follow_walls, lines_of, walls_of
 from ..operando import strain_spread
 from ..strain import strain_along
 from ..tracking import Peak, motion_between
 from ..types import BoolArray, FloatArray, LabImage, ScanError
+from .components import OrderParameters, order_parameters
 from .filling import filled
 from .frame import AlignedSeries, align_series, core_of
-from .order import OrderParameters, order_parameters
 from .unwrapping import unwrapped
 
 _REACH_VOXELS = 6.0  # that a defect may move from state to state
@@ -56,8 +56,8 @@ class Study:
     order: OrderParameters
     lines: tuple[tuple[Line, ...], ...]
     walls: tuple[tuple[Wall, ...], ...]
-    line_tracks: tuple[Track[Line], ...]
-    wall_tracks: tuple[Track[Wall], ...]
+    line_tracks: tuple[DefectTrack[Line], ...]
+    wall_tracks: tuple[DefectTrack[Wall], ...]
     rows: tuple[dict[str, Any], ...]
 
 
@@ -112,7 +112,7 @@ def study(states: Sequence[State], *, rotations: FloatArray | None = None) -> St
     )
 
 
-def _alike(tracks: Sequence[Track[Line]], count: int) -> list[int] | None:
+def _alike(tracks: Sequence[DefectTrack[Line]], count: int) -> list[int] | None:
     """States with the dislocations of the first; None for too few of them."""
     first = [0 in track.seen for track in tracks]
     same = [
@@ -214,7 +214,7 @@ def table(found: Study) -> dict[str, Any]:
     }
 
 
-def _line_track(track: Track[Line], names: Sequence[str]) -> dict[str, Any]:
+def _line_track(track: DefectTrack[Line], names: Sequence[str]) -> dict[str, Any]:
     lines = list(track.seen.values())
     return {
         **_lived(track, names),
@@ -225,7 +225,7 @@ def _line_track(track: Track[Line], names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _wall_track(track: Track[Wall], names: Sequence[str]) -> dict[str, Any]:
+def _wall_track(track: DefectTrack[Wall], names: Sequence[str]) -> dict[str, Any]:
     walls = list(track.seen.values())
     return {
         **_lived(track, names),
@@ -235,7 +235,7 @@ def _wall_track(track: Track[Wall], names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _lived(track: Track[Any], names: Sequence[str]) -> dict[str, Any]:
+def _lived(track: DefectTrack[Any], names: Sequence[str]) -> dict[str, Any]:
     return {
         "born": None if track.born is None else names[track.born],
         "healed": None if track.healed is None else names[track.healed],

@@ -24,6 +24,10 @@ class NeighbourGuess:
 
     objects: tuple[ComplexArray, ...]
 
+    @classmethod
+    def of(cls, results: Sequence[Reconstruction]) -> "NeighbourGuess":
+        return cls(objects=tuple(each.density for each in results))
+
     def __call__(self, pattern: Pattern) -> Sequence[ComplexArray]:
         """Raises ScanError where an object has another shape, so that its voxels are of another size."""
         for each in self.objects:
@@ -50,12 +54,23 @@ def warm_started(
     `provenance["start"]` says which it is, with both values. Raises ScanError where `cold` was made with another
     seed, or without free voxels, so that the two cannot be compared, or as `NeighbourGuess` and `reconstruct` do.
     """
-    if cold.seed != plan.seed or "free_llk" not in cold.metrics:
+    check_comparable(cold, plan.seed)
+    guess = NeighbourGuess.of(neighbours)
+    warm = reconstruct(scan, replace(plan, guess=guess), preprocessing=preprocessing, crystal=crystal)
+    return better_start(cold, warm)
+
+
+def check_comparable(cold: Reconstruction, seed: int) -> None:
+    """Raise ScanError where a retrieval with `seed` would have other free voxels, or `cold` has none."""
+    if cold.seed != seed or "free_llk" not in cold.metrics:
         raise ScanError(
             "a warm start is compared by free voxels: retrieve the state with them, and the same seed, first"
         )
-    guess = NeighbourGuess(objects=tuple(each.density for each in neighbours))
-    warm = reconstruct(scan, replace(plan, guess=guess), preprocessing=preprocessing, crystal=crystal)
+
+
+def better_start(cold: Reconstruction, warm: Reconstruction) -> Reconstruction:
+    """Of two retrievals with the same free voxels the one that foretells them better (`free_llk`, the lower), with
+    both values in `provenance["start"]`."""
     values = cold.metrics["free_llk"], warm.metrics.get("free_llk", float("inf"))
     better, said = (warm, "warm, from its neighbours") if values[1] < values[0] else (cold, "cold")
     words = f"{said}; free_llk {values[0]:.6g} cold, {values[1]:.6g} warm"

@@ -7,7 +7,6 @@ and its standard deviation they do).
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +15,7 @@ from ..aliens import find_aliens
 from ..combine import Pattern, correlation, shifted
 from ..preprocess import Report, crop_centred
 from ..registration import locate
-from ..types import BoolArray, DiffractionVolume, RockingScan, ScanError, Vector
+from ..types import DiffractionVolume, RockingScan, ScanError, Vector
 from .between import brightness, usual_monitor
 
 FEWEST = 5  # scans of which a median says what is usual
@@ -31,8 +30,8 @@ _STANDS_OUT = 5.0  # standard deviations: the brightest place of a background al
 _FEW_FRAMES = 0.05  # of a scan, that may be masked
 _GAP = 0.01  # of the peak's window, that may be masked besides what is in all scans
 _BEAM_LOST = "the monitor is at {:.0%} of the usual: the beam was lost"
-_JUMP_WIDTH = 6.0  # pixels, of the Gaussian under which both halves of a scan are seen
-_STALE_COUNTS = 50  # two frames of so many counts that are the same to the last one are one frame, read twice
+_JUMP_WIDTH = 6.0  # pixels, of the Gaussian under which the frames before and after a jump are seen
+_SPLITS = 4  # frames about the peak's: farther off too little of it is on the other side
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -75,7 +74,7 @@ def scan_facts(scan: RockingScan, volume: DiffractionVolume, report: Report) -> 
         frames=len(scan.intensity),
         missing=report.masked["missing"],
         without_beam=report.masked["without beam"],
-        stale=int(stale_frames(scan).sum()),
+        stale=report.masked["read twice"],
         hot=report.masked["hot"] + report.masked["flashing"],
         saturated=report.masked["saturated"],
         alien=sum(alien.counts for alien in aliens) / place.counts,
@@ -87,16 +86,6 @@ def _centred(volume: DiffractionVolume, place: Vector) -> Pattern:
     middle = (round(place[0]), round(place[1]), round(place[2]))
     cropped = crop_centred(volume.intensity, volume.mask, middle, (_EDGE, _EDGE, _EDGE))
     return shifted(cropped, (middle[0] - place[0], middle[1] - place[1], middle[2] - place[2]))
-
-
-def stale_frames(scan: RockingScan) -> BoolArray:
-    """Which frames are the one before them, count by count: a detector gave them twice, (frames,)."""
-    have = np.ones(len(scan.intensity), bool) if scan.have is None else np.asarray(scan.have, bool)
-    made = np.zeros(len(have), bool)
-    for before, after in pairwise(np.flatnonzero(have)):
-        bright = float(scan.intensity[after].sum(dtype=np.float64)) >= _STALE_COUNTS
-        made[after] = bright and np.array_equal(scan.intensity[before], scan.intensity[after])
-    return made
 
 
 def outliers(facts: Sequence[ScanFacts]) -> tuple[tuple[str, ...], ...]:
@@ -114,10 +103,12 @@ def left_out(facts: Sequence[ScanFacts]) -> tuple[tuple[str, ...], ...]:
     measured = float(np.median([each.measured for each in facts])) if facts else 1.0
 
     def harmless(each: ScanFacts) -> bool:
-        few = each.missing + each.without_beam <= _FEW_FRAMES * each.frames
+        few = each.missing + each.without_beam + each.stale <= _FEW_FRAMES * each.frames
         return few and each.measured > measured - _GAP
 
-    return outliers([replace(each, missing=0, without_beam=0) if harmless(each) else each for each in facts])
+    return outliers(
+        [replace(each, missing=0, without_beam=0, stale=0) if harmless(each) else each for each in facts]
+    )
 
 
 def unusable(scan: RockingScan, error: ScanError, others: Sequence[RockingScan]) -> str:
@@ -200,20 +191,22 @@ def _most_like(facts: Sequence[ScanFacts]) -> Pattern:
 
 
 def _jump(pattern: Pattern, usual: Pattern) -> float:
-    """By how many pixels more the second half of the frames moved than the first, from the usual pattern."""
+    """By how many pixels more the later frames moved than the earlier ones, from the usual pattern: the most of
+    what the frames about the peak, each taken as the first of the later ones, say."""
     seen = ~(pattern[1] | usual[1])
-    before, after = (_half_places(np.where(seen, intensity, 0)) for intensity, _ in (pattern, usual))
-    moved = before - after
-    return float(np.linalg.norm(moved[1] - moved[0]))
+    (early, late), (usual_early, usual_late) = (
+        _places_of_parts(np.where(seen, intensity, 0)) for intensity, _ in (pattern, usual)
+    )
+    return float(np.linalg.norm((late - usual_late) - (early - usual_early), axis=1).max())
 
 
-def _half_places(counts: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Centres of mass (2, 2), row and column, of both halves of the frames, under a Gaussian about the middle."""
+def _places_of_parts(counts: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Centres of mass (2, splits, 2), row and column, of the frames before each split and of those from it on,
+    under a Gaussian about the middle."""
     axis = np.arange(_EDGE) - _EDGE // 2
     window = np.exp(-(axis**2) / (2 * _JUMP_WIDTH**2))
-    places = []
-    for half in (counts[: _EDGE // 2], counts[_EDGE // 2 :]):
-        under = half.sum(axis=0, dtype=np.float64) * np.outer(window, window)
-        total = max(float(under.sum()), 1.0)
-        places.append([float(under.sum(axis=1) @ axis) / total, float(under.sum(axis=0) @ axis) / total])
-    return np.array(places)
+    under = counts.astype(np.float64) * np.outer(window, window)
+    moments = np.stack([under.sum(axis=(1, 2)), under.sum(axis=2) @ axis, under.sum(axis=1) @ axis], axis=1)
+    early = np.cumsum(moments, axis=0)[_EDGE // 2 - _SPLITS - 1 : _EDGE // 2 + _SPLITS]
+    late = moments.sum(axis=0) - early
+    return np.stack([part[:, 1:] / np.maximum(part[:, :1], 1) for part in (early, late)])

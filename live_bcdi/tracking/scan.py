@@ -6,13 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg, ndimage
 
+from ..cleaning import stale_frames
 from ..preprocess import monitor_scale, scan_mask
 from ..types import FrameArray, RockingScan, ScanError, TrackingResult
 from .band import Band, Floats, band_of, cutoff_of
 from .centroid import centroid
 from .fit import Blocks, Knowledge, evidences, knowledge, look, posterior, without_gains
 from .jumps import jumps
-from .outliers import stale_frames
 from .slips import slip
 
 _BOX = 96  # pixels of the detector about the peak, at most

@@ -185,6 +185,23 @@ def test_several_scans_are_summed(run, small, tmp_path):
     assert "cannot be summed" in one_line(run("phase", small, "pattern.npy", "-o", "no.cxi"))
 
 
+def test_a_neighbour_is_started_from_and_kept_where_it_foretells_more(run, small, tmp_path):
+    longer = ("--recipe", "30*ER + 60*HIO + 20*ER", "--starts", 2)
+    assert run("phase", small, *longer, "-o", "near.cxi")[0] == 0
+    asked = ("phase", small, "--recipe", "3*ER", "--starts", 1, "-o", "here.cxi", "--neighbour", "near.cxi")
+    status, out, err = run(*asked, "--json")
+    assert status == 0, err
+    kept = read_result(tmp_path / "here.cxi")
+    assert told(out)["start"] == kept.provenance["start"]
+    assert kept.provenance["start"].startswith("warm, from its neighbours; free_llk ")
+    cold, warm = (float(part.split()[0]) for part in kept.provenance["start"].split("free_llk ")[1].split(", "))
+    assert warm == pytest.approx(kept.metrics["free_llk"], rel=1e-5) and warm < cold
+    assert "nowhere.cxi cannot be read" in one_line(run(*asked[:-1], "nowhere.cxi", "--overwrite"))
+    assert run("phase", small, *QUICK, "--bin", "2,2,2", "-o", "coarse.cxi")[0] == 0
+    assert "one [preprocess] shape" in one_line(run(*asked[:-1], "coarse.cxi", "--overwrite"))
+    assert "start" not in read_result(tmp_path / "here.cxi").provenance
+
+
 def test_a_dark_frame_comes_off(run, small, tmp_path):
     scan = read_scan(small)
     write_scan(tmp_path / "lit.h5", replace(scan, intensity=scan.intensity + 7))

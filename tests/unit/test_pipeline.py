@@ -297,14 +297,14 @@ def test_s0054_fits_the_counts_as_well_as_cohere(gold):
 
 
 def test_what_is_sampled_too_finely_is_binned_unless_settings_say_otherwise():
-    """Every frame eight times over: an oversampling of 3 to 4 becomes 28 or so, and four frames are summed."""
+    """Eight exposures of every frame: an oversampling of 3 to 4 becomes 28 or so, and four frames are summed."""
     scan, _ = simulate_scan(
         config=load_config(ROOT / "config/34idc.toml"), shape=(16, 32, 32), photons=1e6, strain="weak", seed=3
     )
     step = np.diff(scan.angles_deg).mean() / 8
     fine = replace(
         scan,
-        intensity=np.repeat(scan.intensity, 8, axis=0),
+        intensity=np.random.default_rng(0).poisson(np.repeat(scan.intensity, 8, axis=0)),
         angles_deg=scan.angles_deg[0] + step * (np.arange(128) - 3.5),
         monitor=None,
         timestamps_s=None,

@@ -228,6 +228,7 @@ def test_the_report_says_what_was_masked_and_where():
     intensity[:, 30, 9] = 0
     intensity[5, 5, 5] = -1
     intensity[PEAK] = 70000
+    intensity[2] = intensity[1]
     bad = np.zeros((40, 48), bool)
     bad[38, 1:4] = True
     have = np.arange(40) != 39
@@ -236,6 +237,7 @@ def test_the_report_says_what_was_masked_and_where():
     full = scan(intensity, bad_pixels=bad, have=have, monitor=monitor, saturation_counts=65535)
     report = preprocess.prepare(full, Preprocessing(shape=(32, 32, 32), background=0.5))[1]
     known = {"bad": 3, "dead": 1, "saturated": 1, "unreadable": 1, "alien": 0, "missing": 1, "without beam": 1}
+    known |= {"read twice": 1}
     assert {name: report.masked[name] for name in known} == known
     # hot for four frames of forty: told by the scan's total, and by each of the frames
     assert (report.masked["hot"], report.masked["flashing"]) == (2, 4 + 40 + 1)
@@ -243,12 +245,25 @@ def test_the_report_says_what_was_masked_and_where():
     assert lines["masked"].startswith(
         "3 bad, 1 dead, 2 hot pixels; 45 flashing, 1 saturated, 1 unreadable, 0 alien"
     )
-    assert lines["masked"].endswith("1 frames missing, 1 without beam")
+    assert lines["masked"].endswith("1 frames missing, 1 without beam, 1 read twice")
     assert lines["volume"].startswith("32 x 32 x 32 of 40 x 40 x 48, peak at 2")
     assert lines["background"] == "0.5 counts a voxel"
     _, whole = preprocess.prepare(full, Preprocessing(shape=(128, 128, 128)))
     assert whole.kept == pytest.approx(1)
     assert 0.5 < report.kept < 1
+
+
+def test_a_frame_that_was_read_twice_is_masked_as_what_it_should_have_shown_is_not_known():
+    intensity = counts(background=0.0)
+    intensity[[15, 16, 28]] = intensity[[14, 14, 27]]
+    intensity[2] = intensity[1] = 0  # two dark frames may well be alike
+    have = np.arange(40) != 30
+    intensity[31] = intensity[29]  # they follow each other, as the one between never came
+    volume, report = preprocess.prepare(scan(intensity, have=have), Preprocessing(shape=(40, 40, 48)))
+    first = round(report.centre[0]) - 20
+    gone = np.flatnonzero(volume.mask.all(axis=(1, 2))) + first
+    assert gone[gone < 40].tolist() == [15, 16, 28, 30, 31]
+    assert report.masked["read twice"] == 4
 
 
 def test_a_background_that_leaves_nothing_is_said():

@@ -375,6 +375,8 @@ def test_what_the_starts_began_at(said, words):
 
 
 def test_what_was_masked():
-    line = "263 bad, 0 dead, 2 hot pixels; 0 flashing, 1 alien voxels; 0 frames missing, 10 without beam"
-    assert masked_only(line) == "263 bad pixels, 2 hot pixels, 1 alien voxels, 10 frames without beam"
+    line = "263 bad, 0 dead, 2 hot pixels; 0 flashing, 1 alien voxels;"
+    line += " 0 frames missing, 10 without beam, 3 read twice"
+    said = "263 bad pixels, 2 hot pixels, 1 alien voxels, 10 frames without beam, 3 frames read twice"
+    assert masked_only(line) == said
     assert masked_only("0 bad pixels; 0 frames missing, 0 without beam") == masked_only("") == ""

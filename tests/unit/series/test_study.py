@@ -135,7 +135,7 @@ def files(charged, tmp_path):
             lab=image,
         )
         paths.append(tmp_path / f"state_{number}.cxi")
-        write_result(paths[-1], result, scan_name="charge", run="", links={})
+        write_result(paths[-1], result, scan_name="charge" if number < 3 else "a + b", run="", links={})
     return paths
 
 
@@ -150,7 +150,7 @@ def test_the_verb_writes_table_figure_and_maps(files, tmp_path):
     assert done.exit_code == 0, done.output
     told = json.loads(done.output)
     assert [row["stimulus"] for row in told["states"]] == [2.5, 3, 3.5, 4]
-    assert [row["name"] for row in told["states"]] == ["1 charge", "2 charge", "3 charge", "4 charge"]
+    assert [row["name"] for row in told["states"]] == ["1 charge", "2 charge", "3 charge", "4 state_3"]
     assert told["trends"]["order_rad"]["slope"] > 0
     with outputs[0].open() as file:
         rows = list(csv.DictReader(file))

@@ -61,6 +61,17 @@ def test_a_bad_scan_is_told_and_why(repeats, kind):
     assert not any(found[:4]) and not any(found[5:]), found
 
 
+@pytest.mark.parametrize("frame", [-4, -2, 0, 1, 3])
+def test_a_jump_of_a_pixel_is_told_wherever_about_the_peak_it_was(repeats, frame):
+    scans, made = [source().expected((0.0, *moved)) for moved in ((0, 0), (0.8, -0.6))], source()
+    later = np.arange(SHAPE[0]) >= SHAPE[0] // 2 + frame
+    jumped = made.scan(np.where(later[:, None, None], scans[1], scans[0]), np.random.default_rng(5))
+    told = "; ".join(outliers([*repeats, facts_of(jumped)])[-1])
+    assert "jumped by" in told
+    # what the Gaussian about the middle sees of it
+    assert 0.4 < float(told.split("jumped by ")[1].split()[0]) <= 1.0
+
+
 def test_every_kind_of_bad_scan_is_looked_for():
     assert set(STRENGTHS) == set(BAD)
     with pytest.raises(ScanError, match="there are alien, "):
@@ -103,21 +114,26 @@ def test_of_few_scans_nothing_is_said(repeats):
     assert outliers([*repeats[:3], facts_of(source().bad("jump", 3))]) == ((), (), (), ())
 
 
-def without(frames, *, beam=False):
-    """The first scan of a series without some of its frames, or without beam in them."""
+def without(frames, how="are missing"):
+    """The first scan of a series without some of its frames, or without beam in them, or as those before them."""
     scan = next(source().series(9, seed=2))
+    if how == "the one before them":
+        scan.intensity[frames] = scan.intensity[[frame - 1 for frame in frames]]
+        return scan
     gone = np.isin(np.arange(SHAPE[0]), frames)
     scan.intensity[gone] = 0
-    if beam:
+    if how == "had no beam":
         return replace(scan, monitor=np.where(gone, 0.0, scan.monitor))
     return replace(scan, have=~gone)
 
 
 def test_a_frame_that_is_masked_is_told_but_costs_the_scan_only_at_the_peak_or_where_they_are_many(repeats):
-    cases = [([2], False, False), ([2, 37], True, False), ([20], False, True), ([1, 3, 37], False, True)]
-    for frames, beam, is_left in cases:
-        facts = [facts_of(without(frames, beam=beam)), *repeats[1:]]
-        assert ("had no beam" if beam else "are missing") in outliers(facts)[0][0]
+    cases = [([2], "are missing", False), ([2, 37], "had no beam", False), ([20], "are missing", True)]
+    cases += [([1, 3, 37], "are missing", True)]
+    cases += [([12, 28], "the one before them", False), ([20], "the one before them", True)]
+    for frames, how, is_left in cases:
+        facts = [facts_of(without(frames, how)), *repeats[1:]]
+        assert how in outliers(facts)[0][0]
         assert bool(left_out(facts)[0]) == is_left, frames
         assert not any(left_out(facts)[1:])
 

@@ -22,7 +22,7 @@ Defect = TypeVar("Defect", Line, Wall)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Track(Generic[Defect]):
+class DefectTrack(Generic[Defect]):
     """One defect through a series: `seen` has what was found of it by the number of the state; `moved_nm` how far
     it went since it was last seen, as a vector, by the same number, without the first.
 
@@ -36,7 +36,7 @@ class Track(Generic[Defect]):
     healed: int | None
 
 
-def follow_lines(states: Sequence[Sequence[Line]], *, reach_nm: float, gap: int = 0) -> list[Track[Line]]:
+def follow_lines(states: Sequence[Sequence[Line]], *, reach_nm: float, gap: int = 0) -> list[DefectTrack[Line]]:
     """The lines of a series' states, all in one frame, as tracks, in the order in which they come up.
 
     A line may go as far as `reach_nm` from state to state (the mean distance between the two), turn by 40 degrees,
@@ -46,13 +46,13 @@ def follow_lines(states: Sequence[Sequence[Line]], *, reach_nm: float, gap: int 
     return _followed(states, line_distance_nm, _line_step, reach_nm, gap)
 
 
-def follow_walls(states: Sequence[Sequence[Wall]], *, reach_nm: float, gap: int = 0) -> list[Track[Wall]]:
+def follow_walls(states: Sequence[Sequence[Wall]], *, reach_nm: float, gap: int = 0) -> list[DefectTrack[Wall]]:
     """As `follow_lines`: a wall may go as far as `reach_nm` along its normal, and tilt by 25 degrees. All normals
     of a track, and the jumps with them, point to the side of its first."""
     return [_one_sided(track) for track in _followed(states, _wall_distance_nm, _wall_step, reach_nm, gap)]
 
 
-def _one_sided(track: Track[Wall]) -> Track[Wall]:
+def _one_sided(track: DefectTrack[Wall]) -> DefectTrack[Wall]:
     """A normal is known but for its sign, and which part of it is the largest may change as the wall tilts."""
     seen: dict[int, Wall] = {}
     before = track.seen[min(track.seen)]
@@ -104,7 +104,7 @@ def _followed(
     step: Callable[[Defect, Defect], NDArray[np.float64]],
     reach_nm: float,
     gap: int,
-) -> list[Track[Defect]]:
+) -> list[DefectTrack[Defect]]:
     if not reach_nm > 0:
         raise ScanError(f"a defect may go some way from state to state: reach_nm must be positive, not {reach_nm}")
     tracks: list[dict[int, Defect]] = []
@@ -126,13 +126,13 @@ def _followed(
 
 def _track(
     seen: dict[int, Defect], states: int, step: Callable[[Defect, Defect], NDArray[np.float64]]
-) -> Track[Defect]:
+) -> DefectTrack[Defect]:
     numbers = sorted(seen)
     moved: dict[int, Vector] = {}
     for before, after in pairwise(numbers):
         x, y, z = step(seen[before], seen[after]).tolist()
         moved[after] = (x, y, z)
-    return Track(
+    return DefectTrack(
         seen=seen,
         moved_nm=moved,
         born=numbers[0] or None,
