@@ -150,7 +150,9 @@ def rows(edge: int, asked: argparse.Namespace) -> None:
         "far back": lambda: far.pull_back(passage.eh, pattern),
     }
     if asked.peer_angles:
-        steps |= {"FFT": lambda: shift.march(density, s0, few)} | by_torch(density, s0, few, float(edges[2]))
+        steps["FFT"] = lambda: shift.march(density, s0, few)
+    if asked.peer_angles and edge <= 128:  # its tape of 256 cubed is many gigabytes
+        steps |= by_torch(density, s0, few, float(edges[2]))
     took = {
         name: 1e3 * each / (asked.peer_angles if name in ("FFT", "torch", "torch both") else asked.angles)
         for name, each in seconds(steps, asked.repeats).items()
@@ -165,15 +167,11 @@ def rows(edge: int, asked: argparse.Namespace) -> None:
     if spent:
         own = {name: 1e3 * each / asked.angles / (asked.repeats + 2) for name, each in spent.items()}
         print(f"  of which the kernels: {own['forward']:.4f} and {own['backward']:.4f} ms", flush=True)
-    if asked.peer_angles:
-        gradient = took["forward"] + took["back"]
-        ratios = took["FFT"] / took["forward"], took["torch"] / took["forward"], took["torch both"] / gradient
-        print(
-            f"  {asked.peer_angles} angles by FFT: {took['FFT']:.1f} ms, {ratios[0]:.0f} times; torch:"
-            f" {took['torch']:.1f} ms, {ratios[1]:.0f} times, with its gradient {took['torch both']:.1f} ms,"
-            f" {ratios[2]:.0f} times",
-            flush=True,
-        )
+    told = {"FFT": ("FFT", took["forward"]), "torch": ("torch", took["forward"])}
+    told["torch both"] = ("torch with its gradient", took["forward"] + took["back"])
+    for name, (who, ours) in told.items():
+        if name in took:
+            print(f"  {asked.peer_angles} angles by {who}: {took[name]:.1f} ms, {took[name] / ours:.0f} times")
 
 
 def cube() -> None:
