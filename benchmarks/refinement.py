@@ -5,7 +5,7 @@ python benchmarks/refinement.py --jitter 0.333 --prior 0.333
 
 The crystal has four radians of phase; (002), 8 keV, pi; Poisson counts on 64 x 64 pixels in 51 frames across 0.4
 degrees, made with the dynamical model on voxels half as long as the refinement's. The scan is phased by this
-project's own retrieval (--recipe, or the automatic one), and refined from that: no truth goes in but the gold.
+project's own retrieval (--recipe, or the automatic one: HIO, RAAR and ER), and refined from that: no truth goes in but the gold.
 `--jitter` and `--prior` are in steps of the scan: how far the frames are off, and how far they are thought to be.
 
 Errors are root mean squares in radians where the crystal fills its voxels. The place of the crystal, which no
@@ -23,7 +23,8 @@ from scipy.optimize import minimize
 
 from live_bcdi.dynamical import Characteristics, Settings, Susceptibilities, along_diffracted, refine_scan
 from live_bcdi.dynamical.detector import FarField, departures, frame_at, pixel_samples
-from live_bcdi.dynamical.start import Placed, placed
+from live_bcdi.dynamical.scan import SMOOTHINGS, RefinedScan
+from live_bcdi.dynamical.start import Placed, twin_of
 from live_bcdi.geometry import chain_matrix, q_lab_invA
 from live_bcdi.phasing import Plan
 from live_bcdi.pipeline import reconstruct
@@ -32,7 +33,6 @@ from live_bcdi.types import Geometry, RockingScan, Rotation
 CHI_H = 7.4004e-5 - 0.8435e-5j  # C = 1
 GOLD = Susceptibilities(chi_0=-9.4070e-5 + 0.84962e-5j, chi_h=CHI_H, chi_hbar=CHI_H)
 TWO_THETA_DEG = 44.76
-RECIPE = "4*(20*ER + 180*HIO(beta=0.9) + ShrinkWrap(sigma=1.0, threshold=0.15)) + 100*ER"
 PIXELS, MIDDLE = 64, (32.0, 32.0)
 FINE_M = 16e-9  # the edge of the voxels that the frames are made on
 GEOMETRY = Geometry(
@@ -107,6 +107,11 @@ def errors(crystal: Placed, *, slope: bool) -> tuple[float, float]:
     return float(np.std(off)), float(np.corrcoef(np.abs(density).ravel(), filled.ravel())[0, 1])
 
 
+def turned_as(found: RefinedScan) -> Placed:
+    """The retrieval, or its twin where that was taken: which of them it is, a retrieval cannot know."""
+    return twin_of(found.retrieved) if found.twin else found.retrieved
+
+
 def straight(angles: Real) -> Real:
     """Without the whole scan's offset and stretch, which no pattern shows."""
     count = np.arange(len(angles))
@@ -117,13 +122,14 @@ def asked() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photons", type=float, default=3e7)
     parser.add_argument("--angles", type=int, default=51)
-    parser.add_argument("--recipe", default=RECIPE, help='"" for the automatic one')
-    parser.add_argument("--starts", type=int, default=5)
+    parser.add_argument("--recipe", help="the automatic one by default")
+    parser.add_argument("--starts", type=int)
     parser.add_argument("--epochs", type=int, default=Settings().epochs)
     parser.add_argument("--history", type=int, default=Settings().history)
     parser.add_argument("--method", choices=("lbfgs", "adam"), default="lbfgs")
     parser.add_argument("--loss", choices=("amplitude", "poisson"), default="amplitude")
-    parser.add_argument("--smoothing", type=float, help="this weight; without it the free pixels choose")
+    parser.add_argument("--smoothings", type=float, nargs="+", default=SMOOTHINGS)
+    parser.add_argument("--range", type=float, default=0.4, help="of the angles, in degrees")
     parser.add_argument("--jitter", type=float, default=0.0)
     parser.add_argument("--prior", type=float, default=0.0)
     parser.add_argument("--slope", action="store_true")
@@ -134,7 +140,7 @@ def asked() -> argparse.Namespace:
 
 def main() -> None:
     said = asked()
-    step = 0.4 / (said.angles - 1)
+    step = said.range / (said.angles - 1)
     angles = TWO_THETA_DEG / 2 + step * (np.arange(said.angles) - said.angles // 2)
     offsets = said.jitter * step * straight(np.random.default_rng(5).normal(size=said.angles))
     scan = measured(said.photons, angles, offsets)
@@ -146,7 +152,6 @@ def main() -> None:
         history=said.history,
         method=said.method,
         loss=said.loss,
-        smoothing=Settings().smoothing if said.smoothing is None else said.smoothing,
         angle_prior_rad=np.deg2rad(said.prior * step) or None,
     )
     found = refine_scan(
@@ -155,23 +160,22 @@ def main() -> None:
         GOLD,
         settings,
         polarisation="pi",
-        choose_smoothing=said.smoothing is None,
+        smoothings=said.smoothings,
         checkpoint=said.checkpoint,
         progress=(lambda share, text: print(f"{share:.3f} {text}")) if said.verbose else None,
     )
     took = time.perf_counter() - phased
-    retrieved = placed(scan, result, GOLD.chi_0)
     print("| rung | phase error, rad | amplitude correlation |\n|---|---|---|")
     for name, crystal in (
-        ("retrieved", retrieved),
+        ("retrieved", turned_as(found)),
         ("refraction and absorption divided out", found.start),
         ("refined", found.crystal),
     ):
         phase, amplitude = errors(crystal, slope=said.slope or bool(said.jitter))
         print(f"| {name} | {phase:.3f} | {amplitude:.4f} |")
-    attempts = ", ".join(f"{name} {misfit:.4f}" for name, misfit in found.free_misfits.items())
-    taken = f"{'the twin' if found.twin else 'the retrieved one'}, smoothing {found.smoothing:.3g}"
-    print(f"free misfits: {attempts}; taken: {taken}")
+    for name, misfit in found.free_misfits.items():
+        print(f"free misfit {misfit:.4f}: {name}")
+    print(f"taken: {'the twin' if found.twin else 'the retrieved one'}, smoothing {found.smoothing:.3g}")
     shape = " x ".join(map(str, found.crystal.density.shape))
     print(f"phased in {phased - began:.1f} s (chi {result.chi:.4f}); refined in {took:.1f} s on {shape} voxels")
     if said.jitter:

@@ -64,7 +64,7 @@ class Settings:
     besides what is given. `free_share` of the pixels judge and are not fitted.
     """
 
-    epochs: int = 60
+    epochs: int = 30
     method: Literal["lbfgs", "adam"] = "lbfgs"
     history: int = 20
     batches: int = 5

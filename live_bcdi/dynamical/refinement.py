@@ -52,14 +52,16 @@ def refine(
     start: tuple[ComplexArray, FloatArray],
     settings: Settings | None = None,
     *,
+    offsets_rad: Floats | None = None,
     progress: Progress | None = None,
     checkpoint: Path | Part | None = None,
 ) -> Refined:
     """S from `start`, (S, s0) on (nx, ny, nz), where S is not zero.
 
-    `progress` is told the share done and a line about it. With `checkpoint`, a file, what was killed goes on there
-    when it is called with the same arguments again, to the same result. Raises ScanError for input that cannot be
-    used and for a checkpoint of other input, StorageError where one cannot be written.
+    `offsets_rad` (n,) is how far the rocking angles are thought to be off to begin with; the prior holds them to
+    zero all the same. `progress` is told the share done and a line about it. With `checkpoint`, a file, what was
+    killed goes on there when it is called with the same arguments again, to the same result. Raises ScanError for
+    input that cannot be used and for a checkpoint of other input, StorageError where one cannot be written.
     """
     chosen = settings or Settings()
     density, s0 = np.asarray(start[0]), np.asarray(start[1])
@@ -69,8 +71,12 @@ def refine(
         raise ScanError("the crystal to start from is empty")
     if isinstance(checkpoint, Path):
         checkpoint = Checkpoint(checkpoint, key_of(frames, (density, s0), chosen)).part("refine")
+    offsets = np.zeros(len(frames.counts)) if offsets_rad is None else np.asarray(offsets_rad, float)
+    if offsets.shape != (len(frames.counts),) or not np.isfinite(offsets).all():
+        raise ScanError(f"give one finite offset a frame, not an array {offsets.shape}")
+    begin = Crystal(density=np.array(density), support=density != 0, offsets_rad=offsets)
     objective = Objective(frames, far_field, transport, s0, chosen)
-    return _Refinement(objective, chosen, checkpoint, progress or (lambda share, text: None)).run(density)
+    return _Refinement(objective, chosen, checkpoint, progress or (lambda share, text: None)).run(begin)
 
 
 def key_of(frames: Frames, start: tuple[ComplexArray, FloatArray], settings: Settings) -> str:
@@ -91,10 +97,9 @@ class _Refinement:
         self._free: list[float] = []
         self._began = (0.0, 0)
 
-    def run(self, density: ComplexArray) -> Refined:
-        self._optimiser = optimiser(self._objective, self._settings, density.shape)
-        offsets = np.zeros(self._objective.frames)
-        self._crystal = Crystal(density=np.array(density), support=density != 0, offsets_rad=offsets)
+    def run(self, begin: Crystal) -> Refined:
+        self._optimiser = optimiser(self._objective, self._settings, begin.density.shape)
+        self._crystal = begin
         if not self._resumed():
             self._judge()
         self._began = (monotonic(), self._done)

@@ -1,7 +1,7 @@
 """From a scan and its kinematical retrieval to the refined crystal."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,21 +21,21 @@ from .unpolarised import Unpolarised
 
 POLARISATIONS = ("sigma", "pi", "unpolarised")
 
-_FACTOR = 3.0  # between one weight of smoothing and the next
-_WEIGHTS = 3  # that are tried on from the first
+SMOOTHINGS = (60.0, 20.0, 6.0, 2.0)  # weaker ones fit the noise of 3e7 counts (docs/dynamical.md)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RefinedScan:
     """The crystal that foretells the free pixels best: `refined` on the grid of `crystal`, and as `lab`.
 
-    `start` is what it began from: the retrieval, or its twin (`twin`), less refraction and absorption. `smoothing`
-    is the weight that was chosen; `free_misfits` has what each attempt came to, by "retrieved", "twin" and
-    "smoothing <weight>".
+    `retrieved` is the retrieval on that grid, `start` what was begun from: that, or its twin (`twin`), less
+    refraction and absorption. `smoothing` is the weight that was chosen. `free_misfits` has what each attempt came
+    to, by "retrieved, smoothing 60" and the like: how much worse the other twin's are says how sure this one is.
     """
 
     refined: Refined
     crystal: Placed
+    retrieved: Placed
     start: Placed
     lab: LabImage
     twin: bool
@@ -49,23 +49,26 @@ def refine_scan(
     constants: Susceptibilities,
     settings: Settings | None = None,
     *,
+    smoothings: Sequence[float] = SMOOTHINGS,
     polarisation: Polarisation = "sigma",
     background: FloatArray | float = 0.0,
     device: str = "auto",
-    choose_smoothing: bool = True,
     checkpoint: Path | None = None,
     progress: Progress | None = None,
 ) -> RefinedScan:
     """The crystal of `scan` through the dynamical model, from its retrieval `result`.
 
-    The retrieval and its twin are both refined, and the one is taken that foretells the free pixels better, never
-    the one that fits better. From there, with `choose_smoothing`, the weight of the total variation is taken up or
-    down by threes as long as the free pixels are foretold better. `polarisation` is of the beam, to the scattering
-    plane. `background` in counts is a number, (row, column) or (rocking, row, column). `checkpoint` is a file that
-    a killed refinement goes on from; remove it when it is done. Raises ScanError for input that cannot be used.
+    The retrieval and its twin are both refined, with one weight of the total variation after the other, each from
+    what the last came to: the strong ones lead past what a poor retrieval has wrong, the weak ones let the counts
+    speak. What foretells the free pixels best is taken, never what fits best. `settings.smoothing` is not looked
+    at. `polarisation` is of the beam, to the scattering plane. `background` in counts is a number, (row, column)
+    or (rocking, row, column). `checkpoint` is a file that a killed refinement goes on from; remove it when it is
+    done. Raises ScanError for input that cannot be used.
     """
     if polarisation not in POLARISATIONS:
         raise ScanError(f"no polarisation {polarisation!r}; there are {', '.join(POLARISATIONS)}")
+    if not smoothings:
+        raise ScanError("give at least one weight of smoothing")
     chosen = settings or Settings()
     retrieved = placed(scan, result, constants.chi_0)
     beams = along_diffracted(
@@ -79,27 +82,25 @@ def refine_scan(
     starts = {name: without_refraction(each, beams) for name, each in starts.items()}
     frames, far_field = frames_of(scan, retrieved, background)
     transport = _transport(beams, retrieved, polarisation, device)
-    key = _key(frames, retrieved, chosen, f"{constants}{polarisation}{choose_smoothing}")
+    key = _key(frames, retrieved, chosen, f"{constants}{polarisation}{tuple(smoothings)}")
     kept = None if checkpoint is None else Checkpoint(checkpoint, key)
     search = _Search(frames, far_field, transport, kept, progress or (lambda share, text: None))
-    search.expect(len(starts) + (_WEIGHTS if choose_smoothing else 0))
+    search.expected = len(starts) * len(smoothings)
     for name, each in starts.items():
-        search.attempt(name, (each.density, each.s0), chosen)
-    twin = search.best == "twin"
-    if choose_smoothing and chosen.smoothing > 0:
-        search.smooth(chosen)
-    refined, used = search.result()
-    start = starts["twin" if twin else "retrieved"]
-    crystal = replace(start, density=np.asarray(refined.density), s0=np.asarray(refined.s0, np.float32))
+        search.descend(name, each, [replace(chosen, smoothing=weight) for weight in smoothings])
+    best = search.best()
+    start = starts[best.name]
+    crystal = replace(start, density=np.asarray(best.found.density), s0=np.asarray(best.found.s0, np.float32))
     assert result.volume is not None
     return RefinedScan(
-        refined=refined,
+        refined=best.found,
         crystal=crystal,
+        retrieved=retrieved,
         start=start,
         lab=in_the_lab(crystal, result.volume),
-        twin=twin,
-        smoothing=used.smoothing,
-        free_misfits=search.free_misfits(),
+        twin=best.name == "twin",
+        smoothing=best.smoothing,
+        free_misfits={each.label: each.free_misfit for each in search.attempts},
     )
 
 
@@ -122,6 +123,21 @@ def _key(frames: Frames, crystal: Placed, settings: Settings, more: str) -> str:
     return hashlib.sha256(f"{one}{more}{_edges(crystal)}".encode()).hexdigest()
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Attempt:
+    name: str
+    smoothing: float
+    found: Refined
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}, smoothing {self.smoothing:.3g}"
+
+    @property
+    def free_misfit(self) -> float:
+        return min(self.found.free_misfits)
+
+
 class _Search:
     """Refinements of the same frames, and the best of them."""
 
@@ -130,43 +146,23 @@ class _Search:
     ) -> None:
         self._model = frames, far_field, transport
         self._kept, self._progress = kept, tell
-        self._found: dict[str, tuple[Refined, Settings]] = {}
-        self._expected = 1
+        self.attempts: list[_Attempt] = []
+        self.expected = 1
 
-    def expect(self, attempts: int) -> None:
-        """How many there will be at most."""
-        self._expected = attempts
+    def best(self) -> _Attempt:
+        return min(self.attempts, key=lambda each: each.free_misfit)
 
-    @property
-    def best(self) -> str:
-        return min(self._found, key=lambda name: self.free_misfits()[name])
+    def descend(self, name: str, crystal: Placed, ways: Sequence[Settings]) -> None:
+        """One refinement after the other, each from the last one's end."""
+        start, offsets = (crystal.density, crystal.s0), None
+        for settings in ways:
+            label = f"{name}, smoothing {settings.smoothing:.3g}"
+            part = None if self._kept is None else self._kept.part(label)
+            told = self._told(label)
+            found = refine(*self._model, start, settings, offsets_rad=offsets, progress=told, checkpoint=part)
+            self.attempts.append(_Attempt(name=name, smoothing=settings.smoothing, found=found))
+            start, offsets = (found.density, found.s0), found.offsets_rad
 
-    def result(self) -> tuple[Refined, Settings]:
-        return self._found[self.best]
-
-    def free_misfits(self) -> dict[str, float]:
-        return {name: min(each.free_misfits) for name, (each, _) in self._found.items()}
-
-    def attempt(self, name: str, start: tuple[np.ndarray, np.ndarray], settings: Settings) -> None:
-        part = None if self._kept is None else self._kept.part(name)
-        found = refine(*self._model, start, settings, progress=self._told(name), checkpoint=part)
-        self._found[name] = found, settings
-
-    def smooth(self, settings: Settings) -> None:
-        """Stronger, or if that is no better weaker, each from the best so far, until it is not better."""
-        tried = 0
-        for factor in (_FACTOR, 1 / _FACTOR):
-            weight = settings.smoothing
-            while tried < _WEIGHTS:
-                weight, tried = weight * factor, tried + 1
-                before, name = self.best, f"smoothing {weight:.3g}"
-                best, _ = self.result()
-                self.attempt(name, (best.density, best.s0), replace(settings, smoothing=weight))
-                if self.best == before:
-                    break
-            if self.result()[1].smoothing > settings.smoothing:
-                return
-
-    def _told(self, name: str) -> Callable[[float, str], None]:
-        done = len(self._found)
-        return lambda share, text: self._progress((done + share) / self._expected, f"{name}, {text}")
+    def _told(self, label: str) -> Progress:
+        done = len(self.attempts)
+        return lambda share, text: self._progress((done + share) / self.expected, f"{label}, {text}")

@@ -86,7 +86,7 @@ def test_the_crystal_is_found(ways):
     measured, far = frames(3e7)
     start = kinematical_start()
     told = []
-    found = refine(measured, far, Characteristics(BEAMS, EDGES), start, Settings(smoothing=0.5, **ways),
+    found = refine(measured, far, Characteristics(BEAMS, EDGES), start, Settings(epochs=60, smoothing=0.5, **ways),
                    progress=lambda share, text: told.append((share, text)))  # fmt: skip
     shares = [share for share, _ in told]
     assert shares == sorted(shares) and 0 < shares[0] < 0.05 and shares[-1] <= 1
@@ -102,8 +102,9 @@ def test_angles_are_found():
     offsets = STEP / 3 * np.random.default_rng(5).normal(size=len(ANGLES))
     offsets -= offsets.mean()
     measured, far = frames(3e7, offsets)
+    transport, start = Characteristics(BEAMS, EDGES), kinematical_start()
     results = [
-        refine(measured, far, Characteristics(BEAMS, EDGES), kinematical_start(), Settings(smoothing=0.5, **more))
+        refine(measured, far, transport, start, Settings(epochs=60, smoothing=0.5, **more))
         for more in ({}, {"angle_prior_rad": STEP / 3})
     ]
     left = results[1].offsets_rad - offsets

@@ -1,0 +1,184 @@
+"""From a retrieval to the model's grid: in the weak limit its frames are the pattern that was retrieved; and the
+whole refinement of a scan, from an object that a retrieval could have found."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import fft, ndimage
+
+from live_bcdi.dynamical import Characteristics, Settings, Susceptibilities, along_diffracted, refine_scan
+from live_bcdi.dynamical.start import frames_of, in_the_lab, placed, twin_of, without_refraction
+from live_bcdi.geometry import q_lab_invA, q_steps_invA, rocking_circle, with_rocking_angle
+from live_bcdi.types import DiffractionVolume, Geometry, Outcome, Reconstruction, RockingScan, Rotation, ScanError
+
+GEOMETRY = Geometry(
+    energy_kev=9.0,
+    distance_m=0.5,
+    pixel_um=(110.0, 110.0),
+    arm_pixel=(12.0, 16.0),
+    beam_direction=(0.0, 0.0, 1.0),
+    row_direction=(0.0, -1.0, 0.0),
+    column_direction=(1.0, 0.0, 0.0),
+    sample=(Rotation(motor="theta", axis=(0.0, 1.0, 0.0), angle_deg=17.0),),
+    arm=(
+        Rotation(motor="delta", axis=(0.0, 1.0, 0.0), angle_deg=32.1),
+        Rotation(motor="gamma", axis=(-1.0, 0.0, 0.0), angle_deg=12.6),
+    ),
+    rocking="theta",
+)
+SHAPE, PEAK, STEP_DEG = (24, 24, 32), (11.0, 17.0), 0.02
+MIDDLE = 12
+GOLD = Susceptibilities(chi_0=-7e-5 + 5e-6j, chi_h=5.5e-5 - 4e-6j, chi_hbar=5.5e-5 - 4e-6j)
+WEAK = {"chi_0": 0j, "chi_h": 1e-9 + 0j, "chi_hbar": 1e-9 + 0j}
+
+
+def retrieved(seed=0):
+    """An irregular, strained crystal on the conjugate grid of a scan whose volume is off the detector's middle."""
+    rng = np.random.default_rng(seed)
+    r, c, k = np.indices(SHAPE) - np.reshape([n // 2 for n in SHAPE], (3, 1, 1, 1))
+    support = (np.abs(r + 0.4) < 4.5) & (np.abs(c - 0.3 * k) < 4.5) & (np.abs(k) < 5.5) & (r + c < 5)
+    phase = ndimage.gaussian_filter(rng.normal(size=SHAPE), 3)
+    density = np.asarray(support * np.exp(1j * phase / phase.std() + 0.3j * k), np.complex64)
+    angle = rocking_circle(GEOMETRY).angle_deg
+    volume = DiffractionVolume(
+        intensity=np.asarray(np.abs(fft.fftshift(fft.fftn(fft.ifftshift(density)))) ** 2, np.float32),
+        mask=np.zeros(SHAPE, bool),
+        centre=(MIDDLE, *PEAK),
+        q_centre_invA=q_lab_invA(GEOMETRY, *PEAK),
+        q_steps_invA=q_steps_invA(GEOMETRY, STEP_DEG, *PEAK),
+    )
+    angles = angle + STEP_DEG * (np.arange(SHAPE[0]) - MIDDLE)
+    intensity = np.zeros((SHAPE[0], 30, 40))
+    intensity[:, :23, 1:33] = volume.intensity[:, 1:, :]  # row 11 of the detector is row 12 of the volume
+    scan = RockingScan(name="weak", intensity=intensity, angles_deg=angles, geometry=GEOMETRY)
+    result = Reconstruction(
+        density=density, support=support, chi=0.0, chi_starts=(0.0,), metrics={}, recipe="", seed=0,
+        outcome=Outcome.DONE, volume=volume,
+    )  # fmt: skip
+    return scan, result
+
+
+def correlation(a, b):
+    return float(np.corrcoef(np.sqrt(a).ravel(), np.sqrt(b).ravel())[0, 1])
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_the_placed_object_has_the_pattern_that_was_retrieved(other):
+    """The amplitudes correlate to 1 less a percent: the steps of q are those of the middle, the Ewald sphere its
+    tangent plane, and the window of pixels one row short. The conjugate, a sign wrong, is far from that."""
+    scan, result = retrieved()
+    crystal = twin_of(placed(scan, result, GOLD.chi_0)) if other else placed(scan, result, GOLD.chi_0)
+    frames, far = frames_of(scan, crystal)
+    assert frames.counts.shape == (24, 23, 32) and frames.used.all()
+    beams = along_diffracted(crystal.frame.wavelength_m, crystal.frame.two_theta, **WEAK)
+    passage = Characteristics(beams, crystal.edges_m).march(crystal.density, crystal.s0, frames.delta_q)
+    assert correlation(far.intensities(passage.eh), frames.counts) > 0.98
+    turned = far.intensities(
+        Characteristics(beams, crystal.edges_m).march(np.conj(crystal.density), crystal.s0, frames.delta_q).eh
+    )
+    assert correlation(turned, frames.counts) < 0.9
+
+
+def test_the_twin_is_the_inverted_conjugate():
+    scan, result = retrieved()
+    crystal = placed(scan, result, GOLD.chi_0)
+    other = twin_of(crystal)
+    np.testing.assert_array_equal(
+        other.density[1:, 1:, 1:], np.conj(crystal.density[1:, 1:, 1:][::-1, ::-1, ::-1])
+    )
+    np.testing.assert_array_equal(other.s0[1:, 1:, 1:], crystal.s0[1:, 1:, 1:][::-1, ::-1, ::-1])
+
+
+def test_refraction_is_divided_out():
+    """Of a block whose faces the beams go through: k chi_0 / 2 times the two lengths, to half a voxel of each."""
+    scan, result = retrieved()
+    crystal = placed(scan, result, GOLD.chi_0)
+    s0 = np.zeros(crystal.s0.shape, np.float32)
+    s0[:, 4:-4, 6:-6] = 1
+    block = replace(crystal, s0=s0, density=np.asarray(s0, np.complex64))
+    chi = {"chi_0": GOLD.chi_0, "chi_h": GOLD.chi_h, "chi_hbar": GOLD.chi_hbar}
+    beams = along_diffracted(block.frame.wavelength_m, block.frame.two_theta, **chi)
+    phase = np.angle(without_refraction(block, beams).density)
+    nx, ny, nz = s0.shape
+    column = phase[nx // 2 + 4, ny // 2]  # far from the sides that the transmitted beam comes through
+    dz, inside = block.edges_m[2], np.arange(6, nz - 6)
+    lengths = (nz - 6 - inside - 0.5) + (inside - 6 + 0.5) / np.cos(block.frame.two_theta)
+    expected = -0.5 * beams.wave_number * GOLD.chi_0.real * lengths * dz
+    slack = 0.5 * beams.wave_number * abs(GOLD.chi_0) * dz
+    reach = np.flatnonzero(inside - 6 < nx // 2 - 6)  # deeper, the beam entered beside the volume
+    np.testing.assert_allclose(np.unwrap(column[inside])[reach], expected[reach], atol=slack)
+
+
+def test_counts_come_with_mask_monitor_and_flat_field():
+    scan, result = retrieved()
+    crystal = placed(scan, result, GOLD.chi_0)
+    bad = np.zeros((30, 40), bool)
+    bad[5, 7] = True
+    flat = np.full((30, 40), 1.0)
+    flat[6, 8] = 2.0
+    have = np.ones(24, bool)
+    have[3] = False
+    monitor = np.full(24, 1e6)
+    monitor[9] = 5e5
+    told = replace(scan, bad_pixels=bad, flatfield=flat, have=have, monitor=monitor)
+    frames, _ = frames_of(told, crystal, 0.25)
+    assert not frames.used[:, 5, 6].any() and not frames.used[3].any()
+    assert frames.used.sum() == 23 * (23 * 32 - 1)
+    np.testing.assert_allclose(frames.response[12, 6, 7] / frames.response[12, 6, 8], 2)
+    np.testing.assert_allclose(frames.response[9, 0, 0] / frames.response[12, 0, 0], 0.5)
+    assert (frames.background == 0.25).all()
+
+
+def dynamical_scan():
+    """The scan of `retrieved`'s crystal as the two beams see it, and a result with refraction left in it."""
+    scan, result = retrieved()
+    crystal = placed(scan, result, GOLD.chi_0)
+    chi = {"chi_0": GOLD.chi_0, "chi_h": GOLD.chi_h, "chi_hbar": GOLD.chi_hbar}
+    beams = along_diffracted(crystal.frame.wavelength_m, crystal.frame.two_theta, **chi)
+    frames, far = frames_of(scan, crystal)
+    s0 = np.minimum(np.abs(crystal.density), 1)
+    passage = Characteristics(beams, crystal.edges_m).march(crystal.density, s0, frames.delta_q)
+    found = far.intensities(passage.eh)
+    counts = np.zeros(scan.intensity.shape)
+    counts[:, crystal.rows, crystal.columns] = np.random.default_rng(4).poisson(found * 1e7 / found.sum())
+    return replace(scan, intensity=counts), result, crystal
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_the_right_twin_is_taken_and_refined(other):
+    scan, result, crystal = dynamical_scan()
+    if other:
+        density = np.conj(result.density[::-1, ::-1, ::-1])
+        both = (np.roll(each, 1, axis=(0, 1, 2)) for each in (density, result.support[::-1, ::-1, ::-1]))
+        density, support = both
+        result = replace(result, density=density, support=support)
+    found = refine_scan(scan, result, GOLD, Settings(epochs=15, history=15), smoothings=(6.0, 1.0))
+    assert found.twin == other
+    assert len(found.free_misfits) == 4
+    ratio = (found.crystal.density * np.conj(crystal.density))[np.abs(crystal.density) > 0.5]
+    off = np.angle(ratio * np.exp(-1j * np.angle(ratio.sum())))
+    assert np.std(off) < 0.15
+    image = found.lab
+    assert image.density.shape == image.strain.shape and image.voxel_nm == pytest.approx(
+        1e9 * crystal.edges_m.min(), rel=1e-6
+    )
+    there = in_the_lab(crystal, result.volume)
+    assert image.support.sum() == pytest.approx(there.support.sum(), rel=0.1)
+
+
+def test_what_cannot_be_used():
+    scan, result = retrieved()
+    with pytest.raises(ScanError, match="where its pattern was"):
+        refine_scan(scan, replace(result, volume=None), GOLD)
+    with pytest.raises(ScanError, match="no polarisation 'circular'"):
+        refine_scan(scan, result, GOLD, polarisation="circular")
+    with pytest.raises(ScanError, match="at least one weight"):
+        refine_scan(scan, result, GOLD, smoothings=())
+    with pytest.raises(ScanError, match="empty"):
+        refine_scan(scan, replace(result, density=0 * result.density), GOLD)
+    backwards = with_rocking_angle(
+        replace(GEOMETRY, arm=(Rotation(motor="delta", axis=(0, 1, 0), angle_deg=120.0),)), 60
+    )
+    with pytest.raises(ScanError):
+        refine_scan(replace(scan, geometry=backwards), result, GOLD)
