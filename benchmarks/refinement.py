@@ -1,11 +1,11 @@
 """A strained gold crystal of 1 um from its dynamical pattern alone: how far off its phase is on each rung.
 
 python benchmarks/refinement.py
-python benchmarks/refinement.py --jitter 0.333 --prior 0.333
+python benchmarks/refinement.py --range 0.24 --jitter 0.333 --prior 0.333
 
-The crystal has four radians of phase; (002), 8 keV, pi; Poisson counts on 64 x 64 pixels in 51 frames across 0.4
-degrees, made with the dynamical model on voxels half as long as the refinement's. The scan is phased by this
-project's own retrieval (--recipe, or the automatic one: HIO, RAAR and ER), and refined from that: no truth goes in but the gold.
+The crystal has four radians of phase; (002), 8 keV, pi; Poisson counts on 64 x 64 pixels in 51 frames, made with
+the dynamical model on voxels half as long as the refinement's. The scan is phased by this project's own retrieval
+(--recipe, or the automatic one: HIO, RAAR and ER), and refined from that: no truth goes in but the gold.
 `--jitter` and `--prior` are in steps of the scan: how far the frames are off, and how far they are thought to be.
 
 Errors are root mean squares in radians where the crystal fills its voxels. The place of the crystal, which no
