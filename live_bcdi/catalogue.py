@@ -140,7 +140,8 @@ class Run:
         """A result by its version; without one the newest. Raises ScanError where there is none, or none such."""
         found = self.results.get(kind, {})
         if not found:
-            remedy = f"; `live-bcdi phase {self.uid[:8]}` makes one" if kind == REFINED else ""
+            verb = {REFINED: "phase", "dynamical": "refine-dynamical"}.get(kind)
+            remedy = f"; `live-bcdi {verb} {self.uid[:8]}` makes one" if verb else ""
             raise ScanError(f"run {self.uid[:8]} ({self.name}) has no {kind} result yet{remedy}")
         wanted = list(found)[-1] if version is None else str(version)
         if wanted not in found:

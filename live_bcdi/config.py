@@ -63,6 +63,7 @@ Scheduler = Annotated[str, AfterValidator(_checked_scheduler)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Length = Annotated[int, Field(ge=8)]
 Factor = Annotated[int, Field(ge=1)]
+Weight = Annotated[float, Field(ge=0)]
 Background = Annotated[float | Literal["corners"], BeforeValidator(_checked_background)]
 Centring = Literal["robust", "maximum", "mass"]
 Method = Literal["linear", "fourier"]
@@ -315,14 +316,18 @@ class DynamicalConfig(_Table):
     (docs/dynamical.md).
 
     `rung` is "auto", for the cheapest whose pattern of a perfect crystal of this shape is within `tolerance` of
-    that of the full theory (a share of the amplitudes), or one of them. `automatic`: whether finished runs whose
-    crystal needs more than refraction and absorption are refined so by the refine service, where nothing else
-    waits.
+    that of the full theory (a share of the amplitudes), or one of them. The others are those of
+    `dynamical.refine_scan`; `angle_prior_steps` says how far the rocking angles may be off, in steps of the scan,
+    and without it they stay.
     """
 
     rung: Literal["auto", "kinematical", "refraction", "refracted-model", "dynamical"] = "auto"
     tolerance: float = Field(default=0.05, gt=0, lt=1)
-    automatic: bool = False
+    epochs: int = Field(default=30, ge=1)
+    loss: Literal["amplitude", "poisson"] = "amplitude"
+    smoothings: tuple[Weight, ...] = Field(default=(60.0, 20.0, 6.0, 2.0), min_length=1)
+    background: Literal["given", "constant"] = "given"
+    angle_prior_steps: float | None = Field(default=None, gt=0)
 
 
 class OperandoConfig(_Table):

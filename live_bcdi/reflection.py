@@ -104,11 +104,15 @@ def judged(result: Reconstruction, scan: RockingScan, config: Config) -> Reconst
         reflection, misfits = need_of(result.lab, scan, config)
     except ScanError as error:
         return replace(result, provenance={**result.provenance, "rung": f"unknown: {error}"})
-    tolerance = config.dynamical.tolerance
-    words = (
+    found = {"misfit_kinematical": misfits.kinematical, "misfit_refraction": misfits.refraction}
+    why = words(reflection, misfits, config.dynamical.tolerance)
+    return replace(result, metrics={**result.metrics, **found}, provenance={**result.provenance, "rung": why})
+
+
+def words(reflection: Reflection, misfits: Misfits, tolerance: float) -> str:
+    """Which rung a crystal needs, and why, in a line."""
+    return (
         f"{misfits.rung(tolerance).value}: of a perfect crystal of this shape, {reflection}, a Fourier"
         f" transform is {misfits.kinematical:.2g} of the amplitudes off, with refraction and absorption"
         f" {misfits.refraction:.2g}; {tolerance:g} is near enough"
     )
-    found = {"misfit_kinematical": misfits.kinematical, "misfit_refraction": misfits.refraction}
-    return replace(result, metrics={**result.metrics, **found}, provenance={**result.provenance, "rung": words})

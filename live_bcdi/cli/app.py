@@ -3,13 +3,15 @@
 import gc
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from glob import escape, glob
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
@@ -98,6 +100,19 @@ def _refuse(why: str, status: int) -> NoReturn:
     if why:
         errors.print(f"live-bcdi: {why}", style="red", markup=False, highlight=False, soft_wrap=True)
     sys.exit(status)
+
+
+def given(options: dict[str, Any]) -> dict[str, Any]:
+    """Those that were."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+@contextmanager
+def progress_bar(what: str, *, quiet: bool) -> Iterator[Callable[[float, str], None]]:
+    """A bar on stderr, with the time remaining; what to tell it."""
+    with Progress(console=errors, disable=quiet or not errors.is_terminal, transient=True) as bar:
+        task = bar.add_task(what, total=1.0)
+        yield lambda share, text: bar.update(task, completed=share, description=text)
 
 
 def print_json(value: Any) -> None:

@@ -1,12 +1,9 @@
 """Verbs for a recorded scan: import, phase, figure."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import Progress
 
 from ..config import load_config
 from ..types import RockingScan, ScanError
@@ -19,9 +16,10 @@ from .app import (
     OverwriteOption,
     app,
     config_path,
-    errors,
     files_of,
+    given,
     print_table,
+    progress_bar,
 )
 
 
@@ -72,7 +70,7 @@ def import_scan(
     told: dict[str, Any] = {"frames": frames, "angles": angles, "energy_kev": energy_kev, "distance_m": distance_m}
     told |= {"monitor": monitor, "bad_pixels": bad_pixels, "acquisitions_per_frame": acquisitions_per_frame}
     check_output(output, overwrite=overwrite, source=source)
-    files = {**_given(told), **({"motors": _motors(motor)} if motor else {})}
+    files = {**given(told), **({"motors": _motors(motor)} if motor else {})}
     found = gather(source, load_config(config_path(config)), scan=scan, files=files, hkl=hkl, sample=sample)
     write_scan(output, found)
     print_table({**_in_numbers(found), "file": str(output)}, as_json, f"Imported {found.name}")
@@ -158,10 +156,10 @@ def phase(
         "binning": None if binning is None else binning.split(","),
         "correct_motion": correct,
     }
-    settings = load_config(config_path(config)).changed(phasing=_given(phasing), preprocess=_given(preprocess))
+    settings = load_config(config_path(config)).changed(phasing=given(phasing), preprocess=given(preprocess))
     budget_s = None if budget is None else seconds(budget)
     near = [read_result(each) for each in neighbour or []]  # what cannot be read is said before the work
-    with _progress(quiet=as_json) as tell:
+    with progress_bar("phase retrieval", quiet=as_json) as tell:
         table = phase_to_file(sources, output, settings, overwrite=overwrite, budget_s=budget_s, progress=tell)
         if near:
             path = Path(table["file"])
@@ -189,18 +187,6 @@ def figure(
     path = output or result.with_suffix(".png")
     save_figure(found, path, overwrite=overwrite)
     print_table({**facts(found), "file": str(path)}, as_json, "Figure")
-
-
-def _given(options: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}
-
-
-@contextmanager
-def _progress(*, quiet: bool) -> Iterator[Callable[[float, str], None]]:
-    """A bar on stderr; what to tell it."""
-    with Progress(console=errors, disable=quiet or not errors.is_terminal, transient=True) as bar:
-        task = bar.add_task("phase retrieval", total=1.0)
-        yield lambda share, text: bar.update(task, completed=share, description=text)
 
 
 def seconds(text: str) -> float:

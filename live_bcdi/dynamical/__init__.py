@@ -2,7 +2,7 @@
 
 from .beams import Beams, along_bisector, along_diffracted
 from .characteristics import Characteristics
-from .constants import Constants, Structure, Susceptibilities, structure_of, susceptibilities
+from .constants import Constants, Structure, Susceptibilities, element, structure_of, susceptibilities
 from .fields import fields, transport_of
 from .fourier import FourierShift
 from .frames import Frames, Settings
@@ -31,6 +31,7 @@ __all__ = [
     "Unpolarised",
     "along_bisector",
     "along_diffracted",
+    "element",
     "fields",
     "misfits_of",
     "refine",
