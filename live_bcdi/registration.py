@@ -114,9 +114,11 @@ def places(first: _Pattern, second: _Pattern, *, width_voxels: float = WIDTH_VOX
     box, low = _box(lowest, highest, width_voxels)
     if not any(mask[box].any() for _, mask in (first, second)):
         return here, there
+    known = [_gentle(~mask[box]) for _, mask in (first, second)]
     shared = _Shared(
         counts=[np.where(mask[box], 0, intensity[box]).astype(np.float64) for intensity, mask in (first, second)],
-        known=[_gentle(~mask[box]) for _, mask in (first, second)],
+        known=known,
+        splines=[ndimage.spline_filter(each, order=3) for each in known],
         middle=(lowest + highest) / 2 - low,
         width=width_voxels,
     )
@@ -134,6 +136,7 @@ class _Shared:
 
     counts: list[NDArray[np.float64]]
     known: list[NDArray[np.float64]]
+    splines: list[NDArray[np.float64]]  # cubic, of `known`
     middle: NDArray[np.float64]
     width: float
 
@@ -147,7 +150,8 @@ class _Shared:
         """The second's centre of mass less the first's, (3,), seen as `moved` says, and its covariance."""
         means, noise = [], np.zeros((3, 3))
         for own, sign in ((0, -1), (1, 1)):
-            both = self.known[own] * ndimage.shift(self.known[1 - own], sign * moved, order=3)
+            other = ndimage.shift(self.splines[1 - own], sign * moved, order=3, prefilter=False)
+            both = self.known[own] * other
             weight, distance = _window(both.shape, self.middle + sign * moved / 2, self.width)
             under = self.counts[own] * weight * both
             total = max(float(under.sum()), 1e-9)

@@ -2,7 +2,7 @@
 next."""
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,8 @@ import numpy as np
 from .config import Config
 from .offline import read_source
 from .tracking import follow, track_scan
-from .tracking.following import ScanRecord, joined, prediction_table, recorded
+from .tracking.following import JUDGED_WITH, ScanRecord, beside, first_seen, joined, prediction_table, recorded
+from .transport.images import as_counted
 from .types import RockingScan, ScanError, TrackingResult
 
 
@@ -22,13 +23,17 @@ def track_sources(sources: Sequence[str], config: Config) -> dict[str, Any]:
     A source is a scan's file (NeXus/CXI) or the uid of a run in Tiled, or its beginning. Raises ScanError where
     one cannot be read.
     """
-    names, within, records, times_s = [], [], [], []
+    names, within, times_s = [], [], []
+    records: list[ScanRecord | str] = []
     for source in sources:  # one at a time: a series is larger than memory
-        scan = read_source(source, config)
+        scan = as_counted(read_source(source, config), config.preprocess)
         names.append(scan.name)
         within.append(_within(scan))
-        records.append(recorded(scan))
+        records.append(recorded(scan, settings=config.preprocess))
         times_s.append(_time_s(scan))
+        if len(records) > JUDGED_WITH:
+            records[-1] = _beside_first(records, records[-1])
+    records[:JUDGED_WITH] = [_beside_first(records, record) for record in records[:JUDGED_WITH]]
     followed = follow(records, _rising(times_s))
     rows = joined(records, followed)
     scans = [
@@ -39,6 +44,15 @@ def track_sources(sources: Sequence[str], config: Config) -> dict[str, Any]:
     if sum(isinstance(record, ScanRecord) for record in records) > 1:
         told["prediction"] = prediction_table(followed)
     return told
+
+
+def _beside_first(records: Sequence[ScanRecord | str], own: ScanRecord | str) -> ScanRecord | str:
+    """Compared with that of the first dozen which the series begins at: only these keep their surroundings."""
+    at = first_seen(records[:JUDGED_WITH])
+    first = None if at is None else records[at]
+    if not isinstance(own, ScanRecord) or not isinstance(first, ScanRecord) or own is first:
+        return own
+    return replace(beside(first, own), around=None)
 
 
 def _within(scan: RockingScan) -> dict[str, Any]:

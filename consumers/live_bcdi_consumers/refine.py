@@ -26,12 +26,14 @@ from .refining import refine_run
 from .runs import Runs
 from .series import Series
 from .service import Service
+from .untracked import Untracked
 from .views import advice_update
 
 MAX_TRIES = 3  # a job that ends its worker, or its memory, three times will do so again
 PAUSE_S = 10.0  # until a full disk or an absent scheduler is looked at again
 TELL_S = 5.0
 TELL_RUNNING_S = 1.0
+Over = Callable[[str, dict[str, Any]], None]
 NICE = 5  # frames are taken in, and shown, before anything is computed of those that are there
 
 
@@ -42,7 +44,8 @@ def run(service: Service) -> None:
         return
     runs = Runs(service, backlog)
     series = Series(service)
-    refiner = Refiner(service, backlog, open_jobs(service.config, nice=NICE), series.add)
+    untracked = Untracked(service)
+    refiner = Refiner(service, backlog, open_jobs(service.config, nice=NICE), series.add, untracked.add)
     delivery = Delivery(service)
     try:
         while not service.stopping.is_set():
@@ -52,9 +55,11 @@ def run(service: Service) -> None:
             refiner.work(delivery)
             delivery.work()
             series.work()
+            untracked.work()
             service.beat("busy" if refiner.busy else "ready", refiner.detail)
     finally:
         refiner.jobs.shutdown()
+        untracked.stop()
 
 
 def _open_backlog(service: Service) -> Backlog | None:
@@ -84,10 +89,12 @@ class Refiner:
     is tried again alone: what it lacked, others may have had."""
 
     def __init__(
-        self, service: Service, backlog: Backlog, jobs: Jobs, refined: Callable[[dict[str, Any]], None]
+        self, service: Service, backlog: Backlog, jobs: Jobs, refined: Callable[[dict[str, Any]], None], over: Over
     ) -> None:
-        """`refined` is told the summary of each result that is on disk, and noted."""
-        self._service, self._backlog, self.jobs, self._refined = service, backlog, jobs, refined
+        """`refined` is told the summary of each result that is on disk, and noted; `over` the name and the ticket
+        of each run that was refined, or given up, before that is noted."""
+        self._service, self._backlog, self.jobs = service, backlog, jobs
+        self._refined, self._over = refined, over
         self._results = service.folder("results")
         self._progress_file = empty(service.folder("progress"))
         self._durations = Durations()
@@ -132,6 +139,7 @@ class Refiner:
             summary = _with_delays(job.future.result(), ticket)
             advice = summary.pop("advice", ())
             delivery.accept(name, summary)
+            self._over(name, ticket)
             self._backlog.refined(name, summary)
             self._service.updates.send(advice_update(summary["run"], "result", advice))
             self._durations.add(summary.get("num"), summary.get("seconds"))
@@ -143,11 +151,13 @@ class Refiner:
         elif isinstance(error, SchedulerAway):
             self._pause(str(error), ticket)
         elif not isinstance(error, BrokenExecutor | MemoryError):
+            self._over(name, ticket)
             self._backlog.give_up(name, ticket, str(error) or type(error).__name__)
         elif ticket["tries"] + 1 < MAX_TRIES:
             self._backlog.again(name, {**ticket, "tries": ticket["tries"] + 1})
             self._service.notice("warning", f"{_lost(error)}; it starts again", ticket["start"]["uid"])
         else:
+            self._over(name, ticket)
             self._backlog.give_up(name, ticket, f"{_lost(error)}, {MAX_TRIES} times: {TOO_LARGE}")
 
     def _begin_what_fits(self) -> None:

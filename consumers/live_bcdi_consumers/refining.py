@@ -23,7 +23,6 @@ from live_bcdi.types import FloatArray, Outcome, Reconstruction, RockingScan, Sc
 
 from .estimating import initial_guess
 from .series import operando_table
-from .tracking import track_if_missing
 from .views import limit_nm
 
 
@@ -52,8 +51,6 @@ def refine_run(
     plan = assembler.plan
     path = _free_path(results, f"{file_stem(plan.name)}_{plan.run[:8]}")
     write_result(path, result, scan_name=scan.name, run=plan.run, links={"frames": str(ticket["file"])})
-    if config.live.track:
-        track_if_missing(ticket["start"], scan, config.operando, results.parent)
     return {
         "run": plan.run,
         "name": plan.name,

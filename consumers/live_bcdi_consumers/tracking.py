@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from glob import escape
 from pathlib import Path
@@ -17,16 +17,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from live_bcdi.config import OperandoConfig
-from live_bcdi.log import about_run
+from live_bcdi.config import Config, OperandoConfig, Preprocessing
 from live_bcdi.metadata import plain
 from live_bcdi.priority import hurry
 from live_bcdi.stream.claim import Claim
 from live_bcdi.stream.journal import runs_in
+from live_bcdi.stream.live import LiveRun
 from live_bcdi.stream.run import run_plan
 from live_bcdi.stream.state import series_of
-from live_bcdi.tracking import follow, track_scan
-from live_bcdi.tracking.following import JUDGED_WITH, ScanRecord, joined, prediction_table, recorded
+from live_bcdi.tracking import follow, record_scan, track_scan
+from live_bcdi.tracking.following import (
+    JUDGED_WITH,
+    ScanRecord,
+    beside,
+    first_seen,
+    is_pulled_at,
+    joined,
+    prediction_table,
+)
+from live_bcdi.transport.hdf5 import FrameFile
+from live_bcdi.transport.images import as_counted
 from live_bcdi.transport.tracks import Track, read_track, series_key, track_arrays, track_series, write_track
 from live_bcdi.types import RockingScan, ScanError, TrackingResult
 
@@ -84,70 +94,102 @@ def tidy(storage: Path) -> None:
             claim(storage, run).release()
 
 
-def follow_scan(
-    about: Mapping[str, Any], scan: RockingScan, corner: tuple[int, int], storage: Path
-) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Measured:
+    """A scan to be worked at elsewhere: what it is (`about_scan`), its frames about the peak, whose first pixel is
+    `corner`, and what is to be corrected in them."""
+
+    about: Mapping[str, Any]
+    scan: RockingScan
+    corner: tuple[int, int]
+    settings: Preprocessing
+
+
+def follow_scan(measured: Measured, storage: Path) -> dict[str, Any]:
     """Keep what a series needs of a scan that is whole, and say how the series is with it: fields of
     `tracking`."""
     hurry(now=True, nice=NICE)
-    _keep_record(track_file(storage, about), about, scan, corner)
-    return series_fields(storage, str(about["series"]))
+    _keep_record(measured, storage)
+    return series_fields(storage, str(measured.about["series"]))
 
 
-def _keep_record(path: Path, about: Mapping[str, Any], scan: RockingScan, corner: tuple[int, int]) -> Track:
-    track = _known(path)
-    if track is None:
-        track = Track(about=about, record=recorded(scan, corner))
-        write_track(path, track)
-    return track
+def _keep_record(measured: Measured, storage: Path) -> None:
+    path = track_file(storage, measured.about)
+    if _known(path) is None:
+        write_track(path, Track(about=measured.about, record=_record(measured, path)))
 
 
-def track_frames(
-    about: Mapping[str, Any], scan: RockingScan, corner: tuple[int, int], storage: Path
-) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """Keep what moved within a scan that is whole, owe it to Tiled, and say it: fields and arrays of
+def _record(measured: Measured, path: Path) -> ScanRecord | str:
+    try:
+        scan = as_counted(measured.scan, measured.settings, measured.corner)
+        own = record_scan(scan, measured.corner, measured.settings)
+    except ScanError as error:
+        return str(error)
+    before = [each for each in sorted(path.parent.glob("[0-9]*.h5")) if each < path]
+    first = _reference(before, str(measured.about["series"]), own)
+    return own if first is None else beside(first, own)
+
+
+def _reference(paths: Sequence[Path], series: str, own: ScanRecord) -> ScanRecord | None:
+    """The first of a series with its surroundings, where `own` is to be compared with it."""
+    begun = _first(paths, series)
+    at = first_seen([track.record for _, track in begun])
+    if at is None:
+        return None
+    path, track = begun[at]
+    if not isinstance(track.record, ScanRecord) or not is_pulled_at(track.record, own):
+        return None
+    with suppress(ScanError, OSError):
+        record = read_track(path, around=True).record
+        return record if isinstance(record, ScanRecord) else None
+    return None
+
+
+Parts = tuple[dict[str, Any], dict[str, NDArray[Any]]]
+
+
+def track_frames(measured: Measured) -> tuple[TrackingResult | str, Parts]:
+    """What moved within a scan that is whole, to be kept (`keep_frames`) and to be told: fields and arrays of
     `tracking`."""
-    hurry(now=len(scan.intensity) <= QUICK_FRAMES, nice=NICE)
-    began_s = time.perf_counter()
-    within = _keep_frames(about, scan, corner, storage)
-    return within_parts(within, about, len(scan.intensity), time.perf_counter() - began_s, whole=True)
+    hurry(now=len(measured.scan.intensity) <= QUICK_FRAMES, nice=NICE)
+    return _timed(measured, whole=True)
 
 
-def _keep_frames(
-    about: Mapping[str, Any], scan: RockingScan, corner: tuple[int, int], storage: Path
-) -> TrackingResult | str:
-    """The tickets come before the file: who is killed in between does it again, as the file does not say it."""
-    path = track_file(storage, about)
-    track = _keep_record(path, about, scan, corner)
-    within = _tracked(scan, corner) if track.within is None else track.within
-    _owe(storage, path, track.about)
-    if track.within is None:
-        write_track(path, replace(track, within=within))
-    return within
-
-
-def track_so_far(
-    about: Mapping[str, Any], scan: RockingScan, corner: tuple[int, int]
-) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+def track_so_far(measured: Measured) -> Parts:
     """What moved within the frames there are; nothing of it is kept."""
     hurry(now=False, nice=NICE)
+    return _timed(measured, whole=False)[1]
+
+
+def _timed(measured: Measured, *, whole: bool) -> tuple[TrackingResult | str, Parts]:
     began_s = time.perf_counter()
-    within, frames = _tracked(scan, corner), len(scan.intensity)
-    return within_parts(within, about, frames, time.perf_counter() - began_s, whole=False)
+    within, frames = _tracked(measured), len(measured.scan.intensity)
+    return within, within_parts(within, measured.about, frames, time.perf_counter() - began_s, whole=whole)
 
 
-def _tracked(scan: RockingScan, corner: tuple[int, int]) -> TrackingResult | str:
-    """Rows and columns are those of the detector, of which `scan` has the part that begins at `corner`."""
+def _tracked(measured: Measured) -> TrackingResult | str:
+    """Rows and columns are those of the detector."""
+    corner = measured.corner
     try:
-        within = track_scan(scan)
+        within = track_scan(as_counted(measured.scan, measured.settings, corner))
     except ScanError as error:
         return str(error)
     return replace(within, row=within.row + corner[0], column=within.column + corner[1])
 
 
+def keep_frames(about: Mapping[str, Any], within: TrackingResult | str, storage: Path) -> None:
+    """Keep what moved within a scan that was followed, and owe it to Tiled. The tickets come before the file: who
+    is killed in between does it again, as the file does not say it. Raises ScanError where nobody followed it."""
+    path = track_file(storage, about)
+    track = read_track(path, around=True)
+    _owe(storage, path, track.about)
+    if track.within is None:
+        write_track(path, replace(track, within=within))
+
+
 def within_parts(
     within: TrackingResult | str | None, about: Mapping[str, Any], frames: int, seconds: float, *, whole: bool
-) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+) -> Parts:
     """As the page is told it. The angle of a frame that says nothing of it is NaN: its error bar is what was
     expected before anyone looked."""
     fields = {"of": "scan", "frames": frames, "num": about["num"], "seconds": seconds, "whole": whole}
@@ -175,7 +217,7 @@ def series_fields(storage: Path, series: str | None = None) -> dict[str, Any]:
             newest.insert(0, track)
     if not newest:
         return {}
-    first = _first(paths[:before], str(series))
+    first = [track for _, track in _first(paths[:before], str(series))]
     found = [*first, *newest]
     records = [track.record for track in found]
     followed = follow(records, [float(track.about["time_s"]) for track in found])
@@ -187,14 +229,14 @@ def series_fields(storage: Path, series: str | None = None) -> dict[str, Any]:
     return dict(plain(told))
 
 
-def _first(paths: Sequence[Path], series: str) -> list[Track]:
+def _first(paths: Sequence[Path], series: str) -> list[tuple[Path, Track]]:
     """As many as a series begins with for it to be known what is usual, of those with a peak."""
-    found: list[Track] = []
+    found: list[tuple[Path, Track]] = []
     for path in paths:
         with suppress(ScanError, OSError):
             track = _known(path) if _series(path) == series else None
             if track is not None and isinstance(track.record, ScanRecord):
-                found.append(track)
+                found.append((path, track))
         if len(found) == JUDGED_WITH:
             break
     return found
@@ -238,22 +280,40 @@ def _owe(storage: Path, path: Path, about: Mapping[str, Any]) -> None:
             tickets.drop(each)
 
 
-def track_if_missing(start: Mapping[str, Any], scan: RockingScan, settings: OperandoConfig, storage: Path) -> None:
-    """What live left undone where it was killed, of a scan that was read from its file. It fails nothing."""
-    run = str(start.get("uid"))
+def is_tracked(start: Mapping[str, Any], settings: OperandoConfig, storage: Path) -> bool:
+    """Whether all is known, and owed to Tiled, of the motion of a run. Raises ScanError for a start document that
+    is none."""
+    track = _known(track_file(storage, about_scan(start, settings)))
+    return track is not None and track.within is not None
+
+
+def is_claimed(storage: Path, run: str) -> bool:
+    """Whether somebody is at it."""
     try:
-        about = about_scan(start, settings)
-        track = _known(track_file(storage, about))
-        if track is None or track.within is None:
-            held = claim(storage, run)
-            try:
-                _keep_frames(about, scan, (0, 0), storage)
-            finally:
-                held.release()
-    except BlockingIOError:
-        return  # live is at it
-    except Exception as error:  # noqa: BLE001  the result is on disk, and is not to be refused for this
-        about_run("refine", run).warning("its motion is not tracked: %s", str(error) or type(error).__name__)
+        claim(storage, run).release()
+    except OSError:
+        return True
+    return False
+
+
+def track_run(start: Mapping[str, Any], file: str, config: Config) -> None:
+    """Do what live left undone where it was killed, from the run's file of frames: the same frames about the peak,
+    and as little memory. Raises BlockingIOError where somebody is at it, ScanError where the file cannot be
+    read."""
+    storage, about = config.storage.directory, about_scan(start, config.operando)
+    held = claim(storage, str(about["run"]))
+    try:
+        if is_tracked(start, config.operando, storage):
+            return
+        live = LiveRun(run_plan(start), time.monotonic, limit_bytes=int(config.live.memory_mb * 1e6), least=EDGE)
+        with FrameFile(file) as store:
+            live.finish(store)
+        scan, corner = live.around_peak(EDGE)
+        measured = Measured(about=about, scan=scan, corner=corner, settings=config.preprocess)
+        _keep_record(measured, storage)
+        keep_frames(about, _tracked(measured), storage)
+    finally:
+        held.release()
 
 
 def newest_series(storage: Path) -> dict[str, Any]:

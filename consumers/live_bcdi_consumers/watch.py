@@ -121,7 +121,8 @@ class Watch:
             self.frame(frame)
 
     def _limit_bytes(self, runs: int) -> int:
-        return int(self._service.config.live.memory_mb * 1e6 / runs)
+        most = self._service.config.live.memory_mb * 1e6
+        return int(max(most - self.follower.held_bytes, most / 2) / runs)
 
     def _make_room(self) -> None:
         """Put aside runs that are told to the end, those long silent, and the oldest of too many."""

@@ -36,7 +36,6 @@ class Watched:
     open_again_s: float = 0.0
     followed: bool = False
     tracked_count: int = 0
-    trackers_lost: int = 0
     store: FrameFile | None = None
 
     def refill(self, for_s: float) -> bool:

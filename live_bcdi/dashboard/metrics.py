@@ -43,6 +43,14 @@ GAUGES = {
     "jobs_later": "Runs that were put off.",
     "outbox": "Results on disk that Tiled has not taken.",
 }
+MOTION = {
+    "motion_rotation_1_millidegrees": "By which the newest scan's crystal is turned from its series' first one,"
+    " about the part of the rocking axis across h; NaN where it was not seen.",
+    "motion_rotation_2_millidegrees": "The same about h x that.",
+    "motion_strain": "d / d_first - 1 of the newest scan's crystal; NaN where it was not seen.",
+    "motion_crystal_lost": "1 where the newest scan did not see the crystal.",
+    "motion_frames_left_out": "Frames of the newest tracked scan that were missing, without beam, or given twice.",
+}
 
 
 @dataclass(slots=True)
@@ -67,7 +75,7 @@ class Metrics:
         self._heard: dict[str, tuple[float, bool]] = {}
         self._registry = CollectorRegistry()
         self._frames = {name: self._counter(f"frames_{name}", text) for name, text in FRAMES.items()}
-        self._gauges = {name: self._gauge(name, text) for name, text in GAUGES.items()}
+        self._gauges = {name: self._gauge(name, text) for name, text in (GAUGES | MOTION).items()}
         for unknown in self._gauges.values():
             unknown.set(math.nan)
         self._scans = self._counter("scans", "Runs that ended, by what the RunEngine said.", "exit_status")
@@ -119,6 +127,8 @@ class Metrics:
                 self._show("outbox", update.fields.get("outbox"))
             case "result":
                 self._take_result(update)
+            case "tracking":
+                self._take_motion(update)
 
     def _show(self, name: str, value: object, histogram: Histogram | None = None) -> None:
         number = _number(value)
@@ -183,6 +193,21 @@ class Metrics:
             if (age_s := _number(fields.get("newest_age_s"))) is not None:
                 self._frame_s = self._clock_s() - age_s
 
+    def _take_motion(self, update: Update) -> None:
+        """Of a series, or of a scan that is whole."""
+        scans, prediction = update.fields.get("scans"), update.fields.get("prediction")
+        if isinstance(scans, list) and scans and isinstance(scans[-1], Mapping):
+            turned = scans[-1].get("rotation_mdeg")
+            pair = turned if isinstance(turned, list) and len(turned) == 2 else (None, None)
+            values = (*pair, scans[-1].get("strain"))
+            for name, value in zip(("rotation_1_millidegrees", "rotation_2_millidegrees", "strain"), values):
+                self._gauges[f"motion_{name}"].set(_signed(value))
+            lost = prediction.get("lost") if isinstance(prediction, Mapping) else None
+            self._gauges["motion_crystal_lost"].set(bool(lost))
+        angles = update.arrays.get("angles_deg")
+        if update.fields.get("whole") is True and angles is not None and angles.dtype.kind == "f":
+            self._gauges["motion_frames_left_out"].set(int(np.isnan(angles).sum()))
+
     def _take_result(self, update: Update) -> None:
         """A result is told again when Tiled has it; a failure has no file."""
         error = update.fields.get("error")
@@ -197,9 +222,15 @@ class Metrics:
 
 def _number(value: object) -> float | None:
     """A finite number that is not negative, or None."""
+    number = _signed(value)
+    return number if number >= 0 else None
+
+
+def _signed(value: object) -> float:
+    """A finite number, or NaN."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if math.isfinite(value) and value >= 0 else None
+        return math.nan
+    return float(value) if math.isfinite(value) else math.nan
 
 
 def _remember(memory: OrderedDict[Any, Any], key: object, value: object) -> None:

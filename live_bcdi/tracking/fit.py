@@ -1,5 +1,6 @@
 """The band-limited model of a scan at given angles, and what the frames then say of their angles."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -60,34 +61,50 @@ def look(blocks: Blocks, theta: Floats, gain: Floats, band: Band) -> Look:
     angle hold noise of covariance T' G^-1 T', which is independent of the residuals: it adds to the scatter of the
     slope, d d' * R, but is no curvature.
     """
+    return looks(blocks, [blocks.counts], theta, gain, band)[0]
+
+
+def looks(blocks: Blocks, drawn: Sequence[Floats], theta: Floats, gain: Floats, band: Band) -> list[Look]:
+    """`look` at each of several counts in the place of the blocks' own; what hangs on the angles alone, most of
+    the work, is done once."""
     frames, number = blocks.counts.shape
     values, slopes = (made * gain[:, None] for made in (band.values(theta), band.slopes(theta)))
     both = np.stack([slopes, values])
-    slope, scatter = np.zeros((2, frames)), np.zeros((2, frames, 2, frames))
-    noise, expected = np.zeros_like(scatter), np.empty_like(blocks.counts)
+    slope, scatter = np.zeros((len(drawn), 2, frames)), np.zeros((len(drawn), 2, frames, 2, frames))
+    noise, expected = np.zeros((2, frames, 2, frames)), np.empty((len(drawn), frames, number))
     chunk = min(_CHUNK, max(1, _ENTRIES // frames**2))
     for first in range(0, number, chunk):
         here = slice(first, first + chunk)
-        y = blocks.counts[:, here].T
         w = (blocks.used[:, here] / (blocks.variance[:, here] + _FLOOR)).T
         wt = w[:, :, None] * values
         gram = np.matmul(values.T, wt)
-        weak = 1 / (_LOOSE * (y.mean(axis=1) ** 2 + _FLOOR))
+        weak = 1 / (_LOOSE * (blocks.counts[:, here].mean(axis=0) ** 2 + _FLOOR))
         inverse = np.linalg.inv(gram + weak[:, None, None] * np.eye(band.terms))
-        a = np.matmul(inverse, np.matmul(wt.transpose(0, 2, 1), y[:, :, None]))[:, :, 0]
-        d = np.matmul(a, both.transpose(0, 2, 1))
-        rest = w * (y - d[1])
-        expected[:, here] = d[1].T
-        slope += (d * rest).sum(axis=1)
         seen = -np.matmul(np.matmul(wt, inverse), wt.transpose(0, 2, 1))
         seen[:, np.arange(frames), np.arange(frames)] += w
         for i, j in ((0, 0), (0, 1), (1, 1)):
-            scatter[i, :, j] += (d[i][:, :, None] * d[j][:, None, :] * seen).sum(axis=0)
-            noise[i, :, j] += (np.matmul(np.matmul(both[i], inverse), both[j].T) * seen).sum(axis=0)
-    scatter[1, :, 0], noise[1, :, 0] = scatter[0, :, 1].T, noise[0, :, 1].T
+            made = np.matmul(np.matmul(both[i], inverse), both[j].T)
+            noise[i, :, j] += np.einsum("pkl,pkl->kl", made, seen)
+        for at, counts in enumerate(drawn):
+            y = counts[:, here].T
+            a = np.matmul(inverse, np.matmul(wt.transpose(0, 2, 1), y[:, :, None]))[:, :, 0]
+            d = np.matmul(a, both.transpose(0, 2, 1))
+            expected[at, :, here] = d[1].T
+            slope[at] += (d * (w * (y - d[1]))).sum(axis=1)
+            for i, j in ((0, 0), (0, 1), (1, 1)):
+                scatter[at, i, :, j] += np.einsum("pk,pl,pkl->kl", d[i], d[j], seen)
+    scatter[:, 1, :, 0] = scatter[:, 0, :, 1].swapaxes(1, 2)
+    noise[1, :, 0] = noise[0, :, 1].T
     size = (2 * frames, 2 * frames)
-    curvature = (scatter - noise).reshape(size)
-    return Look(slope=slope.ravel(), scatter=scatter.reshape(size), curvature=curvature, expected=expected)
+    return [
+        Look(
+            slope=slope[at].ravel(),
+            scatter=scatter[at].reshape(size),
+            curvature=(scatter[at] - noise).reshape(size),
+            expected=expected[at],
+        )
+        for at in range(len(drawn))
+    ]
 
 
 def knowledge(seen: Look, here: Floats) -> Knowledge:

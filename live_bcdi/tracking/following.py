@@ -9,34 +9,46 @@ from typing import Any
 
 import numpy as np
 
+from ..config import Preprocessing
 from ..geometry import chain_matrix
-from ..preprocess import prepare, rocking_grid_deg
+from ..preprocess import as_set, prepare, rocking_grid_deg
 from ..registration import locate
 from ..types import RockingScan, ScanError, Vector
 from .between import Motion, Peak, centred_geometry, find_peak, motion_between
 from .outliers import FEWEST, FRAMES_TO_END, ScanFacts, Usual, not_seen, scan_facts
+from .pairs import Around, Compared, around, compared, is_pulled
 from .prediction import Expected, Prediction, Seen, View, predict, seen_at
 
 JUDGED_WITH = 12  # scans: a crystal changes through an experiment, and what is usual with it
 # Of simulated crystals whose peak is nearer than FRAMES_TO_END, or as far beyond with a fifth of its counts.
 _CUT_STD_FRAMES = 1.0
+_DEFAULTS = Preprocessing()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class ScanRecord:
-    """All that the following of a series needs of a scan. `place_std` are those of its peak's frame, row and
-    column."""
+    """All that the following of a series needs of a scan. `peak` is by this scan alone, `place_std` are those of
+    its frame, row and column. `compared` is the peak beside that of the series' first scan, where a gap pulls at
+    either (`beside`); `around` what others are compared with, None where that is not at hand."""
 
     peak: Peak
     view: View
     place_std: Vector
     facts: ScanFacts
+    compared: Compared | None = None
+    around: Around | None = None
 
 
-def record_scan(scan: RockingScan, corner: tuple[int, int] = (0, 0)) -> ScanRecord:
-    """Of a scan, or of a part of its detector whose first pixel is `corner`. Raises ScanError where its angles are
-    on no grid, or no peak stands out."""
-    volume, report = prepare(scan)
+def record_scan(
+    scan: RockingScan, corner: tuple[int, int] = (0, 0), settings: Preprocessing = _DEFAULTS
+) -> ScanRecord:
+    """Of a scan, or of a part of its detector whose first pixel is `corner`, with the corrections of `settings`
+    (flat field, monitor, background, aliens; for a dark frame see `cleaning.without_dark`), at full resolution.
+    Raises ScanError where its angles are on no grid, or no peak stands out."""
+    scan = as_set(scan, settings)
+    volume, report = prepare(
+        scan, settings.model_copy(update={"shape": None, "binning": None, "centring": "robust"})
+    )
     facts = scan_facts(scan, volume, report)
     place = locate(volume.intensity, volume.mask)
     if facts.frames_to_end < FRAMES_TO_END:
@@ -59,7 +71,34 @@ def record_scan(scan: RockingScan, corner: tuple[int, int] = (0, 0)) -> ScanReco
         view=view,
         place_std=(float(std[0]), float(std[1]), float(std[2])),
         facts=facts,
+        around=around(volume, place),
     )
+
+
+def beside(first: ScanRecord, own: ScanRecord) -> ScanRecord:
+    """A record with its peak compared with that of the first scan of its series, whose surroundings are at hand,
+    where a gap of the detector pulls at either; as it is where none does, or nothing can be compared."""
+    if first.around is None or own.around is None or not is_pulled_at(first, own):
+        return own
+    one, other = (
+        (each.peak, each.view.steps_invA, surroundings)
+        for each, surroundings in ((first, first.around), (own, own.around))
+    )
+    found = compared(one, other)
+    if found is None:
+        return own
+    pair, moved = found
+    frame, row, column = (np.array(own.view.origin) + moved).tolist()
+    view = replace(own.view, h_invA=pair.own.h_invA, origin=(frame, row, column))
+    return replace(own, compared=pair, view=view)
+
+
+def is_pulled_at(first: ScanRecord, own: ScanRecord) -> bool:
+    """Whether two peaks are to be compared by what both measured. One that is cut off by the end of its scan is
+    not: its place is off by more."""
+    facts = first.facts, own.facts
+    whole = all(each.frames_to_end >= FRAMES_TO_END for each in facts)
+    return whole and any(is_pulled(each.measured) for each in facts)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -80,15 +119,11 @@ def follow(records: Sequence[ScanRecord | str], times_s: Sequence[float] | None 
 
     Raises ScanError for no scans, or times that do not rise.
     """
-    known = tuple(record for record in records if isinstance(record, ScanRecord))
-    judged = dict(zip(map(id, known), _judged(tuple(record.facts for record in known))))
-    found = [judged[id(each)] if isinstance(each, ScanRecord) else ((each,), True) for each in records]
+    found = _verdicts(records)
     seen = [each for each, (_, lost) in zip(records, found) if isinstance(each, ScanRecord) and not lost]
     first = seen[0] if seen else None
     motions = [
-        motion_between(first.peak, each.peak)
-        if first is not None and isinstance(each, ScanRecord) and not lost
-        else None
+        _motion(seen, each) if isinstance(each, ScanRecord) and not lost else None
         for each, (_, lost) in zip(records, found)
     ]
     begin = next((number for number, motion in enumerate(motions) if motion is not None), 0)
@@ -100,6 +135,34 @@ def follow(records: Sequence[ScanRecord | str], times_s: Sequence[float] | None 
         next_place=None if first is None else seen_at(prediction, first.peak, seen[-1].view),
         lost="; ".join(found[-1][0]) if found[-1][1] else "",
     )
+
+
+def first_seen(records: Sequence[ScanRecord | str]) -> int | None:
+    """Which scan of a series the others are compared with: the first that saw the crystal; None where none did."""
+    return next((number for number, (_, lost) in enumerate(_verdicts(records)) if not lost), None)
+
+
+def _verdicts(records: Sequence[ScanRecord | str]) -> list[tuple[tuple[str, ...], bool]]:
+    known = tuple(record for record in records if isinstance(record, ScanRecord))
+    judged = dict(zip(map(id, known), _judged(tuple(record.facts for record in known))))
+    return [judged[id(each)] if isinstance(each, ScanRecord) else ((each,), True) for each in records]
+
+
+def _motion(seen: Sequence[ScanRecord], own: ScanRecord) -> Motion:
+    """From the first of `seen`, by what both measured where they were compared so. The first's own noise is that
+    with which others were compared with it."""
+    first = seen[0]
+    pair = _pair(first, own)
+    if own is first:
+        pair = next((found for each in seen if (found := _pair(first, each)) is not None), None)
+        return motion_between(*(2 * [first.peak if pair is None else pair.first]))
+    return motion_between(first.peak, own.peak) if pair is None else motion_between(pair.first, pair.own)
+
+
+def _pair(first: ScanRecord, own: ScanRecord) -> Compared | None:
+    """None where a scan was compared with another one: what came later told that that was no good."""
+    pair = own.compared
+    return pair if pair is not None and np.array_equal(pair.first.h_invA, first.peak.h_invA) else None
 
 
 def _judged(facts: tuple[ScanFacts, ...]) -> list[tuple[tuple[str, ...], bool]]:
@@ -183,9 +246,11 @@ def joined(records: Sequence[ScanRecord | str], followed: Followed) -> list[dict
     ]
 
 
-def recorded(scan: RockingScan, corner: tuple[int, int] = (0, 0)) -> ScanRecord | str:
+def recorded(
+    scan: RockingScan, corner: tuple[int, int] = (0, 0), settings: Preprocessing = _DEFAULTS
+) -> ScanRecord | str:
     """`record_scan`, or in its place why it cannot be."""
     try:
-        return record_scan(scan, corner)
+        return record_scan(scan, corner, settings)
     except ScanError as error:
         return str(error)

@@ -11,7 +11,7 @@ from ..preprocess import monitor_scale, scan_mask
 from ..types import FrameArray, RockingScan, ScanError, TrackingResult
 from .band import Band, Floats, band_of, cutoff_of
 from .centroid import centroid
-from .fit import Blocks, Knowledge, evidences, knowledge, look, posterior, without_gains
+from .fit import Blocks, Knowledge, Look, evidences, knowledge, look, looks, posterior, without_gains
 from .jumps import jumps
 from .slips import slip
 
@@ -88,8 +88,10 @@ def track_scan(scan: RockingScan, *, cutoff: float | None = None, seed: int = 0)
         raise ScanError(
             f"{scan.name}: the rocking steps are too coarse for this crystal to tell motion; halve them"
         )
-    motion = _moved(blocks, nominal + jumped, band)
-    corrected, reason = _decide(blocks, nominal + jumped, band, motion, seed)
+    nominal = nominal + jumped
+    still = look(blocks, nominal, np.ones(len(nominal)), band)
+    motion = _moved(blocks, nominal, band, still)
+    corrected, reason = _decide(blocks, nominal, band, (still, motion), seed)
     places = _places(scan.intensity[:, rows, columns], mask[:, rows, columns], (rows.start, columns.start))
     return _result(
         scan,
@@ -186,10 +188,13 @@ def _explained(known: Knowledge) -> _Motion:
     return _Motion(mean=mean, covariance=covariance, jitter=jitter, memory=memory, evidence=evidence - still)
 
 
-def _moved(blocks: Blocks, nominal: Floats, band: Band) -> _Motion:
-    frames, here = len(nominal), np.zeros(2 * len(nominal))
-    for _ in range(_ROUNDS):
-        motion = _explained(knowledge(look(blocks, nominal + here[:frames], 1 + here[frames:], band), here))
+def _moved(blocks: Blocks, nominal: Floats, band: Band, still: Look) -> _Motion:
+    """`still` is the look at the nominal angles."""
+    frames, here, seen = len(nominal), np.zeros(2 * len(nominal)), still
+    for number in range(_ROUNDS):
+        if number:
+            seen = look(blocks, nominal + here[:frames], 1 + here[frames:], band)
+        motion = _explained(knowledge(seen, here))
         here = np.clip(motion.mean, -_TRUSTED, _TRUSTED)
         here[:frames] = pinned(here[:frames], nominal)
     return replace(motion, mean=here)
@@ -201,15 +206,15 @@ def pinned(offsets: Floats, nominal: Floats) -> Floats:
     return np.asarray(offsets - slope * nominal - shift)
 
 
-def _decide(blocks: Blocks, nominal: Floats, band: Band, motion: _Motion, seed: int) -> tuple[bool, str]:
+def _decide(
+    blocks: Blocks, nominal: Floats, band: Band, found: tuple[Look, _Motion], seed: int
+) -> tuple[bool, str]:
+    """`found` are the look at the nominal angles and what came of it."""
+    still, motion = found
     if motion.evidence < _LIKELY:
         return False, f"no motion seen: log evidence {motion.evidence:.1f}, {_LIKELY:g} is asked for"
-    random, flat = np.random.default_rng(seed), np.zeros(2 * len(nominal))
-    model = look(blocks, nominal, np.ones(len(nominal)), band).expected
-    drawn = []
-    for _ in range(_DRAWS):
-        still = blocks.drawn(model, random)
-        drawn.append(_explained(knowledge(look(still, nominal, np.ones(len(nominal)), band), flat)).evidence)
+    seen = _looks_at(blocks, nominal, band, (still.expected, _DRAWS), np.random.default_rng(seed))
+    drawn = [_explained(knowledge(each, np.zeros(2 * len(nominal)))).evidence for _, each in seen]
     compared = (
         f"log evidence {motion.evidence:.1f}, at most {max(drawn):.1f} in {_DRAWS} scans drawn of a still crystal"
     )
@@ -233,12 +238,20 @@ def _left(blocks: Blocks, nominal: Floats, band: Band, motion: _Motion, seed: in
     frames, random = len(nominal), np.random.default_rng([seed, 1])
     true = motion.mean[:frames]
     model = look(blocks, nominal + true, 1 + motion.mean[frames:], band).expected
-    wrong = []
-    for _ in range(_RETRIES):
-        wrong.append((_moved(blocks.drawn(model, random), nominal, band).mean[:frames] - true) ** 2)
+    again = _looks_at(blocks, nominal, band, (model, _RETRIES), random)
+    wrong = [(_moved(drawn, nominal, band, still).mean[:frames] - true) ** 2 for drawn, still in again]
     light = blocks.counts.sum(axis=1)
     before = float(np.average(true**2, weights=light))
     return float(np.sqrt(np.average(np.mean(wrong, axis=0), weights=light) / max(before, 1e-12)))
+
+
+def _looks_at(
+    blocks: Blocks, nominal: Floats, band: Band, of: tuple[Floats, int], random: np.random.Generator
+) -> list[tuple[Blocks, Look]]:
+    """Scans drawn from a model, so many, and the look at the nominal angles of each."""
+    drawn = [blocks.drawn(of[0], random) for _ in range(of[1])]
+    seen = looks(blocks, [each.counts for each in drawn], nominal, np.ones(len(nominal)), band)
+    return list(zip(drawn, seen))
 
 
 def _places(counts: FrameArray, mask: NDArray[np.bool_], corner: tuple[int, int]) -> tuple[Floats, ...]:

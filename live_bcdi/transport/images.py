@@ -11,7 +11,10 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from ..types import BoolArray, FloatArray, FrameArray, ScanError
+from ..cleaning import without_dark
+from ..config import Preprocessing
+from ..preprocess import as_set
+from ..types import BoolArray, FloatArray, FrameArray, RockingScan, ScanError
 
 # What tifffile and its codecs raise on a file that was cut or overwritten.
 _BAD_TIFF = (ValueError, struct.error, zlib.error, OSError, RuntimeError)
@@ -32,6 +35,17 @@ def read_image(path: Path) -> NDArray[np.float64]:
     if image.ndim != 2 or image.dtype.kind not in "uif":
         raise ScanError(f"{path} holds {image.dtype} {image.shape}; a dark field is one image (row, column)")
     return image.astype(np.float64)
+
+
+def as_counted(scan: RockingScan, settings: Preprocessing, corner: tuple[int, int] = (0, 0)) -> RockingScan:
+    """The scan, a part of the detector that begins at `corner`, less the dark frame of `settings`, and without a
+    flat field or monitor that these do not use. Raises ScanError where the dark frame cannot be read, or fits
+    not."""
+    used = as_set(scan, settings)
+    if settings.dark is None:
+        return used
+    rows, columns = (slice(first, first + n) for first, n in zip(corner, scan.intensity.shape[1:]))
+    return without_dark(used, read_image(settings.dark)[rows, columns])
 
 
 def by_number(paths: Iterable[Path]) -> dict[int, Path]:

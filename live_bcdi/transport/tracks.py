@@ -18,10 +18,7 @@ from numpy.typing import NDArray
 from tiled.client.container import Container
 
 from ..metadata import plain
-from ..tracking.between import Peak
 from ..tracking.following import ScanRecord
-from ..tracking.outliers import ScanFacts
-from ..tracking.prediction import View
 from ..types import ScanError, TrackingResult
 from .files import clear_errors, new_file, open_file, text
 from .stored import Arrays
@@ -65,8 +62,9 @@ def write_track(path: Path, track: Track) -> None:
             _put(file, "within", track.within)
 
 
-def read_track(path: Path) -> Track:
-    """What `write_track` wrote. Raises ScanError where the file is absent, damaged or something else."""
+def read_track(path: Path, *, around: bool = False) -> Track:
+    """What `write_track` wrote; what is `around` the peak, half a megabyte, only where it is asked for. Raises
+    ScanError where the file is absent, damaged or something else."""
     path = Path(path)
     with open_file(path) as file, clear_errors(path, "track"):
         if text(file.attrs.get("kind", "")) != _KIND:
@@ -74,7 +72,7 @@ def read_track(path: Path) -> Track:
         about = {
             name.removeprefix("about "): _plain(value) for name, value in file.attrs.items() if name != "kind"
         }
-        record = _get(file, "record", ScanRecord)
+        record = _get(file, "record", ScanRecord, without=() if around else ("around",))
         within = _get(file, "within", TrackingResult) if "within" in file else None
         return Track(about=about, record=record, within=within)
 
@@ -101,7 +99,7 @@ def _put(parent: h5py.Group, name: str, value: Any) -> None:
             _put(group, key, part)
 
 
-def _get(parent: h5py.Group, name: str, kind: Any) -> Any:
+def _get(parent: h5py.Group, name: str, kind: Any, *, without: Sequence[str] = ()) -> Any:
     stored = parent.get(name)
     if isinstance(stored, h5py.Dataset):
         value = stored[()]
@@ -110,9 +108,11 @@ def _get(parent: h5py.Group, name: str, kind: Any) -> Any:
         return None
     if get_origin(kind) is tuple:
         return tuple(stored[number][()] for number in sorted(stored))
-    hints = get_type_hints(kind, localns={"Peak": Peak, "View": View, "ScanFacts": ScanFacts})
+    if _may_lack(kind):
+        kind = next(each for each in get_args(kind) if each is not type(None))
+    hints = get_type_hints(kind)
     known = [field.name for field in fields(kind) if field.name in stored or _may_lack(hints[field.name])]
-    return kind(**{key: _get(stored, key, hints[key]) for key in known})
+    return kind(**{key: _get(stored, key, hints[key]) for key in known if key not in without})
 
 
 def _may_lack(kind: Any) -> bool:

@@ -12,17 +12,21 @@ import numpy as np
 import pytest
 
 from live_bcdi.faults.oracle import leftovers
+from live_bcdi.metadata import scan_metadata
 from live_bcdi.stream.fakes import frames_of, small_scan, start_document
 from live_bcdi.stream.live import LiveRun
 from live_bcdi.stream.run import run_plan
 from live_bcdi.tracking import record_scan
+from live_bcdi.transport.hdf5 import FrameWriter
 from live_bcdi.transport.tracks import Track, read_track, write_track
 from live_bcdi_consumers import delivery as delivering
 from live_bcdi_consumers import following as module
 from live_bcdi_consumers import tracking
+from live_bcdi_consumers import untracked as untracking
 from live_bcdi_consumers.delivery import Delivery
 from live_bcdi_consumers.following import Follower
 from live_bcdi_consumers.tickets import Tickets
+from live_bcdi_consumers.untracked import Untracked
 from live_bcdi_consumers.watched import Watched
 
 NUM = 30
@@ -44,13 +48,21 @@ class Here:
         if self.errors:
             future.set_exception(self.errors.pop(0))
         else:
-            future.set_result(job(*arguments, **more))
+            try:
+                future.set_result(job(*arguments, **more))
+            except Exception as error:  # noqa: BLE001  as an executor does
+                future.set_exception(error)
         return future
+
+
+@pytest.fixture(autouse=True)
+def jobs_here(monkeypatch):
+    monkeypatch.setattr(module, "JobPool", Here)
+    monkeypatch.setattr(untracking, "JobPool", Here)
 
 
 @pytest.fixture
 def follower(service, monkeypatch):
-    monkeypatch.setattr(module, "JobPool", Here)
     monkeypatch.setattr(tracking, "hurry", lambda **settings: None)
     service.folder("outbox")
     return Follower(service)
@@ -58,6 +70,12 @@ def follower(service, monkeypatch):
 
 def uid(number):
     return f"{number:08d}-0000-4000-8000-000000000000"
+
+
+def work_of(service, start, scan, corner=(0, 0)):
+    """What is given to a job."""
+    about = tracking.about_scan(start, service.config.operando)
+    return tracking.Measured(about=about, scan=scan, corner=corner, settings=service.config.preprocess)
 
 
 def measured(number, frames=NUM):
@@ -78,6 +96,23 @@ def turn(follower, watched):
     follower.look([watched])
     follower.collect()
     follower.collect()
+
+
+def refined(service, start, scan):
+    """As refine does it, once its result is told."""
+    path = service.folder("frames") / f"{start['uid']}.h5"
+    if not path.exists():
+        shape, metadata = scan.intensity.shape[1:], scan_metadata(scan)
+        with FrameWriter(path, shape, scan.intensity.dtype, metadata=metadata) as file:
+            for index, image in enumerate(scan.intensity):
+                angle = float(scan.angles_deg[index])
+                file.append(image, angle_deg=angle, monitor=np.nan, timestamp_s=float(index))
+    untracked = Untracked(service)
+    untracked.add(str(start["uid"]), {"start": start, "file": path})
+    untracked._next_s = 0.0
+    untracked.work()
+    untracked.work()
+    return untracked
 
 
 def told(service, of):
@@ -137,7 +172,7 @@ def test_a_process_that_dies_is_asked_again_but_not_for_ever(follower, service, 
         turn(follower, watched)
     assert bool([each for each in told(service, "scan") if each.run == uid(2)]) == known
     if not known:  # refine has the frames
-        tracking.track_if_missing(start, scan, service.config.operando, service.directory)
+        refined(service, start, scan)
         files = sorted((service.directory / "tracks").glob("*.h5"))
         assert read_track(files[-1]).about["run"] == uid(2)
 
@@ -148,10 +183,10 @@ def test_refine_leaves_alone_what_live_is_at_and_takes_what_it_left(follower, se
     follower.begin(start)
     follower.look([watched])
     (path,) = (service.directory / "tracks").glob("*.h5")
-    tracking.track_if_missing(start, scan, service.config.operando, service.directory)
+    refined(service, start, scan)
     assert read_track(path).within is None
     follower.stop()
-    tracking.track_if_missing(start, scan, service.config.operando, service.directory)
+    refined(service, start, scan)
     assert read_track(path).within is not None
     assert not list((service.directory / "tracks/claims").iterdir())
 
@@ -162,7 +197,7 @@ def test_one_scan_at_a_time_has_its_angles_looked_at_the_newest_first(follower, 
 
     def submit(job, *arguments, **more):
         if job is tracking.track_frames:
-            begun.append(arguments[0]["run"])
+            begun.append(arguments[0].about["run"])
             return running[len(begun) - 1]
         return Here().submit(job, *arguments, **more)
 
@@ -172,7 +207,7 @@ def test_one_scan_at_a_time_has_its_angles_looked_at_the_newest_first(follower, 
         follower.begin(start)
         turn(follower, watched)
     assert begun == [uid(1)] and [row["run"] for row in follower._series["scans"]] == [uid(1), uid(2), uid(3)]
-    running[0].set_result(({"of": "scan", "whole": True}, {}))
+    running[0].set_result(("nothing", ({"of": "scan", "whole": True}, {})))
     turn(follower, watched)
     assert begun == [uid(1), uid(3)]
     assert len(list((service.directory / "tracks/claims").iterdir())) == 2
@@ -184,12 +219,12 @@ def test_refine_leaves_alone_what_is_known_and_fails_nothing(follower, service, 
     turn(follower, watched)
     (path,) = (service.directory / "tracks").glob("*.h5")
     before = path.stat().st_mtime_ns
-    tracking.track_if_missing(start, scan, service.config.operando, service.directory)
+    refined(service, start, scan)
     assert path.stat().st_mtime_ns == before
     path.write_bytes(b"damaged")
-    tracking.track_if_missing(start, scan, service.config.operando, service.directory)
+    refined(service, start, scan)
     assert read_track(path).within is not None
-    tracking.track_if_missing({"uid": "x"}, scan, service.config.operando, service.directory)
+    refined(service, {"uid": "x"}, scan)
 
 
 def test_a_damaged_track_is_left_out_of_its_series(follower, service):
@@ -291,7 +326,7 @@ def test_who_is_killed_writing_the_file_leaves_the_series_as_it_was_and_nothing_
     assert not half.exists() and not dead.exists() and writing.exists()
     held.release()
     scan, start, _ = measured(3)
-    tracking.track_if_missing(start, scan, service.config.operando, service.directory)
+    refined(service, start, scan)
     assert not [path for path in leftovers(service.directory) if "partial" in path or "lock" in path]
 
 
@@ -322,12 +357,12 @@ def test_a_scan_reaches_tiled_though_who_tracked_it_was_killed_at_any_write(foll
         monkeypatch.setattr(delivering, "store_track", lambda root, ticket, track, **more: stored.append(track))  # noqa: B023
         calls.clear()
         with pytest.raises(Killed):
-            tracking.track_frames(about, scan, (0, 0), service.directory)
+            refined(service, start, scan)
         delivery = Delivery(service)
         delivery.work()
         assert not [each for each in stored if isinstance(each, Track)], "it is not whole"
         at_most[0] = 0
-        tracking.track_if_missing(start, scan, service.config.operando, service.directory)
+        refined(service, start, scan)
         delivery._next_s = 0.0
         delivery.work()
         (track,) = [each for each in stored if isinstance(each, Track)]
@@ -355,14 +390,15 @@ def test_places_on_the_detector_are_those_of_the_whole_detector(service):
     part, corner = live.around_peak(96)
     assert corner[0] > 0
     service.folder("tracks")
-    about = tracking.about_scan(start, service.config.operando)
-    tracking.follow_scan(about, part, corner, service.directory)
-    tracking.track_frames(about, part, corner, service.directory)
-    track = read_track(tracking.track_file(service.directory, about))
+    work = work_of(service, start, part, corner)
+    tracking.follow_scan(work, service.directory)
+    within, _ = tracking.track_frames(work)
+    tracking.keep_frames(work.about, within, service.directory)
+    track = read_track(tracking.track_file(service.directory, work.about))
     middle = NUM // 2
     assert abs(track.within.row[middle] - 108) < 1 and abs(track.within.column[middle] - 29) < 1
     assert abs(track.within.row[middle] - track.record.view.origin[1]) < 1
-    _, arrays = tracking.track_so_far(about, part, corner)
+    _, arrays = tracking.track_so_far(work)
     assert abs(arrays["row"][middle] - 108) < 1
 
 
@@ -371,7 +407,7 @@ def test_refine_goes_on_to_give_way_and_no_error_of_tracking_refuses_its_result(
     monkeypatch.setattr(tracking, "hurry", lambda **settings: hurried.append(settings))
     scan, start, _ = measured(1)
     monkeypatch.setattr(tracking, "series_fields", lambda *arguments: {})
-    tracking.track_if_missing(start, scan, service.config.operando, service.directory)
+    refined(service, start, scan)
     assert not hurried and list(Tickets(service.directory / "outbox/tracking").names()) != []
 
     def wrong(*arguments):
@@ -379,7 +415,7 @@ def test_refine_goes_on_to_give_way_and_no_error_of_tracking_refuses_its_result(
 
     scan, start, _ = measured(2)
     monkeypatch.setattr(tracking, "track_scan", wrong)
-    tracking.track_if_missing(start, scan, service.config.operando, service.directory)
+    refined(service, start, scan)
     assert not leftovers_of_tracks(service)
 
 
@@ -391,7 +427,7 @@ def test_a_scan_that_nobody_watches_any_more_is_left_to_refine(follower, service
     turn(follower, watched)
     follower.look([])
     follower.collect()
-    tracking.track_if_missing(start, scan, service.config.operando, service.directory)
+    refined(service, start, scan)
     (path,) = (service.directory / "tracks").glob("*.h5")
     assert read_track(path).within is not None
 
@@ -405,7 +441,7 @@ def test_frames_that_wait_take_so_much_memory_and_no_more(follower, service, mon
         turn(follower, watched)
     follower.look([])
     follower.collect()
-    assert [each.live.plan.run for each, _ in follower._later] == [uid(3), uid(4)]
+    assert follower._later == [uid(3), uid(4)]
     assert sorted(follower._claims) == [uid(3), uid(4)]
 
 
@@ -428,7 +464,7 @@ def test_many_files_are_read_once(service, monkeypatch):
     for number in range(tracking._LOOKED_AT + 50):
         (folder / f"{number:04d}_x.h5").write_text("")
 
-    def track_of(path):
+    def track_of(path, **more):
         read.append(path)
         return Track(about={"run": "x", "name": "x", "series": "common", "time_s": 1.0}, record="none")
 
@@ -473,7 +509,137 @@ def test_a_start_without_a_time_that_makes_sense_does_not_spoil_its_series(follo
         scan, start, watched = measured(number)
         follower.begin({**start, "time": said})
         turn(follower, watched)
-        tracking.track_if_missing({**start, "time": said}, scan, service.config.operando, service.directory)
+        refined(service, {**start, "time": said}, scan)
     runs = [row["run"] for row in tracking.series_fields(service.directory)["scans"]]
     assert sorted(runs) == [uid(1), uid(2)]
     assert len(list((service.directory / "tracks").glob("*.h5"))) == 2, "refine finds the file of live"
+
+
+def test_refine_waits_for_who_is_at_it_and_does_it_when_that_one_is_killed(follower, service):
+    """The claim of a killed process is free; nothing but the ticket remembers the run."""
+    scan, start, watched = measured(1)
+    follower.begin(start)
+    follower.look([watched])
+    waiting = refined(service, start, scan)
+    assert waiting._tickets.names() == [uid(1)] and waiting._pool is None, "live is at it"
+    follower._claims.pop(uid(1))._file.close()
+    again = Untracked(service)  # refine was killed too
+    for _ in range(3):
+        again._next_s = 0.0
+        again.work()
+    assert again._tickets.names() == [] and again._pool is None
+    (path,) = (service.directory / "tracks").glob("*.h5")
+    assert read_track(path).within is not None
+    assert len(dict(Tickets(service.directory / "outbox/tracking"))) == 2, "the scan and its series, once"
+
+
+def test_what_refine_is_at_live_tells_and_does_not_keep(follower, service):
+    scan, start, watched = measured(1)
+    held = tracking.claim(service.directory, uid(1))
+    follower.begin(start)
+    turn(follower, watched)
+    assert [each.run for each in told(service, "scan")] == [uid(1)]
+    assert not list((service.directory / "tracks").glob("*.h5")) and not follower._whole
+    held.release()
+    refined(service, start, scan)
+    assert len(list((service.directory / "tracks").glob("*.h5"))) == 1
+
+
+def test_a_process_of_refine_that_dies_is_asked_again_but_not_for_ever(service, monkeypatch):
+    scan, start, _ = measured(1)
+    untracked = refined(service, {"uid": uid(1)}, scan)
+    assert untracked._tickets.names() == [], "no start document"
+    deaths = []
+
+    def die(self, *arguments):
+        deaths.append(arguments)
+        future = Future()
+        future.set_exception(BrokenProcessPool("killed"))
+        return future
+
+    monkeypatch.setattr(Here, "submit", die)
+    untracked = refined(service, start, scan)
+    for _ in range(8):
+        untracked._next_s = 0.0
+        untracked.work()
+    assert len(deaths) == untracking.MAX_TRIES and untracked._tickets.names() == []
+
+
+def test_a_gap_beside_the_peak_is_seen_through_also_after_a_restart(follower, service, monkeypatch):
+    """Of the first scan only its track is left. The crystal moves by a column a scan past three dead ones; what is
+    between the scans is as if there were none, to a tenth of what the gap pulls by itself."""
+
+    def shifted_scan(number, *, hole):
+        scan = small_scan(num=NUM, shape=(24, 48))
+        axes = [np.arange(n) for n in scan.intensity.shape]
+        middle = (NUM / 2, 12, 18 + number)
+        peak = [np.exp(-((axis - place) ** 2) / 8) for axis, place in zip(axes, middle)]
+        pattern = 3000 * peak[0][:, None, None] * peak[1][:, None] * peak[2]
+        scan.intensity[:] = np.random.default_rng(number).poisson(pattern)
+        bad = np.zeros((24, 48), bool)
+        bad[:, 21:24] = hole
+        return replace(scan, bad_pixels=bad, flatfield=None)
+
+    def columns(hole, first):
+        for number in range(4):
+            scan, run = shifted_scan(number, hole=hole), uid(first + number)
+            start = {**start_document(scan, run), "time": 1.79e9 + 60 * number, "sample": f"hole {hole}"}
+            if number == 3:  # refine has the last, in a process of its own
+                tracking._read.cache_clear()
+                refined(service, start, scan)
+                continue
+            live = LiveRun(run_plan(start), clock_s=lambda: 0.0)
+            for frame in frames_of(scan, run):
+                live.add(frame)
+            one = Follower(service)
+            tracking._read.cache_clear()
+            one.begin(start)
+            turn(one, Watched(live=live))
+            one.stop()
+        series = tracking.about_scan(start, service.config.operando)["series"]
+        rows = tracking.series_fields(service.directory, series)["scans"]
+        assert len(rows) == 4
+        return [(row["rotation_mdeg"], row["strain"], row["column"] - rows[0]["column"]) for row in rows]
+
+    whole, holed = columns(False, 10), columns(True, 20)
+    monkeypatch.setattr(tracking, "beside", lambda first, own: own)
+    shutil.rmtree(service.directory / "tracks")
+    pulled = columns(True, 30)
+    for number in range(1, 4):
+        true = whole[number][2]
+        assert true == pytest.approx(number, abs=0.05)
+        assert abs(holed[number][2] - true) < 0.05
+        assert holed[number][0] == pytest.approx(whole[number][0], rel=0.05, abs=1)
+    assert max(abs(pulled[number][2] - whole[number][2]) for number in range(1, 4)) > 0.15
+
+
+def test_frames_are_corrected_as_it_is_configured(service, tmp_path):
+    """A dark frame of the whole detector, of which live sees a part; and a monitor that is not to be used."""
+    scan, start, _ = measured(1)
+    scan, dark = replace(scan, saturation_counts=None), np.arange(40.0 * 50).reshape(40, 50) // 50
+    corner = (10, 20)
+    part = dark[10 : 10 + 16, 20 : 20 + 18]
+    np.save(tmp_path / "dark.npy", dark)
+    raw = replace(
+        scan,
+        intensity=(scan.intensity + part).astype(np.float32),
+        monitor=np.linspace(100, 300, NUM),
+        bad_pixels=None,
+        flatfield=None,
+    )
+    plain = record_scan(replace(scan, monitor=None, bad_pixels=None, flatfield=None))
+    service.folder("tracks")
+    settings = service.config.preprocess.model_copy(update={"dark": tmp_path / "dark.npy", "monitor": False})
+    work = replace(work_of(service, start, raw, corner), settings=settings)
+    tracking.follow_scan(work, service.directory)
+    track = read_track(tracking.track_file(service.directory, work.about))
+    np.testing.assert_allclose(track.record.view.origin, np.add(plain.view.origin, (0, 10, 20)), atol=0.05)
+    assert np.isnan(track.record.facts.monitor)
+    within, _ = tracking.track_frames(work)
+    alone, _ = tracking.track_frames(work_of(service, start, replace(scan, monitor=None, bad_pixels=None)))
+    np.testing.assert_allclose(within.found_steps, alone.found_steps, atol=0.05)
+    np.save(tmp_path / "dark.npy", dark[:12, :22])
+    tracking.track_file(service.directory, work.about).unlink()
+    tracking.follow_scan(work, service.directory)
+    track = read_track(tracking.track_file(service.directory, work.about))
+    assert "dark frame is" in track.record

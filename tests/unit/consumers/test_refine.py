@@ -48,7 +48,11 @@ class Refine:
         self.backlog = Backlog(service, service.config.jobs.waiting)
         self.runs = Runs(service, self.backlog)
         self.refined = []
-        self.refiner = Refiner(service, self.backlog, open_jobs(service.config), self.refined.append)
+        self.over = []
+        jobs = open_jobs(service.config)
+        self.refiner = Refiner(
+            service, self.backlog, jobs, self.refined.append, lambda *run: self.over.append(run)
+        )
 
     def measure(self, documents):
         for name, doc in documents:
@@ -127,7 +131,7 @@ def test_a_run_is_refined(refiner, documents, service, caplog):
     one.measure(documents)
     (summary,) = worked(one).got
     assert (summary["run"], summary["frames"], summary["missing"]) == (RUN, 16, [])
-    assert len(lying(service, "queue/done")) == 1
+    assert len(lying(service, "queue/done")) == len(one.over) == 1
     assert lying(service, "queue") == lying(service, "queue/open") == []
     assert 0 < summary["stop_to_result_s"] < 60
     assert summary["last_frame_to_result_s"] is None, "the frames' times are not of this epoch"
@@ -381,7 +385,7 @@ def test_a_truncated_file_is_one_clear_failure(refiner, documents, service, tmp_
     one = refiner()
     one.measure(documents)
     assert worked(one).got == []
-    assert "it is truncated" in said(service, "result")[0]["error"]
+    assert "it is truncated" in said(service, "result")[0]["error"] and len(one.over) == 1
 
 
 def test_an_open_run_whose_file_vanished_ends_after_a_day(refiner, documents, service, tmp_path):

@@ -176,6 +176,32 @@ def test_what_is_no_number_counts_nothing(page, value):
     assert set(samples) == set(before)
 
 
+def test_motion_is_that_of_the_newest_scan(page):
+    assert math.isnan(page["motion_crystal_lost"]) and math.isnan(page["motion_frames_left_out"])
+    scans = [
+        {"rotation_mdeg": [0.0, 0.0], "strain": 0.0},
+        {"rotation_mdeg": [-3.5, 2.0], "strain": -4e-5},
+    ]
+    page.tell("tracking", "b", of="series", scans=scans, prediction={"lost": ""})
+    assert page["motion_rotation_1_millidegrees"] == -3.5 and page["motion_rotation_2_millidegrees"] == 2.0
+    assert page["motion_strain"] == -4e-5 and page["motion_crystal_lost"] == 0
+    angles = np.array([0.1, np.nan, 0.3, np.nan])
+    page.tell("tracking", "b", arrays={"angles_deg": angles}, of="scan", whole=True)
+    page.tell("tracking", "c", arrays={"angles_deg": angles[:2]}, of="scan", whole=False)
+    assert page["motion_frames_left_out"] == 2
+    gone = [*scans, {"rotation_mdeg": None, "strain": None}]
+    page.tell("tracking", "c", of="series", scans=gone, prediction={"lost": "no peak stands out"})
+    assert page["motion_crystal_lost"] == 1 and math.isnan(page["motion_strain"])
+    assert math.isnan(page["motion_rotation_1_millidegrees"])
+
+
+@pytest.mark.parametrize("value", ["x", [], {}, [1], [{"rotation_mdeg": 3, "strain": "a"}], [["a"]], None])
+def test_motion_that_makes_no_sense_is_not_known(page, value):
+    page.tell("tracking", "b", of="series", scans=value, prediction=value)
+    page.tell("tracking", "b", arrays={"angles_deg": np.array([1, 2])}, of="scan", whole=value)
+    assert math.isnan(page["motion_strain"]) and math.isnan(page["motion_frames_left_out"])
+
+
 def test_the_number_of_series_is_bounded(page):
     for number in range(2 * MEMORY):
         run_of(page, f"run {number}", status=f"status {number}", received=2)

@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from live_bcdi.config import load_config, shipped_configs
+from live_bcdi.config import Preprocessing, load_config, shipped_configs
 from live_bcdi.geometry import axes_across, q_lab_invA, rocking_axis_lab
 from live_bcdi.sim.crystals import random_truth
 from live_bcdi.sim.scattering import bragg_geometry, measure, scan_steps
 from live_bcdi.tracking import follow, record_scan
-from live_bcdi.tracking.following import joined, prediction_table, recorded
+from live_bcdi.tracking.following import beside, joined, prediction_table, recorded
 from live_bcdi.types import RockingScan, ScanError
 
 SHAPE = (40, 48, 48)
@@ -64,6 +64,80 @@ def test_the_corner_of_a_part_is_added_and_nothing_else_changes(scans, records):
     found = record_scan(part, (4, 6))
     np.testing.assert_allclose(found.view.origin, records[0].view.origin, rtol=0, atol=1e-2)
     np.testing.assert_allclose(found.peak.h_invA, records[0].peak.h_invA, rtol=0, atol=2e-6)
+
+
+def holed(scan):
+    """Without three rows of the detector, two pixels beside the peak."""
+    bad = np.zeros(SHAPE[1:], bool)
+    bad[26:29] = True
+    return replace(scan, bad_pixels=bad)
+
+
+def test_a_gap_beside_the_peak_pulls_at_no_motion():
+    """Alone each is off by the gap's pull, which changes as the peak moves by a row a scan; beside the first, of
+    which only the surroundings of the peak are known, all are true within error bars of counting noise."""
+    turned = [(0.0, 12.0 * k, 0.0) for k in range(5)]
+    scans = [scan_of(*each, seed=number, photons=1e6) for number, each in enumerate(turned)]
+    alone = [record_scan(holed(scan)) for scan in scans]
+    together = [alone[0], *(beside(alone[0], each) for each in alone[1:])]
+    assert all(each.compared is not None for each in together[1:])
+
+    def errors(records):
+        motions = follow(records).motions
+        found = np.array([(*motion.rotation_mdeg, motion.strain) for motion in motions])
+        return np.abs(found - turned), np.array([(*m.rotation_std_mdeg, m.strain_std) for m in motions])
+
+    (pulled, _), (off, std) = errors(alone), errors(together)
+    assert pulled[:, 1].max() > 0.8 and pulled[:, 2].max() > 5e-6
+    assert (off < 4 * std).all() and off[:, 1].max() < 0.15 and std[:, :2].max() < 0.1 and std[:, 2].max() < 2e-6
+    true = np.subtract(record_scan(scans[4]).view.origin, record_scan(scans[0]).view.origin)
+    told = np.subtract(together[4].view.origin, together[0].view.origin)
+    np.testing.assert_allclose(told, true, atol=0.05)
+    expected = follow(together).prediction.rotation_mdeg[1]
+    assert abs(expected.value - 60.0) < expected.std2 < 20
+
+
+def test_without_a_gap_nothing_is_compared(records):
+    assert beside(records[0], records[1]) is records[1]
+
+
+def test_what_was_compared_with_a_scan_that_is_no_good_is_by_itself(scans):
+    """The first proves to be dim once there are others: the second is the first then."""
+    dim, *good = [record_scan(holed(scan)) for scan in scans]
+    dim = altered(dim, brightness=0.01)
+    followed = follow([dim, *(beside(dim, each) for each in good)])
+    alone = follow([dim, *good])
+    assert followed.motions[0] is None and followed.motions[1].rotation_mdeg == (0.0, 0.0)
+    for one, other in zip(followed.motions[2:], alone.motions[2:]):
+        assert one.rotation_mdeg == other.rotation_mdeg
+
+
+def test_scans_of_other_steps_are_not_compared(scans):
+    first, other = (record_scan(holed(scan)) for scan in scans[:2])
+    finer = replace(other, view=replace(other.view, steps_invA=0.9 * other.view.steps_invA))
+    assert beside(first, finer) is finer
+
+
+def test_a_scan_is_recorded_as_it_is_configured(scans):
+    """A monitor that is wrong, counts that are everywhere, and a flat field that shades one side."""
+    scan, plain = scans[0], record_scan(scans[0])
+    drifting = replace(scan, monitor=np.linspace(1e5, 3e5, SHAPE[0]))
+    ignored = record_scan(drifting, settings=Preprocessing(monitor=False))
+    np.testing.assert_array_equal(ignored.view.origin, plain.view.origin)
+    assert np.isnan(ignored.facts.monitor)
+    assert abs(record_scan(drifting).view.origin[0] - plain.view.origin[0]) > 0.05
+    foggy = replace(scan, intensity=scan.intensity + 5)
+    cleared = record_scan(foggy, settings=Preprocessing(background=5.0))
+    np.testing.assert_allclose(cleared.view.origin, plain.view.origin, atol=1e-3)
+    assert cleared.peak.counts == pytest.approx(plain.peak.counts, rel=1e-3)
+    shade = np.ones(SHAPE[1:])
+    shade[:, : SHAPE[2] // 2] = 0.5
+    shaded = replace(scan, intensity=scan.intensity * shade, flatfield=shade)
+    np.testing.assert_allclose(record_scan(shaded).view.origin, plain.view.origin, atol=1e-3)
+    unused = record_scan(shaded, settings=Preprocessing(flatfield=False))
+    assert abs(unused.view.origin[2] - plain.view.origin[2]) > 0.1
+    binned = record_scan(scan, settings=Preprocessing(shape=(16, 16, 16), binning=(1, 2, 2)))
+    np.testing.assert_array_equal(binned.view.origin, plain.view.origin)
 
 
 def test_a_crystal_that_is_lost_is_told_and_left_out_of_what_is_foretold(scans, records):

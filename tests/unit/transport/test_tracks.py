@@ -1,6 +1,6 @@
 """A track comes back from its file as it was, and nothing else is taken for one."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import h5py
 import numpy as np
@@ -9,6 +9,7 @@ import pytest
 from live_bcdi.config import load_config, shipped_configs
 from live_bcdi.sim.motion import simulate_moving
 from live_bcdi.tracking import record_scan, track_scan
+from live_bcdi.tracking.pairs import Compared
 from live_bcdi.transport.tracks import Track, read_track, track_arrays, write_track
 from live_bcdi.types import ScanError
 
@@ -39,10 +40,18 @@ def same(first, second):
 
 def test_it_comes_back_as_it_was(track, tmp_path):
     write_track(tmp_path / "a.h5", track)
-    found = read_track(tmp_path / "a.h5")
+    found = read_track(tmp_path / "a.h5", around=True)
     assert found.about == ABOUT
     same(found.record, track.record)
     same(found.within, track.within)
+    assert read_track(tmp_path / "a.h5").record.around is None
+
+
+def test_a_comparison_comes_back_as_it_was(track, tmp_path):
+    pair = Compared(first=track.record.peak, own=replace(track.record.peak, counts=3.0))
+    record = replace(track.record, compared=pair, around=None)
+    write_track(tmp_path / "a.h5", replace(track, record=record))
+    same(read_track(tmp_path / "a.h5", around=True).record, record)
 
 
 def test_what_could_not_be_found_is_said_in_its_place(tmp_path):
