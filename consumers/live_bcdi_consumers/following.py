@@ -3,6 +3,7 @@ is cheap, what moved within the frames so far. In processes of their own: nothin
 """
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import BrokenExecutor, Future
 from contextlib import suppress
@@ -82,6 +83,7 @@ class Follower:
         self._jobs: list[_Job] = []
         self._whole: dict[str, _Whole] = {}
         self._later: list[str] = []
+        self._begun: deque[str] = deque(maxlen=20)
         self._claims: dict[str, Claim] = {}
         self._about: dict[str, dict[str, Any]] = {}
         self._pace = Pace()
@@ -143,6 +145,7 @@ class Follower:
             ours=run in self._claims,
         )
         self._whole[run] = whole
+        self._begun.append(run)
         if whole.ours:
             self._submit("series", run, follow_scan, measured, self._storage)
         self._later.append(run)
@@ -201,7 +204,7 @@ class Follower:
     @property
     def is_awaited(self) -> bool:
         """Whether a scan's motion is to be told of soon."""
-        return any(job.what == "series" for job in self._jobs)
+        return any(job.what in ("series", "frames") for job in self._jobs)
 
     def collect(self) -> None:
         """Tell what was found."""
@@ -231,7 +234,7 @@ class Follower:
             self._tell_frames(job.run, *told)
             if whole is not None:
                 whole.within = within
-        elif job.what == "so far":
+        elif job.what == "so far" and job.run not in self._begun:  # else it is old, and may come after the whole
             self._tell_frames(job.run, *job.future.result())
         if whole is not None:
             self._go_on(job, whole, now_s)

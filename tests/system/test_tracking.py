@@ -115,11 +115,18 @@ def test_the_series_is_true_within_its_error_bars(measured, wait_for):
     assert told["angle_deg"]["std"] > 0 and 0 < told["row"]["std"] < told["row"]["std2"] < 20
 
 
-def test_the_page_is_told_of_every_scan_and_of_the_series(measured):
+def test_the_page_is_told_of_every_scan_and_of_the_series(measured, wait_for):
+    """Also of the one that refine comes to after its result."""
     runs, _, listening = measured
-    told = [each for each in listening.heard if each.topic == "tracking"]
-    series = [each.fields["scans"] for each in told if each.fields["of"] == "series"]
-    assert [row["run"] for row in series[-1]] == runs
+
+    def all_told():
+        for _ in listening.watch(0.1):
+            pass
+        told = [each for each in listening.heard if each.topic == "tracking"]
+        series = [each.fields["scans"] for each in told if each.fields["of"] == "series"]
+        return told if [row["run"] for row in series[-1]] == runs else None
+
+    told = wait_for(all_told)
     within = {each.run: each for each in told if each.fields["of"] == "scan" and each.fields["whole"]}
     assert runs[0] in within and len(within[runs[0]].arrays["gain"]) == SHAPE[0]
 

@@ -19,6 +19,7 @@ from live_bcdi.stream.run import run_plan
 from live_bcdi.tracking import record_scan
 from live_bcdi.transport.hdf5 import FrameWriter
 from live_bcdi.transport.tracks import Track, read_track, write_track
+from live_bcdi.types import ScanError
 from live_bcdi_consumers import delivery as delivering
 from live_bcdi_consumers import following as module
 from live_bcdi_consumers import tracking
@@ -580,6 +581,11 @@ def test_a_gap_beside_the_peak_is_seen_through_also_after_a_restart(follower, se
         bad[:, 21:24] = hole
         return replace(scan, bad_pixels=bad, flatfield=None)
 
+    def not_asked(scan):
+        raise ScanError("not asked")
+
+    monkeypatch.setattr(tracking, "track_scan", not_asked)
+
     def columns(hole, first):
         for number in range(4):
             scan, run = shifted_scan(number, hole=hole), uid(first + number)
@@ -643,3 +649,24 @@ def test_frames_are_corrected_as_it_is_configured(service, tmp_path):
     tracking.follow_scan(work, service.directory)
     track = read_track(tracking.track_file(service.directory, work.about))
     assert "dark frame is" in track.record
+
+
+def test_what_was_found_of_fewer_frames_is_not_told_after_the_whole(follower, service, monkeypatch):
+    """A look at 25 frames that takes longer than the scan."""
+    slow = Future()
+    submit = follower._pool.submit
+
+    def given(job, *arguments):
+        return slow if job is tracking.track_so_far else submit(job, *arguments)
+
+    monkeypatch.setattr(follower._pool, "submit", given)
+    _, start, watched = measured(1, frames=25)
+    follower.begin(start)
+    turn(follower, watched)
+    scan, _, _ = measured(1)
+    for frame in list(frames_of(scan, uid(1)))[25:]:
+        watched.live.add(frame)
+    turn(follower, watched)
+    slow.set_result(({"of": "scan", "whole": False}, {}))
+    turn(follower, watched)
+    assert [each.fields["whole"] for each in told(service, "scan")] == [True]
