@@ -12,6 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from ..geometry import Floats
 from ..types import ScanError, Vector
 
+_LARGEST = 0.1  # of X-rays in matter a thousand times less; the envelopes would not be slow beside the wave
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Beams:
@@ -30,6 +32,11 @@ class Beams:
             raise ScanError(f"the wave number must be positive, not {self.wave_number}")
         if not np.isfinite([self.chi_0, self.chi_h, self.chi_hbar]).all():
             raise ScanError("chi_0, chi_h and chi_hbar must be finite")
+        if max(abs(self.chi_0), abs(self.chi_h), abs(self.chi_hbar)) > _LARGEST or np.imag(self.chi_0) < 0:
+            raise ScanError(
+                f"chi_0 = {self.chi_0:.3g}, chi_h = {self.chi_h:.3g} and chi_hbar = {self.chi_hbar:.3g} are of"
+                f" no X-rays: sizes are below {_LARGEST}, and Im chi_0 >= 0 absorbs"
+            )
         for name, beam in (("k0", self.k0), ("kh", self.kh)):
             if not abs(np.linalg.norm(beam) - 1) < 1e-6 or beam[2] <= 0:
                 raise ScanError(f"{name} must be a unit vector that goes forwards along z, not {beam}")

@@ -15,14 +15,14 @@ from live_bcdi.dynamical import Transport
 class _March(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, transport: Transport, *volumes: Tensor) -> tuple[Tensor, Tensor]:
-        plain = [np.asarray(each.detach().resolve_conj()) for each in volumes]
+        plain = [np.asarray(each.detach().resolve_conj().resolve_neg()) for each in volumes]
         ctx.passage = transport.march(*plain)
         ctx.kinds = [each.dtype for each in volumes]
         return torch.from_numpy(ctx.passage.e0.copy()), torch.from_numpy(ctx.passage.eh.copy())
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        by_e0, by_eh = (np.asarray(grad.resolve_conj()) for grad in grads)
+        by_e0, by_eh = (np.asarray(grad.resolve_conj().resolve_neg()) for grad in grads)
         found = ctx.passage.pull_back(by_e0, by_eh)
         arrays = (found.density, found.s0, found.delta_q)
         each = [torch.from_numpy(np.ascontiguousarray(array)).to(kind) for array, kind in zip(arrays, ctx.kinds)]

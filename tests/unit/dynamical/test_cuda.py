@@ -106,4 +106,5 @@ def test_each_device_proves_itself_once(device, monkeypatch):
     for number in (0, 0, 1, 1):
         monkeypatch.setattr(cuda, "_device", lambda number=number: number)
         kernels_of("auto")
-    assert ran == ["forward", "backward"] * 4  # two devices, two precisions
+    # two launches each, as one takes 256 angles; two devices, two precisions
+    assert ran == ["forward", "forward", "backward", "backward"] * 4

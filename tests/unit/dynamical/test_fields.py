@@ -201,6 +201,8 @@ GOOD = {
         ({"dthetas": []}, "an angle"),
         ({"dthetas": [np.nan]}, "finite"),
         ({"chi_0": complex(np.nan)}, "finite"),
+        ({"chi_0": -9e-5 - 1e-6j}, "absorbs"),
+        ({"chi_h": 94.0 + 0j}, "no X-rays"),
         ({"S": np.ones((3, 3), complex)}, "one shape"),
         ({"s0": np.ones((3, 3, 4))}, "one shape"),
         ({"S": np.full((3, 3, 3), np.inf + 0j)}, "finite"),

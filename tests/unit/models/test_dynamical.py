@@ -120,3 +120,13 @@ def test_single_precision_has_the_same_gradient():
     for name in ("density", "s0", "delta_q"):
         wanted, got = getattr(double, name), getattr(single, name)
         np.testing.assert_allclose(got, wanted, atol=1e-4 * np.abs(wanted).max())
+
+
+def test_views_that_torch_conjugates_or_negates_later_are_taken_as_they_are_meant():
+    _, density, s0 = crystal()
+    turned = [torch.from_numpy(density).conj(), torch.from_numpy(1j * s0).conj().imag]
+    assert turned[1].is_neg()
+    delta_q = torch.from_numpy(BEAMS.turned([1e-4]))
+    transport = Characteristics(BEAMS, EDGES)
+    found = exit_waves(transport, *turned, delta_q)[1]
+    np.testing.assert_array_equal(found, transport.march(density.conj(), -s0, delta_q.numpy()).eh)
