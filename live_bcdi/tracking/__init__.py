@@ -2,8 +2,8 @@
 
 from .assembly import Assembly, assemble
 from .between import Motion, Peak, find_peak, find_peaks, motion_between, seen_as
+from .disorder import Disorder
 from .following import Followed, ScanRecord, follow, record_scan
-from .order import Disorder
 from .outliers import ScanFacts, outliers, scan_facts, unusable
 from .prediction import Expected, Prediction, Seen, View, predict, seen_at
 from .refine import refine_angles

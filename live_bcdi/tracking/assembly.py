@@ -9,21 +9,20 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from ..types import BoolArray, FloatArray, ScanError
-from .band import Floats, cutoff_of
+from .band import Band, Floats, band_of, cutoff_of
 from .centroid import LEAST_COUNTS
-from .course import driven, follow, free, near, peak
-from .order import NEAR, Disorder, disorder
-from .regrid import evaluated
+from .course import Found, driven, free, infer, near, peak
+from .disorder import NEAR, Disorder, disorder
+from .fringes import Fringes, fringes_along, fringes_of, smooth_series
 from .rolls import Roll, Turned, turned_back, turned_blocks
 
 _FEWEST_FRAMES = 12
 _TERMS = 25  # where no motor tells how far the crystal turned
 _BLOCK = 2  # pixels
-_ALIKE_RATES = 1.5  # samples of the spectrum
-_TOO_FAST = 0.35  # cycles a pixel: phase retrieval wants fringes of three pixels and more
+_FILLED = 2  # times
+_DARK = 0.01  # of a frame: a frame without counts does not decide alone
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -35,7 +34,7 @@ class Assembly:
     the volume given, much less than the whole error.
 
     `volume` (places, rows, columns) has the counts of a frame at each of `places`, even ones, without roll, and
-    without a motor smoothed across pixels too; `measured` is False where no frame was near.
+    without a motor smoothed across pixels too; `measured` is False, and it is 0, where no frame was near.
     """
 
     angles: Floats
@@ -74,20 +73,16 @@ def assemble(
     first = _first_alike(counts)
     once = first == np.arange(len(counts))
     turned = turned_blocks(counts[once], good, roll, _BLOCK)
-    if nominal is None:
-        course = free(len(turned.counts), terms)
-    else:
-        asked = np.asarray(nominal, np.float64)[once]
-        course = driven(asked, _rate(turned, asked) if cutoff is None else cutoff)
-    found = follow(turned, course)
-    angles, angles_std = near(found, course)
-    places = _places(np.arange(len(counts), dtype=np.float64) if nominal is None else np.asarray(nominal))
-    rolls_deg, rolls_std = peak(found.chance.sum(axis=2), turned.rolls_deg)
-    rate = course.band.order / course.band.period
+    asked = np.arange(len(counts), dtype=np.float64) if nominal is None else np.asarray(nominal, np.float64)
+    found, fringes = _found(turned, None if nominal is None else asked[once], cutoff, terms)
+    angles, angles_std = near(found.posterior, found.course)
+    places = np.arange(np.round(asked.min()), np.round(asked.max()) + 1)
+    rolls_deg, rolls_std = peak(found.posterior.chance.sum(axis=2), turned.rolls_deg)
+    band = found.course.band
+    rate = band.order / band.period
     reach = NEAR if nominal is not None else 1 / (4 * rate)  # half of what a series of that band may be sampled by
-    volume, measured = _volume(_backs(counts[once], good, roll, rolls_deg), angles, places, rate, reach)
-    if nominal is None:
-        volume = np.where(measured, _smooth(volume), 0)
+    back, known = _backs(counts[once], good, roll, rolls_deg), (band, fringes.finer(_BLOCK))
+    volume, measured = _volume(back, angles, places, known, reach)
     spread = (np.cumsum(once) - 1)[first]
     seen = Disorder(out_of_order=(), duplicates=(), missing=())
     if nominal is not None:
@@ -101,7 +96,7 @@ def assemble(
         volume=volume,
         measured=measured,
         cutoff=rate,
-        log_likelihood=found.log_likelihood,
+        log_likelihood=found.posterior.log_likelihood,
         disorder=seen,
     )
 
@@ -115,14 +110,23 @@ def _first_alike(counts: Floats) -> NDArray[np.int64]:
     )
 
 
+def _found(turned: Turned, nominal: Floats | None, cutoff: float | None, terms: int) -> tuple[Found, Fringes]:
+    """The motor's course, or the likeliest of those that there may be without one."""
+    if nominal is not None:
+        rate = _rate(turned, nominal) if cutoff is None else cutoff
+        fringes = fringes_along(rate)
+        return infer(turned, driven(nominal, rate), fringes), fringes
+    frames = len(turned.counts)
+    rate = (terms - 1) // 2 / band_of(np.arange(float(frames)), 1.0).period
+    fringes = fringes_of(turned.middle(), rate)
+    tried = [infer(turned, course, fringes) for course in free(turned, terms, fringes)]
+    return max(tried, key=lambda found: found.evidence), fringes
+
+
 def _rate(turned: Turned, nominal: Floats) -> float:
     return cutoff_of(
         turned.counts[np.argsort(nominal, kind="stable"), turned.counts.shape[1] // 2].astype(np.float64)
     )
-
-
-def _places(asked: Floats) -> Floats:
-    return np.arange(np.round(asked.min()), np.round(asked.max()) + 1)
 
 
 def _backs(counts: Floats, good: NDArray[np.bool_], roll: Roll | None, rolls_deg: Floats) -> Floats:
@@ -131,32 +135,29 @@ def _backs(counts: Floats, good: NDArray[np.bool_], roll: Roll | None, rolls_deg
 
 
 def _volume(
-    back: Floats, angles: Floats, places: Floats, cutoff: float, reach: float
+    back: Floats, angles: Floats, places: Floats, known: tuple[Band, Fringes], reach: float
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Each pixel's series through its counts at `places`, and where a frame is near enough and has the pixel. A
-    hole in a frame first counts as the pixel's mean, then twice as the series says."""
-    flat = back.reshape(len(back), -1)
-    holes = ~np.isfinite(flat)
-    seen = np.maximum((~holes).sum(axis=0), 1)
-    whole = np.where(holes, np.nansum(flat, axis=0) / seen, flat)
-    for _ in range(2 if holes.any() else 0):
-        whole = np.where(holes, evaluated(whole, angles, angles, cutoff=cutoff), whole)
+    """The series through all counts at `places`, and where a frame is near enough and has the pixel. A hole in a
+    frame first counts as the pixel's mean, then as the series says."""
+    holes = ~np.isfinite(back)
+    whole = np.where(holes, np.nansum(back, axis=0) / np.maximum((~holes).sum(axis=0), 1), back)
+    for _ in range(_FILLED if holes.any() else 0):
+        whole = np.where(holes, _series(whole, angles, angles, known), whole)
     near_by = (np.abs(places[:, None] - angles) <= reach).astype(np.float32)
-    measured = near_by @ (~holes).astype(np.float32) > 0
-    made = np.where(measured, evaluated(whole, angles, places, cutoff=cutoff), 0).astype(np.float32)
-    shape = len(places), *back.shape[1:]
-    return made.reshape(shape), measured.reshape(shape)
+    measured = np.tensordot(near_by, (~holes).astype(np.float32), axes=1) > 0
+    made = np.where(measured, _series(whole, angles, places, known), 0)
+    return made.astype(np.float32), measured
 
 
-def _smooth(volume: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Without the counting noise that varies faster along rows and columns than the crystal's fringes do: Wiener's
-    filter, the noise being the power (of all places) at the highest rates, of which a crystal has none."""
-    spectrum = np.fft.fft2(volume, axes=(1, 2))
-    power = ndimage.gaussian_filter((np.abs(spectrum) ** 2).mean(axis=0), _ALIKE_RATES, mode="wrap")
-    fast = np.maximum.outer(*(np.abs(np.fft.fftfreq(length)) for length in volume.shape[1:])) > _TOO_FAST
-    kept = np.clip(1 - np.median(power[fast]) / np.maximum(power, 1e-30), 0, 1)
-    kept[0, 0] = 1
-    return np.maximum(np.fft.ifft2(spectrum * kept, axes=(1, 2)).real, 0).astype(np.float32)
+def _series(counts: Floats, angles: Floats, places: Floats, known: tuple[Band, Fringes]) -> Floats:
+    """Least squares with weights that fall with a frame's brightness."""
+    band, fringes = known
+    light = counts.sum(axis=(1, 2))
+    weighted = band.values(angles) / (light + _DARK * light.mean())[:, None]
+    gram = weighted.T @ band.values(angles)
+    right = np.tensordot(weighted, counts, axes=(0, 0))
+    series, _ = smooth_series(gram, right, band, fringes, float(light.mean()))
+    return np.asarray(np.maximum(np.tensordot(band.values(places), series, axes=1), 0))
 
 
 def _checked(

@@ -5,12 +5,13 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .band import Band, Floats, band_of
+from .disorder import NEAR
 from .expect import Expectation, expectation
-from .order import NEAR
+from .fringes import Fringes
 from .rolls import Turned
+from .seriation import seriated
 from .walk import Posterior, angle_step, forward_backward, roll_step
 
 _POINTS = 400  # of the grid of angles, at most
@@ -22,7 +23,11 @@ _NARROW = 0.15  # steps about an angle that is known
 _WIDE = 0.025  # of the grid, about a first guess
 _WALK = 0.05  # of the whole grid, at most, from frame to frame of a free crystal
 _ROLL_WALK_PX = 3.0
+_ROLL_OFF_PX = 1.5  # of the centre of mass, which strain moves as the crystal turns
 _STRAY = 0.05  # counts: below it an expectation is no variance to divide by
+_SHARES = (0.25, 0.4, 0.6, 0.75, 1, 1, 1, 1, 1, 1, 1)  # of the terms, one after the other
+_PHOTONS = (50.0, 1000.0)  # of the brightest frame, first and last but one
+_END = 0.02  # of the grid, beside a first guess
 _TWICE = 3  # fits between changes of order and temperature
 
 
@@ -39,7 +44,17 @@ class Course:
     heats: tuple[float, ...]
 
 
-def follow(turned: Turned, course: Course) -> Posterior:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Found:
+    """Chances of all frames, and `evidence`, the logarithm of their likelihood less the cost of the volume's
+    prior, by which courses are compared."""
+
+    posterior: Posterior
+    evidence: float
+    course: Course
+
+
+def infer(turned: Turned, course: Course, fringes: Fringes) -> Found:
     """Chances of each frame's roll and angle: series and chances in turn (expectation maximisation), from few
     terms and a high temperature to all terms and none. Where a motor tells the angles, frames less than a step off
     are fitted where it says, as a first series, wrong by the frames that are far off, would make them wander."""
@@ -47,20 +62,22 @@ def follow(turned: Turned, course: Course) -> Posterior:
     width = _NARROW if course.nominal is not None else _WIDE * float(np.ptp(course.grid))
     middle = np.tile(np.arange(rolls) == rolls // 2, (frames, 1)).astype(np.float64)
     chance = _about(course, course.start, middle, width)
-    prior, roll_steps, slip = _prior(course), list(_roll_steps(turned.rolls_deg)), _slip(course)
+    prior = _prior(course)[:, None] + _roll_prior(turned.rolls_deg)[:, None]
+    roll_steps, slip = list(_roll_steps(turned.rolls_deg)), _slip(course)
     model: Expectation | None = None
     for order, heat in zip(course.orders, course.heats, strict=True):
         band = replace(course.band, order=order)
         for _ in range(_TWICE):
-            model = expectation(_filled(turned, chance, model), chance, course.grid, band)
+            model = expectation(_filled(turned, chance, model), chance, course.grid, band, fringes)
             trust = heat if course.nominal is None else 1 / _misfit(turned, chance, model)
-            seen = trust * model.log_likelihood(turned.counts, turned.used) + prior[:, None]
+            seen = trust * model.log_likelihood(turned.counts, turned.used) + prior
             found = forward_backward(seen, roll_steps, list(_angle_steps(course, slip)))
             chance = found.chance
             if course.nominal is not None:
                 chance = _about(course, near(found, course)[0], chance.sum(axis=2), width)
         slip = _slip(course, found.chance.sum(axis=1) @ course.grid)
-    return found
+    assert model is not None
+    return Found(posterior=found, evidence=found.log_likelihood - model.cost, course=course)
 
 
 def _misfit(turned: Turned, chance: Floats, model: Expectation) -> float:
@@ -86,27 +103,46 @@ def near(found: Posterior, course: Course) -> tuple[Floats, Floats]:
     return np.where(np.abs(angles - course.nominal) < NEAR, course.nominal, angles), std
 
 
-def _filled(turned: Turned, chance: Floats, model: Expectation | None) -> NDArray[np.float32]:
-    """Counts with holes as the model fills them; before there is one, as the frame's mean."""
+def _filled(turned: Turned, chance: Floats, model: Expectation | None) -> Turned:
+    """With holes as the model fills them; before there is one, as the frame's mean."""
     if turned.used.all():
-        return turned.counts
+        return turned
     if model is None:
         seen = turned.counts.sum(axis=(0, 1)) / np.maximum(turned.used.sum(axis=(0, 1)), 1)
-        return np.where(turned.used > 0, turned.counts, seen).astype(np.float32)
-    expected = model.counts[chance.sum(axis=1).argmax(axis=1)][:, None]
-    return np.where(turned.used > 0, turned.counts, expected).astype(np.float32)
+    else:
+        seen = model.counts[chance.sum(axis=1).argmax(axis=1)][:, None]
+    return replace(turned, counts=np.where(turned.used > 0, turned.counts, seen).astype(np.float32))
 
 
-def free(frames: int, terms: int) -> Course:
-    """The course of a crystal that no motor turns: a first guess, from one end to the other at an even pace."""
-    points = min(2 * frames, _POINTS)
-    grid = np.linspace(0, frames - 1, points)
+def free(turned: Turned, terms: int, fringes: Fringes) -> list[Course]:
+    """Courses of a crystal that no motor turns, of which the likeliest is right: from one end to the other at an
+    even pace, or as the frames are alike, which finds ways back, once with few terms at first and once with all.
+
+    The temperature is such that of the brightest frame so many photons count: while they do not tell its angle
+    sharply, the whole scan can be warped.
+    """
+    frames = len(turned.counts)
+    grid = np.linspace(0, frames - 1, min(2 * frames, _POINTS))
     order = (terms - 1) // 2
-    orders = tuple(max(1, round(order * share)) for share in (0.25, 0.4, 0.6, 0.75, 1, 1, 1, 1, 1, 1))
-    heats = tuple(min(1.0, 0.05 * 20 ** (n / 6)) for n in range(len(orders)))
+    few = tuple(max(1, round(order * share)) for share in _SHARES)
+    bright = float(turned.middle().sum(axis=(1, 2)).max())
+    heats = (*np.minimum(1, np.geomspace(*_PHOTONS, len(few) - 1) / bright).tolist(), 1.0)
     band = replace(band_of(grid, 1.0), order=order)
-    start = np.linspace(0.02, 0.98, frames) * (frames - 1)
-    return Course(grid=grid, band=band, start=start, nominal=None, orders=orders, heats=heats)
+    starts = [(np.linspace(0, 1, frames), few)]
+    line = seriated(turned.middle(), fringes)
+    if line is not None:
+        starts += [(line, few), (line, (order,) * len(few))]
+    return [
+        Course(
+            grid=grid,
+            band=band,
+            start=grid[-1] * (_END + (1 - 2 * _END) * start),
+            nominal=None,
+            orders=orders,
+            heats=heats,
+        )
+        for start, orders in starts
+    ]
 
 
 def driven(nominal: Floats, cutoff: float) -> Course:
@@ -147,6 +183,15 @@ def _angle_steps(course: Course, slip: float) -> Iterator[Floats]:
         if move not in made:
             made[move] = angle_step(course.grid, move, slip)
         yield made[move]
+
+
+def _roll_prior(rolls_deg: Floats) -> Floats:
+    """Logarithm of the chance of each roll, by the centre of mass where that tells one: all frames rolled in
+    proportion to their angles show a sheared crystal, which is one as well."""
+    middle = rolls_deg.shape[1] // 2
+    if not rolls_deg[:, middle].any():
+        return np.zeros(rolls_deg.shape[1])
+    return np.asarray(-0.5 * ((np.arange(rolls_deg.shape[1]) - middle) / _ROLL_OFF_PX) ** 2)
 
 
 def _roll_steps(rolls_deg: Floats) -> Iterator[Floats]:

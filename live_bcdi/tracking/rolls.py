@@ -30,11 +30,16 @@ class Roll:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Turned:
     """Counts of blocks of pixels, (frames, rolls, blocks), float32, and 1 where they were measured; `rolls_deg`
-    (frames, rolls) is what was turned back."""
+    (frames, rolls) is what was turned back, `shape` the rows and columns of blocks."""
 
     counts: NDArray[np.float32]
     used: NDArray[np.float32]
     rolls_deg: Floats
+    shape: tuple[int, int]
+
+    def middle(self) -> Floats:
+        """The counts turned back as the centre of mass says, (frames, rows, columns) of blocks."""
+        return self.counts[:, self.counts.shape[1] // 2].reshape(-1, *self.shape).astype(np.float64)
 
 
 def lever_px(counts: Floats, roll: Roll) -> float:
@@ -91,7 +96,12 @@ def turned_blocks(counts: Floats, good: NDArray[np.bool_], roll: Roll | None, bl
         back = back[: shape[0] * block, : shape[2] * block].reshape(shape)
         made[k, n] = back.sum(axis=(1, 3)).ravel()
     used = np.isfinite(made)
-    return Turned(counts=np.where(used, made, 0), used=used.astype(np.float32), rolls_deg=rolls_deg)
+    return Turned(
+        counts=np.where(used, made, 0),
+        used=used.astype(np.float32),
+        rolls_deg=rolls_deg,
+        shape=(shape[0], shape[2]),
+    )
 
 
 def _spread(image: Floats) -> tuple[Floats, float]:

@@ -96,40 +96,38 @@ def test_tracking_brings_swapped_frames_near_and_refines_them(config):
     assert error < 0.6 * np.sqrt(np.average(jitter**2, weights=bright))
 
 
-@pytest.fixture(scope="module")
-def tumbling(config):
-    """A crystal that turns at an uneven pace, back and forth near the peak, and rolls by up to 8 pixels."""
-    k = np.arange(80)
-    angles = np.linspace(-27, 27, 80) + 4 * np.sin(2 * np.pi * k / 27) * (1 - np.abs(k / 40 - 1))
-    rolls_px = np.interp(k, [0, 20, 45, 79], [-8, 5, -3, 8])
+UNEVEN = np.linspace(-27, 27, 80) + 4 * np.sin(2 * np.pi * np.arange(80) / 27) * (
+    1 - np.abs(np.arange(80) / 40 - 1)
+)
+THERE_AND_BACK = np.interp(np.arange(80), [0, 40, 56, 79], [-27, 9, -4, 27])
+
+
+@pytest.mark.parametrize(("angles", "allowed"), [(UNEVEN, 0.6), (THERE_AND_BACK, 0.3)])
+def test_a_free_crystal_is_followed_up_to_scale(config, angles, allowed):
+    """Angles up to direction, offset and scale, at an uneven pace and back over the peak; by counts, a ramp
+    through the frames is 2 and 3.8 steps off, and a slow warp of 1 and 0.5 is left. Nine fringes pass, and it
+    rolls by up to 8 pixels."""
     centre, lever = (230.0, 30.0), 200.0
     made = simulate_tumbling(
         config=config,
         angles_steps=angles,
-        rolls_deg=np.rad2deg(rolls_px / lever),
+        rolls_deg=np.rad2deg(np.interp(np.arange(80), [0, 20, 45, 79], [-8, 5, -3, 8]) / lever),
         centre=centre,
         detector=(60, 60),
         photons=3e3,
         oversampling=6.0,
     )
-    return made, lever
-
-
-def test_a_free_crystal_is_followed_up_to_scale(tumbling):
-    """Angles up to direction, offset and scale; by counts, a ramp through the frames, which is the first guess,
-    is 2 steps off, and warps and noise leave less than half of that."""
-    made, lever = tumbling
-    found = assemble(made.counts, roll=Roll(centre=made.centre), terms=29)
+    found = assemble(made.counts, roll=Roll(centre=made.centre), terms=21)
     bright = made.counts.sum(axis=(1, 2))
 
-    def error(angles):
-        line = np.polyfit(angles, made.angles_steps, 1, w=np.sqrt(bright))
-        return np.sqrt(np.average((np.polyval(line, angles) - made.angles_steps) ** 2, weights=bright))
+    def error(guess):
+        line = np.polyfit(guess, angles, 1, w=np.sqrt(bright))
+        return np.sqrt(np.average((np.polyval(line, guess) - angles) ** 2, weights=bright))
 
-    assert error(found.angles) < 0.5 * error(np.arange(80.0))
+    assert error(found.angles) < allowed * error(np.arange(80.0))
     turned = np.deg2rad(found.rolls_deg - made.rolls_deg) * lever
     turned -= np.average(turned, weights=bright)
-    assert np.sqrt(np.average(turned**2, weights=bright)) < 0.8  # pixels; of +- 8
+    assert np.sqrt(np.average(turned**2, weights=bright)) < 1.0  # pixels; of +- 8
     wrong = np.deg2rad(-found.rolls_deg - made.rolls_deg) * lever
     assert np.std(wrong) > 3
 
