@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import special
 
 from .band import Band, Floats
 from .fit import Blocks, Knowledge, knowledge, look, without_gains
@@ -24,9 +25,9 @@ def slip(blocks: Blocks, nominal: Floats, band: Band, walks: Sequence[Floats]) -
     """How far the frames stand from `nominal` (steps) by a slip of the crystal, less a straight line; 0 where
     nothing says so.
 
-    The evidence for a step of normal size between two frames, on top of a walk, is compared with that of the best
-    walk alone; `walks` are the covariances of variance 1 to try. The fit is linear about the angles, so a slip of
-    several steps is found in as many rounds.
+    The evidence for a step of normal size between two frames, whichever, on top of a walk, is compared with that
+    of the best walk alone; `walks` are the covariances of variance 1 to try. The fit is linear about the angles,
+    so a slip of several steps is found in as many rounds.
     """
     moved, first, none = np.zeros(len(nominal)), None, np.zeros(2 * len(nominal))
     steps = _steps(nominal)
@@ -74,7 +75,10 @@ def _best(known: Knowledge, steps: Floats, walks: Sequence[Floats]) -> _Slip:
             alone = 0.5 * float(known.vector @ (jitter**2 * shape) @ told - np.linalg.slogdet(inner)[1])
             a, b = ((steps @ seen) * steps).sum(axis=1) + _WIDTH**-2, steps @ told
             gain = 0.5 * (b**2 / a - np.log(a * _WIDTH**2))
-            place = int(gain.argmax())
+            place, gained = (
+                int(gain.argmax()),
+                float(special.logsumexp(gain) - np.log(len(gain))),
+            )  # any place alike
             walk = max(walk, alone)
-            found = max(found, (alone + float(gain[place]), place, float(b[place] / a[place]), a[place] ** -0.5))
+            found = max(found, (alone + gained, place, float(b[place] / a[place]), a[place] ** -0.5))
     return _Slip(gained=found[0] - walk, place=found[1], size=found[2], std=float(found[3]))
