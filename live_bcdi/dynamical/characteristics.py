@@ -87,6 +87,10 @@ class Characteristics:
     def __init__(self, beams: Beams, edges: Floats, kernels: RowKernels | None = None) -> None:
         self._beams, self._edges, self._kernels = beams, edges, kernels or RowKernels()
 
+    @property
+    def identity(self) -> str:
+        return f"characteristics {self._beams} {[float(edge) for edge in self._edges]}"
+
     def march(self, density: ComplexArray, s0: FloatArray, delta_q: Floats) -> "CharacteristicPassage":
         volume, electrons, departures = checked(density, s0, delta_q)
         shift = shift_of(self._beams, self._edges, volume.shape[2])

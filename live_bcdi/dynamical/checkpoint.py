@@ -47,7 +47,7 @@ class Checkpoint:
 
     def _read(self) -> Arrays:
         try:
-            with np.load(self._path, allow_pickle=False) as file:
+            with zipfile.ZipFile(self._path), np.load(self._path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise ScanError(

@@ -84,6 +84,15 @@ class FarField:
         angles = (momenta.reshape(-1, 2) * edges[:2] + np.pi) % (2 * np.pi) - np.pi
         self._x, self._y = (np.ascontiguousarray(column) for column in angles.T)
 
+    @property
+    def pixels(self) -> tuple[int, ...]:
+        return self._pixels
+
+    @property
+    def identity(self) -> bytes:
+        """The same for the same pixels on the same grid."""
+        return self._x.tobytes() + self._y.tobytes() + repr((self._pixels, self._samples)).encode()
+
     def amplitudes(self, wave: ComplexArray) -> ComplexArray:
         """sum Eh exp(-i q.r), (n, ..., samples), or (n, polarisations, ..., samples)."""
         x, y = self._points(wave)

@@ -36,6 +36,10 @@ class FourierShift:
     def __init__(self, beams: Beams, edges: Floats, *, curvature: bool = False) -> None:
         self._beams, self._edges, self._curvature = beams, edges, curvature
 
+    @property
+    def identity(self) -> str:
+        return f"fourier {self._beams} {[float(edge) for edge in self._edges]} {self._curvature}"
+
     def march(self, density: ComplexArray, s0: FloatArray, delta_q: Floats) -> "FourierPassage":
         volume, electrons, departures = checked(density, s0, delta_q)
         room = self._room(volume.shape)

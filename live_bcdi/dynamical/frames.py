@@ -14,8 +14,8 @@ from .loss import LossName
 class Frames:
     """What was measured: `counts` (n, pixels...), where the crystal stood, `delta_q` (n, 3) in 1/m, and how that
     changes with the rocking angle, `turning` (n, 3) in 1/m a radian. `used` (n, pixels...) is False for pixels
-    that must not be used. `response` is what a photon counts (beam and flat field), `background` the counts that
-    are not the crystal's; both are numbers or arrays that go with `counts`."""
+    that must not be used, whatever they hold. `response` is what a photon counts (beam and flat field),
+    `background` the counts that are not the crystal's; both are numbers or arrays that go with `counts`."""
 
     counts: FloatArray
     delta_q: Floats
@@ -37,6 +37,15 @@ class Frames:
             raise ScanError("the counts of used pixels must be finite, not negative, and not all zero")
         for name in ("response", "background"):
             self._check_level(name, np.asarray(getattr(self, name), float))
+        for name, harmless in (("counts", 0), ("response", 1), ("background", 0)):
+            self._fill(name, harmless)
+
+    def _fill(self, name: str, harmless: float) -> None:
+        """A NaN that no loss counts would still be one in its gradient."""
+        values = np.asarray(getattr(self, name))
+        bad = ~(np.isfinite(values) & (values >= 0))
+        if bad.any():
+            object.__setattr__(self, name, np.where(bad, values.dtype.type(harmless), values))
 
     def _check_level(self, name: str, values: FloatArray) -> None:
         try:
@@ -82,8 +91,8 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "shrink_every"):
-            if getattr(self, name) < 0:
+        for name in ("epochs", "shrink_every", "shrink_sigma", "seed"):
+            if not getattr(self, name) >= 0:
                 raise ScanError(f"{name} cannot be negative: {getattr(self, name)}")
         for name in ("history", "batches", "patience"):
             if getattr(self, name) < 1:

@@ -36,6 +36,10 @@ class Objective:
         self, frames: Frames, far_field: FarField, transport: Transport, s0: FloatArray, settings: Settings
     ) -> None:
         self._frames, self._far, self._transport, self._settings = frames, far_field, transport, settings
+        if far_field.pixels != frames.counts.shape[1:]:
+            raise ScanError(
+                f"a far field of pixels {far_field.pixels} does not go with frames {frames.counts.shape}"
+            )
         self._s0, self._loss = s0, Loss(settings.loss)
         self._fitted, self._free = fitted_pixels(frames.used, settings.free_share, settings.seed)
         self._response = np.broadcast_to(np.asarray(frames.response, float), frames.counts.shape)

@@ -99,7 +99,8 @@ class Adam:
             order = np.random.default_rng([self._settings.seed, epoch]).permutation(self._objective.frames)
             for batch in np.array_split(order, self._settings.batches):
                 _, by = self._objective.slope(crystal, batch)
-                density = crystal.density - self._step * self._along(by)
+                step = np.where(crystal.support, self._step * self._along(by), 0)  # moments outlive a support
+                density = crystal.density - step
                 crystal = replace(crystal, density=density.astype(crystal.density.dtype))
             told(epoch)
         return crystal

@@ -8,7 +8,7 @@ best. After Wu et al. (2025), who have neither free pixels nor angles.
 import hashlib
 import logging
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from time import monotonic
 
@@ -54,7 +54,7 @@ def refine(
     *,
     offsets_rad: Floats | None = None,
     progress: Progress | None = None,
-    checkpoint: Path | Part | None = None,
+    checkpoint: Path | str | Part | None = None,
 ) -> Refined:
     """S from `start`, (S, s0) on (nx, ny, nz), where S is not zero.
 
@@ -69,20 +69,30 @@ def refine(
         raise ScanError(f"the start is a complex S and s0 of one shape, not {density.shape} and {s0.shape}")
     if not np.any(density):
         raise ScanError("the crystal to start from is empty")
-    if isinstance(checkpoint, Path):
-        checkpoint = Checkpoint(checkpoint, key_of(frames, (density, s0), chosen)).part("refine")
+    if not np.isfinite(density).all() or not np.isfinite(s0).all():
+        raise ScanError("the crystal to start from must be finite")
     offsets = np.zeros(len(frames.counts)) if offsets_rad is None else np.asarray(offsets_rad, float)
     if offsets.shape != (len(frames.counts),) or not np.isfinite(offsets).all():
         raise ScanError(f"give one finite offset a frame, not an array {offsets.shape}")
+    if isinstance(checkpoint, Path | str):
+        key = key_of((frames, far_field, transport), (density, s0), chosen, repr(offsets.tolist()))
+        checkpoint = Checkpoint(Path(checkpoint), key).part("refine")
     begin = Crystal(density=np.array(density), support=density != 0, offsets_rad=offsets)
     objective = Objective(frames, far_field, transport, s0, chosen)
     return _Refinement(objective, chosen, checkpoint, progress or (lambda share, text: None)).run(begin)
 
 
-def key_of(frames: Frames, start: tuple[ComplexArray, FloatArray], settings: Settings) -> str:
+def key_of(
+    problem: tuple[Frames, FarField, Transport],
+    start: tuple[ComplexArray, FloatArray],
+    settings: Settings,
+    more: str = "",
+) -> str:
     """What a checkpoint belongs to."""
-    digest = hashlib.sha256(repr(sorted(asdict(settings).items())).encode())
-    for array in (frames.counts, frames.delta_q, frames.used, frames.response, frames.background, *start):
+    frames, far_field, transport = problem
+    digest = hashlib.sha256(repr((sorted(asdict(settings).items()), transport.identity, more)).encode())
+    digest.update(far_field.identity)
+    for array in (*(getattr(frames, each.name) for each in fields(frames)), *start):
         values = np.ascontiguousarray(array)
         digest.update(f"{values.dtype.str}{values.shape}".encode())
         digest.update(values.view(np.uint8).data if values.ndim else values.tobytes())
@@ -150,18 +160,23 @@ class _Refinement:
         if self._kept is None:
             return
         arrays: Arrays = {f"optimiser-{name}": each for name, each in self._optimiser.kept().items()}
-        for name, crystal in (("now", self._crystal), ("best", self._best)):
+        done = self._done >= self._settings.epochs
+        if done:  # the best is all that is asked of it again
+            arrays = {}
+        for name, crystal in (("best", self._best), *([] if done else [("now", self._crystal)])):
             arrays |= {f"{name}-{key}": np.asarray(value) for key, value in asdict(crystal).items()}
         arrays |= {"misfits": np.array(self._misfits), "free": np.array(self._free), "done": np.array(self._done)}
-        self._kept.save(arrays, now=self._done >= self._settings.epochs)
+        self._kept.save(arrays, now=done)
 
     def _resumed(self) -> bool:
         arrays = self._kept.load() if self._kept else {}
         if not arrays:
             return False
-        self._crystal, self._best = _crystal_of(arrays, "now"), _crystal_of(arrays, "best")
         self._misfits, self._free = arrays["misfits"].tolist(), arrays["free"].tolist()
-        self._done = int(arrays["done"])
+        self._done, self._best = int(arrays["done"]), _crystal_of(arrays, "best")
+        if self._done >= self._settings.epochs:
+            return True
+        self._crystal = _crystal_of(arrays, "now")
         prefix = "optimiser-"
         self._optimiser.restore({key[len(prefix) :]: v for key, v in arrays.items() if key.startswith(prefix)})
         return True

@@ -1,13 +1,13 @@
 """From a scan and its kinematical retrieval to the refined crystal."""
 
-import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from ..types import FloatArray, LabImage, Reconstruction, RockingScan, ScanError
+from ..types import FloatArray, LabImage, Reconstruction, RockingScan, ScanError, StorageError
 from .beams import Beams, along_diffracted
 from .checkpoint import Checkpoint
 from .constants import Polarisation, Susceptibilities
@@ -21,6 +21,8 @@ from .unpolarised import Unpolarised
 
 POLARISATIONS = ("sigma", "pi", "unpolarised")
 
+_LOG = logging.getLogger(__name__)
+
 SMOOTHINGS = (60.0, 20.0, 6.0, 2.0)  # weaker ones fit the noise of 3e7 counts (docs/dynamical.md)
 
 
@@ -29,8 +31,10 @@ class RefinedScan:
     """The crystal that foretells the free pixels best: `refined` on the grid of `crystal`, and as `lab`.
 
     `retrieved` is the retrieval on that grid, `start` what was begun from: that, or its twin (`twin`), less
-    refraction and absorption. `smoothing` is the weight that was chosen. `free_misfits` has what each attempt came
-    to, by "retrieved, smoothing 60" and the like: how much worse the other twin's are says how sure this one is.
+    refraction and absorption. `smoothing` is the weight that was chosen: a weight of the way down, not the best of
+    equals, as a weaker one begins where a stronger one ended. `free_misfits` has what each attempt came to, by
+    "retrieved, smoothing 60" and the like: how much worse the other twin's are says how sure this one is. An
+    attempt that failed is not in it.
     """
 
     refined: Refined
@@ -53,7 +57,7 @@ def refine_scan(
     polarisation: Polarisation = "sigma",
     background: FloatArray | float = 0.0,
     device: str = "auto",
-    checkpoint: Path | None = None,
+    checkpoint: Path | str | None = None,
     progress: Progress | None = None,
 ) -> RefinedScan:
     """The crystal of `scan` through the dynamical model, from its retrieval `result`.
@@ -82,13 +86,15 @@ def refine_scan(
     starts = {name: without_refraction(each, beams) for name, each in starts.items()}
     frames, far_field = frames_of(scan, retrieved, background)
     transport = _transport(beams, retrieved, polarisation, device)
-    key = _key(frames, retrieved, chosen, f"{constants}{polarisation}{tuple(smoothings)}")
-    kept = None if checkpoint is None else Checkpoint(checkpoint, key)
+    more = f"{constants}{polarisation}{tuple(smoothings)}"
+    key = key_of((frames, far_field, transport), (retrieved.density, retrieved.s0), chosen, more)
+    kept = None if checkpoint is None else Checkpoint(Path(checkpoint), key)
     search = _Search(frames, far_field, transport, kept, progress or (lambda share, text: None))
     search.expected = len(starts) * len(smoothings)
     for name, each in starts.items():
         search.descend(name, each, [replace(chosen, smoothing=weight) for weight in smoothings])
     best = search.best()
+    search.tell(1.0, f"taken: {best.label}")
     start = starts[best.name]
     crystal = replace(start, density=np.asarray(best.found.density), s0=np.asarray(best.found.s0, np.float32))
     assert result.volume is not None
@@ -118,11 +124,6 @@ def _edges(crystal: Placed) -> tuple[float, float, float]:
     return x, y, z
 
 
-def _key(frames: Frames, crystal: Placed, settings: Settings, more: str) -> str:
-    one = key_of(frames, (crystal.density, crystal.s0), settings)
-    return hashlib.sha256(f"{one}{more}{_edges(crystal)}".encode()).hexdigest()
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Attempt:
     name: str
@@ -145,15 +146,31 @@ class _Search:
         self, frames: Frames, far_field: FarField, transport: Transport, kept: Checkpoint | None, tell: Progress
     ) -> None:
         self._model = frames, far_field, transport
-        self._kept, self._progress = kept, tell
+        self._kept, self.tell = kept, tell
         self.attempts: list[_Attempt] = []
-        self.expected = 1
+        self.expected, self._begun = 1, 0
+        self._error: ScanError | None = None
 
     def best(self) -> _Attempt:
+        """Raises the last ScanError where nothing was found."""
+        if self._error is not None and not self.attempts:
+            raise self._error
         return min(self.attempts, key=lambda each: each.free_misfit)
 
     def descend(self, name: str, crystal: Placed, ways: Sequence[Settings]) -> None:
-        """One refinement after the other, each from the last one's end."""
+        """One refinement after the other, each from the last one's end; the rest is left out where one fails, as
+        the wrong twin's may."""
+        until = self._begun + len(ways)
+        try:
+            self._descend(name, crystal, ways)
+        except StorageError:
+            raise
+        except ScanError as error:
+            _LOG.warning("refining the %s was given up: %s", name, error)
+            self._error = error
+        self._begun = until
+
+    def _descend(self, name: str, crystal: Placed, ways: Sequence[Settings]) -> None:
         start, offsets = (crystal.density, crystal.s0), None
         for settings in ways:
             label = f"{name}, smoothing {settings.smoothing:.3g}"
@@ -162,7 +179,8 @@ class _Search:
             found = refine(*self._model, start, settings, offsets_rad=offsets, progress=told, checkpoint=part)
             self.attempts.append(_Attempt(name=name, smoothing=settings.smoothing, found=found))
             start, offsets = (found.density, found.s0), found.offsets_rad
+            self._begun += 1
 
     def _told(self, label: str) -> Progress:
-        done = len(self.attempts)
-        return lambda share, text: self._progress((done + share) / self.expected, f"{label}, {text}")
+        done, whole = self._begun, self.expected
+        return lambda share, text: self.tell((done + share) / whole, f"{label} ({done + 1} of {whole}), {text}")

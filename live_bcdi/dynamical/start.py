@@ -34,10 +34,11 @@ from .detector import FarField, Frame, departures, frame_at, pixel_momenta, pixe
 from .frames import Frames
 from .refinement import interior
 
-_FINER = 1.25  # than the pixels' range asks for: the wave of a slice reaches beyond what is measured
+_FINER = 1.25  # than what is measured asks for: the wave of a slice reaches beyond
 _TURN = 0.1  # radians that refraction may turn the phase in a slice; its commutators are then below 1e-2
 _MARGIN = 3  # voxels around the support, for it to grow
 _LARGEST = 512
+_STEEPEST = float(np.deg2rad(85))  # beyond, slices of a few per cent of the pixels' edge, then none
 _TURN_DEG = 1e-3  # over which the departures are differentiated
 
 
@@ -69,6 +70,11 @@ def placed(scan: RockingScan, result: Reconstruction, chi_0: complex) -> Placed:
     peak = (volume.centre[1], volume.centre[2])
     rows, columns = _box(scan, volume)
     frame = frame_at(geometry, *peak)
+    if frame.two_theta >= _STEEPEST:
+        raise ScanError(
+            f"two_theta is {np.rad2deg(frame.two_theta):.1f} degrees: a refinement marches along the diffracted"
+            f" beam, and takes less than {np.rad2deg(_STEEPEST):.0f}"
+        )
     basis_m = 1e-9 * frame.axes @ direct_basis_nm(volume.q_steps_invA, _three(result.density.shape))
     edges = _edges(scan, (geometry, peak, rows, columns), frame, chi_0)
     places = _grid(_shape(result.support, basis_m, edges), edges)
@@ -118,7 +124,12 @@ def frames_of(scan: RockingScan, crystal: Placed, background: FloatArray | float
     here, before, behind = (
         departures(crystal.geometry, *crystal.peak, known + turn) for turn in (0, -_TURN_DEG, _TURN_DEG)
     )
-    level = np.broadcast_to(np.asarray(background, float), scan.intensity.shape)
+    try:
+        level = np.broadcast_to(np.asarray(background, float), scan.intensity.shape)
+    except ValueError:
+        raise ScanError(
+            f"a background {np.shape(background)} does not go with frames {scan.intensity.shape}"
+        ) from None
     frames = Frames(
         counts=np.where(mask, 0, scan.intensity)[box].astype(np.float64),
         delta_q=here,
@@ -175,13 +186,15 @@ def _edges(
     frame: Frame,
     chi_0: complex,
 ) -> Floats:
-    """Voxel edges in m: dz = dx / tan(two_theta), no longer than pixels, angles and refraction allow."""
+    """Voxel edges in m: dz = dx / tan(two_theta), so short that no momentum of the object that a pixel of a frame
+    sees folds (|q| edge < pi, the object turned with its angle), nor refraction turns much in one slice."""
     geometry, peak, rows, columns = seen
     corners = np.meshgrid([rows.start, rows.stop - 1], [columns.start, columns.stop - 1], indexing="ij")
-    across = np.ptp(pixel_momenta(geometry, peak, *corners).reshape(-1, 2), axis=0)
+    pixels = pixel_momenta(geometry, peak, *corners).reshape(-1, 2)
     angles = scan.angles_deg[np.isfinite(scan.angles_deg)]
-    along = np.ptp(departures(geometry, *peak, [angles.min(), angles.max()])[:, 2])
-    x, y, z = 2 * np.pi / np.maximum([*(_FINER * across), along], 1.0)
+    turned = departures(geometry, *peak, [angles.min(), angles.max()])
+    across = np.abs(pixels[:, None] - turned[None, :, :2]).max(axis=(0, 1))
+    x, y, z = np.pi / (_FINER * np.maximum([*across, np.abs(turned[:, 2]).max()], 1.0))
     k = 2 * np.pi / frame.wavelength_m
     z = min(z, 2 * _TURN / (k * max(abs(chi_0), 1e-12)), 2 * max(x, y))
     x = min(x, z * np.tan(frame.two_theta))

@@ -37,6 +37,10 @@ class Passage(Protocol):
 class Transport(Protocol):
     """One way to carry the beams from slice to slice."""
 
+    @property
+    def identity(self) -> str:
+        """The same for the same physics: beams, constants and voxels, by whatever device."""
+
     def march(self, density: ComplexArray, s0: FloatArray, delta_q: Floats) -> Passage:
         """Through S and s0, (nx, ny, nz), at n departures (n, 3) in 1/m of h from kh - k0."""
 

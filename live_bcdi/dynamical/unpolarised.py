@@ -15,6 +15,10 @@ class Unpolarised:
     def __init__(self, sigma: Transport, pi: Transport) -> None:
         self._two = sigma, pi
 
+    @property
+    def identity(self) -> str:
+        return f"unpolarised {' '.join(each.identity for each in self._two)}"
+
     def march(self, density: ComplexArray, s0: FloatArray, delta_q: Floats) -> "UnpolarisedPassage":
         sigma, pi = (each.march(density, s0, delta_q) for each in self._two)
         return UnpolarisedPassage(sigma, pi)

@@ -101,7 +101,7 @@ def test_a_result_file_is_refined_beside(folder):
     assert (table["rung"], table["polarisation"]) == ("dynamical", "pi")
     # the variance of a Poisson count's root is 1/4, less where hardly anything is counted; few epochs leave a
     # little
-    assert 0.2 < table["free_misfit"] < 0.28
+    assert 0.15 < table["free_misfit"] < 0.28
     shares = [share for share, _ in told]
     assert shares == sorted(shares) and "s left" in told[0][1]
     assert not list(folder.glob("*checkpoint*"))

@@ -10,8 +10,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from live_bcdi.dynamical import Settings, refine
+from live_bcdi.dynamical import Characteristics, Settings, along_diffracted, refine
 from live_bcdi.dynamical.checkpoint import Checkpoint
+from live_bcdi.dynamical.detector import FarField
 from live_bcdi.types import ScanError, StorageError
 
 PROBLEM = textwrap.dedent("""
@@ -115,7 +116,22 @@ def test_what_is_refused(tmp_path):
         refine(other, far, transport, start, settings, checkpoint=path)
     with pytest.raises(ScanError, match="other data or settings"):
         refine(frames, far, transport, start, replace(settings, smoothing=1.0), checkpoint=path)
-    for rubbish in (b"", b"PK\x03\x04 nothing", path.read_bytes()[:500]):
+    beams = along_diffracted(1.55e-10, 0.78, chi_0=-9e-5 + 1e-5j, chi_h=5.3e-5 + 0j, chi_hbar=5.3e-5 + 0j)
+    for wrong in (
+        (frames, far, Characteristics(beams, transport._edges), start),
+        (frames, far, Characteristics(transport._beams, 1.1 * transport._edges), start),
+        (frames, FarField(momenta := np.ones((16, 16, 1, 2)), transport._edges), transport, start),
+        (replace(frames, turning=2 * frames.turning), far, transport, start),
+    ):
+        with pytest.raises(ScanError, match="other data or settings"):
+            refine(*wrong, settings, checkpoint=path)
+    with pytest.raises(ScanError, match="other data or settings"):
+        refine(frames, far, transport, start, settings, offsets_rad=np.full(11, 1e-5), checkpoint=path)
+    with pytest.raises(ScanError, match=r"far field of pixels \(3, 16\)"):
+        refine(frames, FarField(momenta[:3], transport._edges), transport, start, settings)
+    assert refine(frames, far, transport, start, settings, checkpoint=str(path)).misfits
+    np.save(tmp_path / "array.npy", np.arange(3))
+    for rubbish in ((tmp_path / "array.npy").read_bytes(), b"", b"PK\x03\x04 nothing", path.read_bytes()[:500]):
         path.write_bytes(rubbish)
         with pytest.raises(ScanError, match="no checkpoint"):
             refine(frames, far, transport, start, settings, checkpoint=path)

@@ -11,6 +11,8 @@ from live_bcdi.dynamical import Characteristics, along_diffracted
 from live_bcdi.dynamical.detector import FarField
 from live_bcdi.dynamical.frames import Frames, Settings
 from live_bcdi.dynamical.loss import total_variation
+from live_bcdi.dynamical.objective import Crystal, Objective
+from live_bcdi.dynamical.optimisers import Adam
 from live_bcdi.dynamical.refinement import interior, refine
 from live_bcdi.types import ScanError
 
@@ -116,6 +118,40 @@ def test_angles_are_found():
     assert errors[1] < 0.09 < 0.12 < errors[0]
 
 
+@pytest.mark.parametrize("method", ["lbfgs", "adam"])
+def test_pixels_that_are_not_used_may_hold_anything(method):
+    measured, far = frames(1e6)
+    hidden = ~measured.used
+    rubbish = {
+        "counts": np.where(hidden, np.nan, measured.counts),
+        "response": np.where(hidden, np.nan, 1.0),
+        "background": np.where(hidden, -np.inf, 0.0),
+    }
+    settings = Settings(method=method, epochs=3, angle_prior_rad=STEP)
+    start = kinematical_start()
+    clean, dirty = (
+        refine(replace(measured, **more), far, Characteristics(BEAMS, EDGES), start, settings)
+        for more in ({}, rubbish)
+    )
+    assert np.isfinite(dirty.density).all() and np.isfinite(dirty.offsets_rad).all()
+    np.testing.assert_allclose(dirty.free_misfits, clean.free_misfits, rtol=1e-9)
+
+
+def test_adam_leaves_what_the_support_left():
+    """Its moments outlive a support: they may not bring back what was taken away."""
+    measured, far = frames(1e6)
+    density, s0 = crystal()
+    settings = Settings(method="adam")
+    adam = Adam(Objective(measured, far, Characteristics(BEAMS, EDGES), s0, settings), settings, SHAPE)
+    whole = Crystal(density=density, support=density != 0, offsets_rad=np.zeros(len(ANGLES)))
+    whole = adam.round(whole, 0, 1, lambda epoch: None)
+    support = whole.support.copy()
+    support[:, :, :12] = False
+    cut = replace(whole, density=np.where(support, whole.density, 0), support=support)
+    after = adam.round(cut, 1, 1, lambda epoch: None)
+    assert not after.density[~support].any() and (after.density[support] != cut.density[support]).all()
+
+
 def test_the_slope_of_the_total_variation():
     rng = np.random.default_rng(0)
     density = rng.normal(size=(5, 4, 6)) + 1j * rng.normal(size=(5, 4, 6))
@@ -146,5 +182,10 @@ def test_what_cannot_be_used():
         refine(measured, far, transport, (0 * start[0], start[1]))
     with pytest.raises(ScanError, match="batches"):
         refine(measured, far, transport, start, Settings(method="adam", batches=99))
+    with pytest.raises(ScanError, match="must be finite"):
+        refine(measured, far, transport, (np.full_like(start[0], np.nan), start[1]))
+    for name in ("seed", "shrink_sigma"):
+        with pytest.raises(ScanError, match=f"{name} cannot be negative"):
+            Settings(**{name: -1})
     with pytest.raises(ScanError, match="free"):
         refine(measured, far, transport, start, Settings(free_share=0.0))

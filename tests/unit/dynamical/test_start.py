@@ -8,9 +8,20 @@ import pytest
 from scipy import fft, ndimage
 
 from live_bcdi.dynamical import Characteristics, Settings, Susceptibilities, along_diffracted, refine_scan
+from live_bcdi.dynamical import scan as searching
+from live_bcdi.dynamical.detector import departures, pixel_momenta
 from live_bcdi.dynamical.start import frames_of, in_the_lab, placed, twin_of, without_refraction
 from live_bcdi.geometry import q_lab_invA, q_steps_invA, rocking_circle, with_rocking_angle
-from live_bcdi.types import DiffractionVolume, Geometry, Outcome, Reconstruction, RockingScan, Rotation, ScanError
+from live_bcdi.types import (
+    DiffractionVolume,
+    Geometry,
+    Outcome,
+    Reconstruction,
+    RockingScan,
+    Rotation,
+    ScanError,
+    StorageError,
+)
 
 GEOMETRY = Geometry(
     energy_kev=9.0,
@@ -80,6 +91,25 @@ def test_the_placed_object_has_the_pattern_that_was_retrieved(other):
     assert correlation(turned, frames.counts) < 0.9
 
 
+@pytest.mark.parametrize(("first", "last"), [(0, 24), (8, 24), (0, 14)])
+@pytest.mark.parametrize("columns", [slice(0, 40), slice(12, 40)])
+def test_no_momentum_that_is_measured_folds(first, last, columns):
+    """Wherever the peak lies in the scan and on the detector, all that a pixel of a frame sees is within the
+    voxels' band: a period of theirs away, a strong frame would be taken for a weak one."""
+    scan, result = retrieved()
+    counts = np.zeros((last - first, 30, 40))
+    counts[:, :, columns] = 1
+    scan = replace(scan, intensity=counts, angles_deg=scan.angles_deg[first:last])
+    volume = replace(result.volume, centre=(MIDDLE - first, *PEAK))
+    crystal = placed(scan, replace(result, volume=volume), -1e-6)
+    rows = np.arange(30)[crystal.rows], np.arange(40)[crystal.columns]
+    pixels = pixel_momenta(crystal.geometry, crystal.peak, *np.meshgrid(*rows, indexing="ij")).reshape(-1, 2)
+    turned = departures(crystal.geometry, *crystal.peak, scan.angles_deg)
+    across = np.abs(pixels[:, None] - turned[None, :, :2]).max(axis=(0, 1))
+    seen = np.array([*across, np.abs(turned[:, 2]).max()]) * crystal.edges_m / np.pi
+    assert (seen < 0.81).all() and seen.max() > 0.79  # and no finer than asked
+
+
 def test_the_twin_is_the_inverted_conjugate():
     scan, result = retrieved()
     crystal = placed(scan, result, GOLD.chi_0)
@@ -130,11 +160,11 @@ def test_counts_come_with_mask_monitor_and_flat_field():
     assert (frames.background == 0.25).all()
 
 
-def dynamical_scan():
+def dynamical_scan(gold=GOLD):
     """The scan of `retrieved`'s crystal as the two beams see it, and a result with refraction left in it."""
     scan, result = retrieved()
-    crystal = placed(scan, result, GOLD.chi_0)
-    chi = {"chi_0": GOLD.chi_0, "chi_h": GOLD.chi_h, "chi_hbar": GOLD.chi_hbar}
+    crystal = placed(scan, result, gold.chi_0)
+    chi = {"chi_0": gold.chi_0, "chi_h": gold.chi_h, "chi_hbar": gold.chi_hbar}
     beams = along_diffracted(crystal.frame.wavelength_m, crystal.frame.two_theta, **chi)
     frames, far = frames_of(scan, crystal)
     s0 = np.minimum(np.abs(crystal.density), 1)
@@ -147,15 +177,18 @@ def dynamical_scan():
 
 @pytest.mark.parametrize("other", [False, True])
 def test_the_right_twin_is_taken_and_refined(other):
-    scan, result, crystal = dynamical_scan()
+    # five times gold, as this crystal of 0.3 um is too thin for gold itself to tell the twins apart
+    dense = Susceptibilities(chi_0=5 * GOLD.chi_0, chi_h=5 * GOLD.chi_h, chi_hbar=5 * GOLD.chi_hbar)
+    scan, result, crystal = dynamical_scan(dense)
     if other:
         density = np.conj(result.density[::-1, ::-1, ::-1])
         both = (np.roll(each, 1, axis=(0, 1, 2)) for each in (density, result.support[::-1, ::-1, ::-1]))
         density, support = both
         result = replace(result, density=density, support=support)
-    found = refine_scan(scan, result, GOLD, Settings(epochs=15, history=15), smoothings=(6.0, 1.0))
+    found = refine_scan(scan, result, dense, Settings(epochs=15, history=15), smoothings=(6.0, 1.0))
     assert found.twin == other
-    assert len(found.free_misfits) == 4
+    right, wrong = sorted(min(list(found.free_misfits.values())[at : at + 2]) for at in (0, 2))
+    assert len(found.free_misfits) == 4 and wrong > 5 * right
     ratio = (found.crystal.density * np.conj(crystal.density))[np.abs(crystal.density) > 0.5]
     off = np.angle(ratio * np.exp(-1j * np.angle(ratio.sum())))
     assert np.std(off) < 0.15
@@ -165,6 +198,35 @@ def test_the_right_twin_is_taken_and_refined(other):
     )
     there = in_the_lab(crystal, result.volume)
     assert image.support.sum() == pytest.approx(there.support.sum(), rel=0.1)
+
+
+def test_a_twin_that_fails_does_not_end_it(monkeypatch, caplog):
+    scan, result, _ = dynamical_scan()
+    settings, shares = Settings(epochs=2, history=2), []
+    refine, wrong = searching.refine, ScanError("nothing of the crystal is left")
+
+    def failing(*given, **more):
+        label = more["checkpoint"]._prefix
+        if label.startswith(bad):
+            raise wrong
+        return refine(*given, **more)
+
+    monkeypatch.setattr(searching, "refine", failing)
+    bad = "twin"
+    kept = pytest.MonkeyPatch()
+    with kept.context() as now:
+        now.setattr(searching.Checkpoint, "save", lambda self, prefix, arrays, *, now: None)
+        ways = {"smoothings": (6.0, 2.0), "checkpoint": "never written"}
+        found = refine_scan(scan, result, GOLD, settings, progress=lambda at, text: shares.append(at), **ways)
+        assert list(found.free_misfits) == ["retrieved, smoothing 6", "retrieved, smoothing 2"]
+        assert not found.twin and "given up: nothing of the crystal is left" in caplog.text
+        assert shares == sorted(shares) and shares[-1] == 1
+        bad = ""
+        with pytest.raises(ScanError, match="nothing of the crystal is left"):
+            refine_scan(scan, result, GOLD, settings, **ways)
+        bad, wrong = "twin", StorageError("no room")
+        with pytest.raises(StorageError, match="no room"):
+            refine_scan(scan, result, GOLD, settings, **ways)
 
 
 def test_what_cannot_be_used():
@@ -180,5 +242,7 @@ def test_what_cannot_be_used():
     backwards = with_rocking_angle(
         replace(GEOMETRY, arm=(Rotation(motor="delta", axis=(0, 1, 0), angle_deg=120.0),)), 60
     )
-    with pytest.raises(ScanError):
+    with pytest.raises(ScanError, match=r"two_theta is 1\S+ degrees"):
         refine_scan(replace(scan, geometry=backwards), result, GOLD)
+    with pytest.raises(ScanError, match=r"background \(3,\) does not go"):
+        refine_scan(scan, result, GOLD, background=np.zeros(3))
