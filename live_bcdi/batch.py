@@ -8,7 +8,7 @@ import hashlib
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -54,7 +54,7 @@ def analyse(source: Source, folder: Path, config: Config) -> dict[str, Any]:
     scan = source.read(config)
     if config.preprocess.dark is not None:
         scan = without_dark(scan, read_image(config.preprocess.dark))
-    key = settings_key(provenance(scan)["input_sha256"], config)
+    key = settings_key(provenance(scan)["input_sha256"], config, scan.metadata)
     path = folder / f"{file_stem(scan.name)}_{key[:16]}.cxi"
     told = {"source": str(source), "name": scan.name, "file": str(path)}
     if path.exists():
@@ -66,18 +66,30 @@ def analyse(source: Source, folder: Path, config: Config) -> dict[str, Any]:
     return {**told, "chi": result.chi, "resolution_nm": resolution_nm, "seconds": time.perf_counter() - began_s}
 
 
-def settings_key(input_sha256: str, config: Config) -> str:
-    """A checksum of a scan's and of every setting that its result depends on. The number of threads is none, and
-    the dark frame is in the scan's."""
+def settings_key(input_sha256: str, config: Config, metadata: Mapping[str, Any] | None = None) -> str:
+    """A checksum of a scan's and of every setting that its result depends on, what the CIF file holds among them,
+    the configuration's or that of the run's `metadata`. The number of threads is none, and the dark frame is in
+    the scan's."""
+    sample = config.sample
     table = {
         "input": input_sha256,
         "phasing": config.phasing.model_dump(mode="json", exclude={"threads"}),
         "preprocess": config.preprocess.model_dump(mode="json", exclude={"dark"}),
         "crystal": config.crystal.model_dump(mode="json"),
-        "sample": [config.sample.formula, config.sample.density_g_cm3, str(config.sample.cif)],
+        "sample": [sample.formula, sample.density_g_cm3, sample.hkl],
+        "cif": [_held(sample.cif), _held((metadata or {}).get("cif"))],
+        "rung": [config.dynamical.tolerance, config.diffractometer.polarisation],
         "live_bcdi": version("live_bcdi"),
     }
     return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()
+
+
+def _held(cif: object) -> str:
+    """A checksum of the file, or its name where it cannot be read."""
+    try:
+        return hashlib.sha256(Path(str(cif)).read_bytes()).hexdigest()
+    except (OSError, ValueError):
+        return str(cif)
 
 
 def run_batch(sources: Sequence[Source], folder: Path, config: Config, jobs: Jobs, tell: Tell) -> Outcome:

@@ -19,8 +19,7 @@ from .phasing.align import with_ramp, without_ramp
 from .phasing.automatic import binning
 from .phasing.kernels_numpy import Object
 from .preprocess import Report, as_set, prepare
-from .reflection import judged, material_of, sample_of
-from .refraction import corrected
+from .reflection import with_material
 from .strain import lab_image, with_spread
 from .tracking.outliers import ScanFacts, left_out, scan_facts, unusable
 from .tracking.regrid import regrid
@@ -103,7 +102,6 @@ def reconstruct_as_configured(
     service and `live-bcdi phase` both do. `dark` (row, column) is what the file [preprocess] dark holds.
     """
     chosen = config.phasing
-    material = material_of(sample_of(config, scans[0].metadata))
     result = reconstruct(
         scans if dark is None else [without_dark(scan, dark) for scan in scans],
         Plan(**chosen.model_dump(), guess=guess, budget_s=budget_s),
@@ -111,7 +109,7 @@ def reconstruct_as_configured(
         crystal=config.crystal,
         progress=progress,
     )
-    return judged(corrected(result, scans[0].geometry, material), scans[0], config)
+    return with_material(result, scans[0], config)
 
 
 def prepared(scans: Sequence[RockingScan], settings: Preprocessing) -> tuple[DiffractionVolume, dict[str, str]]:

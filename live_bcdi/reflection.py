@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .config import Config, SampleConfig, direction
+from .config import Config, SampleConfig, direction, parse_config
 from .dynamical.constants import (
     Constants,
     Polarisation,
@@ -18,10 +18,13 @@ from .dynamical.constants import (
 )
 from .dynamical.ladder import Misfits, misfits_of, polarisation_of
 from .geometry import wavelength_angstrom
-from .refraction import Material
+from .refraction import Material, corrected
 from .types import FloatArray, LabImage, Reconstruction, RockingScan, ScanError, Vector
 
 _SAME_SPACING = 0.05  # detectors stand a few per cent from where they are said to be
+_MATERIAL = ("formula", "density_g_cm3", "cif")
+# of gemmi, xraydb and numpy, which have no common base, at whatever a plan or a file says
+_ERRORS = (ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,9 +52,14 @@ def material_of(sample: SampleConfig) -> Material | None:
 
 def sample_of(config: Config, metadata: Mapping[str, Any]) -> SampleConfig:
     """The sample of the configuration, with what the run's own metadata say of `formula`, `density_g_cm3` and
-    `cif`."""
-    told = {name: metadata[name] for name in ("formula", "density_g_cm3", "cif") if metadata.get(name) is not None}
-    return config.changed(sample=told).sample if told else config.sample
+    `cif`. Those that name a material leave nothing of the configuration's. Raises ScanError."""
+    told = {name: metadata[name] for name in _MATERIAL if metadata.get(name) is not None}
+    if not told:
+        return config.sample
+    if "formula" in told or "cif" in told:
+        told = {**dict.fromkeys(_MATERIAL), **told}
+    table = config.model_dump()
+    return parse_config({**table, "sample": {**table["sample"], **told}}, "metadata of the run").sample
 
 
 def reflection_of(scan: RockingScan, q_invA: FloatArray, config: Config) -> Reflection:
@@ -62,7 +70,10 @@ def reflection_of(scan: RockingScan, q_invA: FloatArray, config: Config) -> Refl
     hkl = scan.hkl if scan.hkl is not None else sample.hkl
     if hkl is None:
         raise ScanError("reflection unknown: set [sample] hkl")
-    spacing, measured = structure.spacing_angstrom(hkl), 2 * np.pi / float(np.linalg.norm(q_invA))
+    size = float(np.linalg.norm(q_invA))
+    if not (np.isfinite(size) and size > 0):
+        raise ScanError(f"the peak is at q = {size} 1/Å: correct the angles of the detector's arm, or the energy")
+    spacing, measured = structure.spacing_angstrom(hkl), 2 * np.pi / size
     if abs(spacing / measured - 1) > _SAME_SPACING:
         raise ScanError(
             f"the peak is at d = {measured:.4g} Å, and {structure.name} has {spacing:.4g} Å at hkl"
@@ -95,6 +106,17 @@ def need_of(lab: LabImage, scan: RockingScan, config: Config) -> tuple[Reflectio
     return reflection, misfits_of(lab, scan.geometry, reflection.chi, reflection.polarisation)
 
 
+def with_material(result: Reconstruction, scan: RockingScan, config: Config) -> Reconstruction:
+    """The result without refraction, and with the rung that its crystal needs (`judged`), or with why not in its
+    provenance: it is worth as much where its material is not known. Never fails."""
+    try:
+        done = corrected(result, scan.geometry, material_of(sample_of(config, scan.metadata)))
+    except _ERRORS as error:
+        why = f"not corrected: {_in_words(error)}"
+        done = replace(result, provenance={**result.provenance, "refraction": why})
+    return judged(done, scan, config)
+
+
 def judged(result: Reconstruction, scan: RockingScan, config: Config) -> Reconstruction:
     """The result with a line `rung` in its provenance, which rung the crystal needs or why that is not known, and,
     where it is, with what the others are off by in its metrics. Never fails."""
@@ -102,11 +124,17 @@ def judged(result: Reconstruction, scan: RockingScan, config: Config) -> Reconst
         if result.lab is None:
             raise ScanError("no lab image")
         reflection, misfits = need_of(result.lab, scan, config)
-    except ScanError as error:
-        return replace(result, provenance={**result.provenance, "rung": f"unknown: {error}"})
+    except _ERRORS as error:
+        return replace(result, provenance={**result.provenance, "rung": f"unknown: {_in_words(error)}"})
     found = {"misfit_kinematical": misfits.kinematical, "misfit_refraction": misfits.refraction}
     why = words(reflection, misfits, config.dynamical.tolerance)
     return replace(result, metrics={**result.metrics, **found}, provenance={**result.provenance, "rung": why})
+
+
+def _in_words(error: BaseException) -> str:
+    """In a line that any file can hold."""
+    text = str(error) if isinstance(error, ScanError) else f"{type(error).__name__}: {error}"
+    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def words(reflection: Reflection, misfits: Misfits, tolerance: float) -> str:

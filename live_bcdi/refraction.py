@@ -39,11 +39,14 @@ def susceptibility(material: Material, energy_kev: float) -> complex:
         if density is None:
             raise ScanError(f"sample formula {material.formula!r}: give density_g_cm3 with it")
         delta, beta, _ = xraydb.xray_delta_beta(material.formula, density, 1e3 * energy_kev)
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, ArithmeticError) as error:
         if isinstance(error, ScanError):
             raise
         raise ScanError(f"sample formula {material.formula!r} cannot be used: {error}") from None
-    return complex(-2 * float(delta), 2 * float(beta))
+    chi_0 = complex(-2 * float(delta), 2 * float(beta))
+    if not np.isfinite(chi_0):
+        raise ScanError(f"sample formula {material.formula!r}: no scattering factors at {energy_kev:g} keV")
+    return chi_0
 
 
 def transmission(lab: LabImage, geometry: Geometry, chi_0: complex) -> NDArray[np.complex128]:

@@ -126,9 +126,9 @@ def read_cif(path: Path) -> Structure:
         raise ScanError(f"there is no CIF file {path}, and the elements known by name are {', '.join(_ELEMENTS)}")
     try:
         found = gemmi.read_small_structure(str(path))
-    except (OSError, ValueError, RuntimeError) as error:
+        sites = tuple(_site(site) for site in found.get_all_unit_cell_sites())
+    except (OSError, ValueError, LookupError, ArithmeticError, RuntimeError) as error:
         raise ScanError(f"{path} is no CIF file that can be read: {error}") from None
-    sites = tuple(_site(site) for site in found.get_all_unit_cell_sites())
     if not sites or not found.cell.is_crystal():
         raise ScanError(
             f"{path} has no cell or no atoms: it must say _cell_length_a, ... and _atom_site_fract_x, ..."
@@ -140,6 +140,11 @@ def read_cif(path: Path) -> Structure:
     if unknown := sorted({site.label for site in found.sites if not 0 < site.element.atomic_number <= 92}):
         raise ScanError(f"{path} has atoms of no element that is known: {', '.join(unknown)}")
     cell = np.array(found.cell.orth.mat.tolist(), float).T
+    numbers = [(*site.place, site.occupancy, site.b_angstrom2) for site in sites]
+    if not (np.isfinite(cell).all() and np.isfinite(numbers).all() and abs(np.linalg.det(cell)) > 1):
+        raise ScanError(f"{path} has a cell without volume, or atoms that are nowhere: correct its numbers")
+    if not sum(site.occupancy for site in sites) > 0:
+        raise ScanError(f"{path} has no atoms: correct _atom_site_occupancy")
     return Structure(name=found.name or path.stem, cell_angstrom=cell, sites=sites)
 
 
@@ -148,7 +153,7 @@ def _site(site: Any) -> Site:
     u = site.aniso.trace() / 3 if site.aniso.nonzero() else site.u_iso
     x, y, z = site.fract.tolist()
     return Site(
-        element=site.element.name,
+        element="H" if site.element.name == "D" else site.element.name,  # their electrons are alike
         place=(x, y, z),
         occupancy=float(site.occ),
         b_angstrom2=float(8 * np.pi**2 * max(u, 0.0)),

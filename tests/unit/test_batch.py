@@ -92,6 +92,10 @@ def test_results_are_those_of_the_scan(scans, tmp_path, config):
         {"preprocess": {"aliens": True}},
         {"crystal": {"threshold": 0.4}},
         {"sample": {"formula": "Au"}},
+        {"sample": {"cif": "absent.cif"}},
+        {"sample": {"hkl": (0, 0, 2)}},
+        {"dynamical": {"tolerance": 0.1}},
+        {"diffractometer": {"polarisation": "y+"}},
     ],
 )
 def test_every_setting_of_the_numbers_is_in_the_key(config, change):
@@ -101,6 +105,18 @@ def test_every_setting_of_the_numbers_is_in_the_key(config, change):
 def test_settings_that_change_no_number_are_not_in_the_key(config):
     changed = config.changed(phasing={"threads": 7}, jobs={"workers": 3}, live={"page_hz": 1})
     assert settings_key("5", changed) == settings_key("5", config) != settings_key("6", config)
+
+
+def test_a_cif_file_of_other_content_is_another_result(tmp_path, config):
+    """The configuration's and that of the run's metadata; where it lies is all the same."""
+    first, same, other = (tmp_path / f"{name}.cif" for name in ("first", "same", "other"))
+    for path, text in ((first, "gold"), (same, "gold"), (other, "silver")):
+        path.write_text(text)
+    by_config = [settings_key("5", config.changed(sample={"cif": str(path)})) for path in (first, same, other)]
+    by_run = [settings_key("5", config, {"cif": str(path)}) for path in (first, same, other)]
+    for keys in (by_config, by_run):
+        assert keys[0] == keys[1] != keys[2]
+    assert len({*by_config, *by_run, settings_key("5", config)}) == 5
 
 
 def test_a_dark_frame_of_other_counts_is_another_result(scans, tmp_path, config):

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from live_bcdi import reflection
 from live_bcdi.config import load_config
 from live_bcdi.geometry import wavelength_angstrom
-from live_bcdi.reflection import judged, material_of, need_of, reflection_of
+from live_bcdi.reflection import judged, material_of, need_of, reflection_of, sample_of, with_material
 from live_bcdi.types import LabImage, Outcome, Reconstruction, ScanError
 
 CONFIG = load_config(Path(__file__).resolve().parents[2] / "config" / "34idc.toml")
@@ -118,3 +119,65 @@ def test_why_it_is_unknown_is_said_and_nothing_fails(measured):
         done = judged(result_of(lab), measurement, config)
         assert done.provenance["rung"].startswith("unknown: ")
         assert "misfit_refraction" not in done.metrics
+
+
+def test_metadata_that_name_a_material_leave_nothing_of_the_configurations(tmp_path):
+    (tmp_path / "gold.cif").write_text(CIF, encoding="utf-8")
+    config = CONFIG.changed(
+        sample={"formula": "Sr2IrO4", "density_g_cm3": 6.1, "cif": str(tmp_path / "gold.cif"), "hkl": (1, 1, 6)}
+    )
+    platinum = sample_of(config, {"formula": "Pt"})
+    assert (platinum.formula, platinum.density_g_cm3, platinum.cif) == ("Pt", None, None)
+    file = sample_of(config, {"cif": "other.cif"})
+    assert (file.formula, file.density_g_cm3, file.cif) == (None, None, Path("other.cif"))
+    assert platinum.hkl == file.hkl == (1, 1, 6)
+    denser = sample_of(config, {"density_g_cm3": 6.5})
+    assert (denser.formula, denser.density_g_cm3, denser.cif) == ("Sr2IrO4", 6.5, config.sample.cif)
+    with pytest.raises(ScanError, match=r"metadata of the run: sample\.formula"):
+        sample_of(config, {"formula": 5})
+
+
+@pytest.mark.parametrize(
+    ("metadata", "why"),
+    [
+        ({"formula": "SrTiO3"}, "give density_g_cm3"),
+        ({"formula": "gold on glass"}, "cannot be used"),
+        ({"formula": "Au0"}, "cannot be used"),
+        ({"formula": ["Au"]}, "metadata of the run"),
+        ({"formula": "Au", "density_g_cm3": "heavy"}, "metadata of the run"),
+        ({"cif": "/of/another/machine.cif"}, "no CIF file"),
+        ({"cif": "\x00\n"}, "no CIF file   , and"),  # HDF5 holds no NUL
+    ],
+)
+def test_metadata_that_cannot_be_used_are_told_and_nothing_fails(measured, metadata, why):
+    """Nor is the configuration's gold taken instead."""
+    scan, lab = measured
+    done = with_material(result_of(lab), replace(scan, metadata=metadata), GOLD)
+    assert done.provenance["refraction"].startswith("not corrected: ") and why in done.provenance["refraction"]
+    assert done.provenance["rung"].startswith("unknown: ")
+    assert done.lab is lab
+    known = with_material(result_of(lab), replace(scan, metadata={}), GOLD)
+    assert known.provenance["refraction"].startswith("corrected for Au")
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("gemmi"), KeyError("xraydb"), ZeroDivisionError(), IndexError("cell"), MemoryError()]
+)
+def test_whatever_a_parser_raises_is_told(measured, monkeypatch, error):
+    scan, lab = measured
+
+    def fails(*_):
+        raise error
+
+    monkeypatch.setattr(reflection, "structure_of", fails)
+    done = judged(result_of(lab), scan, GOLD)
+    assert done.provenance["rung"].startswith(f"unknown: {type(error).__name__}")
+    told = with_material(result_of(lab), replace(scan, metadata={"cif": "a.cif"}), GOLD)
+    assert told.provenance["refraction"].startswith(f"not corrected: {type(error).__name__}")
+
+
+def test_a_peak_that_is_nowhere_has_no_rung(measured):
+    scan, lab = measured
+    for q in (np.zeros(3), np.full(3, np.nan)):
+        done = judged(result_of(replace(lab, q_centre_invA=q)), scan, GOLD)
+        assert done.provenance["rung"].startswith("unknown: the peak is at q = ")

@@ -214,6 +214,9 @@ def test_cif_says_occupancy_and_displacements(cif):
         ("data_x\n_cell_length_a 3\n", "no cell or no atoms"),
         (SR2IRO4.replace("I 41/a c d :2", "Z 99"), "no space group"),
         (SR2IRO4.replace("Sr1 Sr2+", "Q1 Q"), "Q1"),
+        (SR2IRO4.replace("_cell_angle_gamma 90", "_cell_angle_gamma 0"), "no cell"),
+        (SR2IRO4.replace("0 0.25 0.375", "0 nowhere 0.375"), "nowhere"),
+        (SR2IRO4.replace(" 1 0.0", " 0 0.0"), "_atom_site_occupancy"),
     ],
 )
 def test_a_bad_cif_is_one_sentence(cif, text, said):
