@@ -75,6 +75,7 @@ def climb(
         smoothings=config.dynamical.smoothings,
         polarisation=need.reflection.polarisation,
         device=config.phasing.device,
+        threads=config.phasing.threads,
         checkpoint=checkpoint,
         progress=progress,
     )

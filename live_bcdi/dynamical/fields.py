@@ -52,18 +52,19 @@ def fields(
 
 
 def transport_of(
-    beams: Beams, voxel_m: Voxel, slices: int, *, device: str = "auto", transport: str = "auto"
+    beams: Beams, voxel_m: Voxel, slices: int, *, device: str = "auto", transport: str = "auto", threads: int = 0
 ) -> Transport:
-    """The transport by this name; for "auto" that by whole pixels where the voxels have the shape for it."""
+    """The transport by this name; for "auto" that by whole pixels where the voxels have the shape for it. With 0
+    `threads` there are as many as cores."""
     if transport not in TRANSPORTS:
         raise ScanError(f"no transport {transport!r}; there are {', '.join(TRANSPORTS)}")
     lengths = voxel_edges(voxel_m)
     if transport == "fourier" or (transport == "auto" and shift_of(beams, lengths, slices) is None):
         return FourierShift(beams, lengths)
-    return Characteristics(beams, lengths, _kernels(device))
+    return Characteristics(beams, lengths, _kernels(device, threads))
 
 
-def _kernels(device: str) -> RowKernels:
+def _kernels(device: str, threads: int) -> RowKernels:
     if device_of(device).name == "cuda":
         from .cuda import CudaRowKernels, mistrust
 
@@ -72,4 +73,4 @@ def _kernels(device: str) -> RowKernels:
             return CudaRowKernels()
         if device == "cuda":
             raise ScanError(f"the march on this CUDA device {why}: take the device cpu")
-    return RowKernels(threads=len(os.sched_getaffinity(0)))
+    return RowKernels(threads=threads or len(os.sched_getaffinity(0)))

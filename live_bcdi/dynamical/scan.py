@@ -57,6 +57,7 @@ def refine_scan(
     polarisation: Polarisation = "sigma",
     background: FloatArray | float = 0.0,
     device: str = "auto",
+    threads: int = 1,
     checkpoint: Path | str | None = None,
     progress: Progress | None = None,
 ) -> RefinedScan:
@@ -65,8 +66,9 @@ def refine_scan(
     The retrieval and its twin are both refined, with one weight of the total variation after the other, each from
     what the last came to: the strong ones lead past what a poor retrieval has wrong, the weak ones let the counts
     speak. What foretells the free pixels best is taken, never what fits best. `settings.smoothing` is not looked
-    at. `polarisation` is of the beam, to the scattering plane. `background` in counts is a number, (row, column)
-    or (rocking, row, column). `checkpoint` is a file that a killed refinement goes on from; remove it when it is
+    at. `threads` share the march and the far field. `polarisation` is of the beam, to the scattering plane.
+    `background` in counts is a number, (row, column) or (rocking, row, column). `checkpoint` is a file
+    that a killed refinement goes on from; remove it when it is
     done. Raises ScanError for input that cannot be used.
     """
     if polarisation not in POLARISATIONS:
@@ -84,8 +86,8 @@ def refine_scan(
     )
     starts = {"retrieved": retrieved, "twin": twin_of(retrieved)}
     starts = {name: without_refraction(each, beams) for name, each in starts.items()}
-    frames, far_field = frames_of(scan, retrieved, background)
-    transport = _transport(beams, retrieved, polarisation, device)
+    frames, far_field = frames_of(scan, retrieved, background, threads=threads)
+    transport = _transport(beams, retrieved, polarisation, (device, threads))
     more = f"{constants}{polarisation}{tuple(smoothings)}"
     key = key_of((frames, far_field, transport), (retrieved.density, retrieved.s0), chosen, more)
     kept = None if checkpoint is None else Checkpoint(Path(checkpoint), key)
@@ -110,9 +112,9 @@ def refine_scan(
     )
 
 
-def _transport(beams: Beams, crystal: Placed, polarisation: Polarisation, device: str) -> Transport:
+def _transport(beams: Beams, crystal: Placed, polarisation: Polarisation, on: tuple[str, int]) -> Transport:
     def of(pair: Beams) -> Transport:
-        return transport_of(pair, _edges(crystal), crystal.density.shape[2], device=device)
+        return transport_of(pair, _edges(crystal), crystal.density.shape[2], device=on[0], threads=on[1])
 
     if polarisation == "unpolarised":
         return Unpolarised(of(beams), of(beams.in_plane()))

@@ -60,8 +60,9 @@ class Placed:
 
 def placed(scan: RockingScan, result: Reconstruction, chi_0: complex) -> Placed:
     """The result of `scan` as it was retrieved, |S| about one inside. The voxels are fine enough for the pixels
-    and the angles of the scan and for the refraction of `chi_0`, and have the shape that marches fast. Raises
-    ScanError for a result without its volume, of another scan, and for one that is too large."""
+    and the angles of the scan and for the refraction of `chi_0`, and have the shape that marches fast. That the
+    result is of this scan is not looked at. Raises ScanError for a result without its volume, for one that is too
+    large, and for a diffracted beam too far back."""
     volume = result.volume
     if volume is None:
         raise ScanError("this result does not say where its pattern was: retrieve it from its scan, with geometry")
@@ -112,9 +113,12 @@ def without_refraction(crystal: Placed, beams: Beams) -> Placed:
     return replace(crystal, density=np.asarray(density / interior(density), np.complex64))
 
 
-def frames_of(scan: RockingScan, crystal: Placed, background: FloatArray | float = 0.0) -> tuple[Frames, FarField]:
+def frames_of(
+    scan: RockingScan, crystal: Placed, background: FloatArray | float = 0.0, *, threads: int = 1
+) -> tuple[Frames, FarField]:
     """The scan's own counts, with its mask, monitor and flat field, and where its pixels are for this crystal.
-    `background` in counts is a number, (row, column) or (rocking, row, column)."""
+    `background` in counts is a number, (row, column) or (rocking, row, column). Of preprocessing nothing is done:
+    no pixel is masked as another crystal's, and no background is taken off."""
     have = _have(scan)
     scale, beam = (np.ones(len(have)), have) if scan.monitor is None else monitor_scale(scan.monitor, have)
     box = (slice(None), crystal.rows, crystal.columns)
@@ -139,7 +143,7 @@ def frames_of(scan: RockingScan, crystal: Placed, background: FloatArray | float
         background=level[box],
     )
     samples = pixel_samples(crystal.geometry, crystal.peak, scan.intensity.shape[1:])
-    return frames, FarField(samples[crystal.rows, crystal.columns], crystal.edges_m)
+    return frames, FarField(samples[crystal.rows, crystal.columns], crystal.edges_m, threads=threads)
 
 
 def in_the_lab(crystal: Placed, volume: DiffractionVolume, settings: CrystalConfig | None = None) -> LabImage:

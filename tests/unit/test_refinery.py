@@ -157,6 +157,7 @@ def test_the_third_rung_scatters_nothing_back(folder, monkeypatch):
 
     def noted(scan, result, constants, *rest, **more):
         given[rung] = constants
+        assert more["threads"] == CONFIG.phasing.threads
         raise ScanError("enough")
 
     monkeypatch.setattr(climbing, "refine_scan", noted)
