@@ -5,6 +5,7 @@ python benchmarks/dynamical.py --edge 256 --angles 64 --repeats 3 --peer-angles 
 python benchmarks/dynamical.py --device cuda --edge 64 --edge 128 --edge 256 --angles 256
 python benchmarks/dynamical.py --cube
 python benchmarks/dynamical.py --sphere
+taskset -c 0 python benchmarks/dynamical.py --ladder
 
 Medians of interleaved repeats in one run, an angle; one thread on the CPU. The crystal is a strained ball whose
 diameter is 0.7 of the volume's edge, in single precision; the far field has as many pixels as the exit plane. The
@@ -12,6 +13,8 @@ torch march is the same split step, its tables made once a volume, with torch's 
 that numpy held at once beyond what was there before, and the arrays that the way back needs.
 `--device cuda` needs cupy and a device, and says how much of the times is the kernels' own, between CUDA events.
 `--cube`: the 1 um gold cube of the paper (002, 8 keV, pi), its rocking curve against the kinematical one.
+`--ladder`: what the rungs below the full theory are off by for cubes with a face to the beam, and how long that
+takes to find.
 `--sphere`: what the tangent plane of the Ewald sphere, instead of the sphere, costs a pattern.
 """
 
@@ -20,6 +23,7 @@ import os
 import time
 import tracemalloc
 from collections.abc import Callable
+from functools import partial
 from statistics import median
 
 import numpy as np
@@ -27,12 +31,22 @@ from numpy.typing import NDArray
 
 from live_bcdi.dynamical import Characteristics, FourierShift, along_diffracted, fields
 from live_bcdi.dynamical.characteristics import RowKernels
+from live_bcdi.dynamical.constants import Constants, Polarisation, element, susceptibilities
 from live_bcdi.dynamical.detector import FarField
-from live_bcdi.types import ComplexArray
+from live_bcdi.dynamical.ladder import misfits_of
+from live_bcdi.geometry import wavelength_angstrom
+from live_bcdi.types import ComplexArray, Geometry, LabImage, Rotation
 
 WAVELENGTH_M = 12.398419843320026e-10 / 8
 TWO_THETA = float(np.deg2rad(44.76))
 GOLD = {"chi_0": -9.4070e-5 + 0.84962e-5j, "chi_h": 5.2548e-5 - 0.59889e-5j, "chi_hbar": 5.2548e-5 - 0.59889e-5j}
+SR2IRO4 = Constants(  # (116) at 10 keV, of its CIF: tests/unit/dynamical/test_constants.py
+    wavelength_m=1.2398419843320026e-10,
+    two_theta=float(np.deg2rad(24.84)),
+    chi_0=-2.5092e-5 + 1.0092e-6j,
+    chi_h=1.4734e-5 - 0.9647e-6j,
+    chi_hbar=1.4734e-5 - 0.9647e-6j,
+)
 Steps = dict[str, Callable[[], object]]
 
 
@@ -239,6 +253,55 @@ def facetted(size: float, edges: NDArray[np.float64]) -> tuple[NDArray[np.comple
     return (filled * np.exp(1j * phase)).astype(np.complex64), filled.astype(np.float32)
 
 
+def ladder() -> None:
+    """As `phase` and the services ask for it, of a retrieved cube of 60 voxels an edge in a box of 96."""
+    gold, steep = (susceptibilities(element("Au"), *at) for at in (((0, 0, 2), 8.0), ((2, 2, 2), 8.6)))
+    asked: list[tuple[str, Constants, Polarisation, float]] = [
+        *((f"Au (002), 8 keV, π, {side} nm", gold, "pi", side) for side in (300, 1000, 2000)),
+        ("Sr2IrO4 (116), 10 keV, π, 1500 nm", SR2IRO4, "pi", 1500),
+        *((f"Au (222), 8.6 keV, σ, {side} nm", steep, "sigma", side) for side in (300, 1000)),
+    ]
+    print("| cube | 2θ | kinematical | with refraction and absorption | needs | seconds |")
+    print("|---|---|---|---|---|---|")
+    for name, chi, polarisation, side_nm in asked:
+        lab, geometry = cube_in_the_lab(chi, side_nm)
+        took = seconds({"once": partial(misfits_of, lab, geometry, chi, polarisation)}, 3)["once"]
+        found = misfits_of(lab, geometry, chi, polarisation)
+        print(
+            f"| {name} | {np.rad2deg(chi.two_theta):.1f}° | {found.kinematical:.2g} | {found.refraction:.2g} |"
+            f" {found.rung().value} | {took:.2f} |",
+            flush=True,
+        )
+
+
+def cube_in_the_lab(chi: Constants, side_nm: float) -> tuple[LabImage, Geometry]:
+    """And the beam along z that its planes reflect towards +x; the detector's place does not matter."""
+    inside = np.pad(np.ones((60, 60, 60), bool), 18)
+    wave_number = 2e-10 * np.pi / chi.wavelength_m
+    lab = LabImage(
+        density=inside.astype(np.complex64),
+        support=inside,
+        displacement_angstrom=np.zeros(inside.shape, np.float32),
+        strain=np.zeros(inside.shape, np.float32),
+        voxel_nm=side_nm / 60,
+        q_centre_invA=wave_number * np.array([np.sin(chi.two_theta), 0.0, np.cos(chi.two_theta) - 1]),
+    )
+    theta = Rotation(motor="theta", axis=(0.0, 1.0, 0.0), angle_deg=0.0)
+    geometry = Geometry(
+        energy_kev=wavelength_angstrom(1.0) / (1e10 * chi.wavelength_m),
+        distance_m=1.0,
+        pixel_um=(55.0, 55.0),
+        arm_pixel=(0.0, 0.0),
+        beam_direction=(0.0, 0.0, 1.0),
+        row_direction=(0.0, -1.0, 0.0),
+        column_direction=(1.0, 0.0, 0.0),
+        sample=(theta,),
+        arm=(),
+        rocking="theta",
+    )
+    return lab, geometry
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
@@ -250,10 +313,12 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--cube", action="store_true")
     parser.add_argument("--sphere", action="store_true")
+    parser.add_argument("--ladder", action="store_true")
     asked = parser.parse_args()
-    if asked.cube or asked.sphere:
-        (cube if asked.cube else sphere)()
-        return
+    for chosen, table in ((asked.cube, cube), (asked.sphere, sphere), (asked.ladder, ladder)):
+        if chosen:
+            table()
+            return
     print(f"{asked.device}, {len(os.sched_getaffinity(0))} cores to be had; ms and MB an angle")
     print("| volume | angles | forward | back | far field | back | kept | most, forward | most, back |")
     print("|---|---|---|---|---|---|---|---|---|")

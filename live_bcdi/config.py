@@ -100,6 +100,15 @@ class DiffractometerConfig(_Table):
             raise ValueError(f"rocking motor {self.rocking!r} is not one of the sample circles {names}")
         return self
 
+    @model_validator(mode="after")
+    def _field_is_across_the_beam(self) -> Self:
+        if self.polarisation[0] == self.beam[0]:
+            raise ValueError(
+                f"polarisation {self.polarisation!r} is along the beam, {self.beam!r}: light's electric field is"
+                " across it"
+            )
+        return self
+
 
 class DetectorConfig(_Table):
     """`rows` and `columns`: lab direction of increasing row and column with the arm at zero.

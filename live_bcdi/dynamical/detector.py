@@ -23,6 +23,7 @@ _ACCURACY: dict[Any, dict[str, float]] = {
     np.dtype(np.complex64): {"eps": 1.4e-5, "upsampfac": 1.25},
     np.dtype(np.complex128): {"eps": 1e-13, "upsampfac": 2.0},
 }
+_LEAST_SINE = 1e-3  # of two_theta
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,18 +36,24 @@ class Frame:
     wavelength_m: float
 
 
-def frame_at(geometry: Geometry, row: float, column: float) -> Frame:
-    """The frame of the peak in this pixel. Raises ScanError where it lies in the direct beam."""
-    z = pixel_place_m(geometry, row, column)
-    z = z / np.linalg.norm(z)
-    beam = np.asarray(geometry.beam_direction)
+def beam_frame(beam: Floats, along: Floats) -> Floats:
+    """Axes (3, 3) as rows, z along `along`, the beam in the plane of -x and z. Raises ScanError where both are one
+    line."""
+    z = np.asarray(along) / np.linalg.norm(along)
     x = (beam @ z) * z - beam
-    if np.linalg.norm(x) < 1e-6:
+    if not np.linalg.norm(x) > _LEAST_SINE:
         raise ScanError("the peak lies in the direct beam: it has no scattering plane")
     x = x / np.linalg.norm(x)
+    return np.stack([x, np.cross(z, x), z])
+
+
+def frame_at(geometry: Geometry, row: float, column: float) -> Frame:
+    """The frame of the peak in this pixel. Raises ScanError where it lies in the direct beam."""
+    beam = np.asarray(geometry.beam_direction)
+    axes = beam_frame(beam, pixel_place_m(geometry, row, column))
     return Frame(
-        axes=np.stack([x, np.cross(z, x), z]),
-        two_theta=float(np.arccos(np.clip(beam @ z, -1, 1))),
+        axes=axes,
+        two_theta=float(np.arccos(np.clip(beam @ axes[2], -1, 1))),
         wavelength_m=1e-10 * wavelength_angstrom(geometry.energy_kev),
     )
 

@@ -14,14 +14,16 @@ from scipy import fft, ndimage
 from ..geometry import Floats, wavelength_angstrom
 from ..paths import filling
 from ..types import FloatArray, Geometry, LabImage, ScanError, Vector
-from .beams import Beams, along_diffracted
+from .beams import Beams, along_bisector, along_diffracted
 from .constants import Constants, Polarisation
+from .detector import beam_frame
 from .fields import transport_of
 from .transport import Transport
 
 TOLERANCE = 0.05  # of the amplitudes: about 0.05 rad of the phase (docs/dynamical.md)
 _ACROSS, _ALONG = 40, 24  # voxels of the crystal, at least
 _FRINGES, _A_FRINGE = 5, 2.5  # on either side of the peak, and frames in each
+_ACROSS_BEAM = 0.1  # of the field along it
 _STEEP = float(np.deg2rad(75))  # of two_theta: beyond, the march is along the bisector of the beams
 
 
@@ -70,29 +72,24 @@ def beams_between(
 ) -> tuple[Beams, Floats]:
     """Of these two directions in the lab, and the axes (3, 3) of their frame as rows: that of `fields`, or, where
     the diffracted beam is too steep for it, one with z along the bisector."""
-    z = np.asarray(diffracted) / np.linalg.norm(diffracted)
-    two_theta = float(np.arccos(np.clip(beam @ z, -1, 1)))
-    if two_theta < 1e-3 or two_theta > np.pi - 1e-3:
-        raise ScanError("the diffracted beam lies along the beam: it has no scattering plane")
-    y = np.cross(z, (beam @ z) * z - beam)
-    y /= np.linalg.norm(y)
+    axes = beam_frame(beam, diffracted)
+    two_theta = float(np.arccos(np.clip(beam @ axes[2], -1, 1)))
     factor = chi.factor(polarisation)
     values = {"chi_0": chi.chi_0, "chi_h": factor * chi.chi_h, "chi_hbar": factor * chi.chi_hbar}
     if two_theta <= _STEEP:
-        return along_diffracted(chi.wavelength_m, two_theta, **values), np.stack([np.cross(y, z), y, z])
-    middle = (beam + z) / np.linalg.norm(beam + z)
-    sine, cosine = float(np.sin(two_theta / 2)), float(np.cos(two_theta / 2))
-    number = 2 * np.pi / chi.wavelength_m
-    steep = Beams(wave_number=number, k0=(-sine, 0.0, cosine), kh=(sine, 0.0, cosine), **values)
-    return steep, np.stack([np.cross(y, middle), y, middle])
+        return along_diffracted(chi.wavelength_m, two_theta, **values), axes
+    return along_bisector(chi.wavelength_m, two_theta, **values), beam_frame(beam, beam + axes[2])
 
 
 def polarisation_of(field: Vector | None, beam: Floats, diffracted: Floats) -> Polarisation:
-    """Which of the three comes closest to light whose electric field is along `field`; None is unpolarised."""
+    """Which of the three comes closest to light whose electric field is along `field`; None is unpolarised. Raises
+    ScanError for a field along the beam."""
     if field is None:
         return "unpolarised"
-    across = np.cross(beam, diffracted)
-    share = float(np.dot(field, across) ** 2 / (across @ across))
+    if abs(np.dot(field, beam)) > _ACROSS_BEAM:
+        raise ScanError("the light's electric field is across the beam: correct [diffractometer] polarisation")
+    y = beam_frame(beam, diffracted)[1]
+    share = float(np.dot(field, y) ** 2)
     return "sigma" if share > 0.75 else "pi" if share < 0.25 else "unpolarised"
 
 
@@ -117,7 +114,7 @@ def _models(beams: Beams, edges_m: Floats, slices: int) -> Iterator[Transport]:
 
 def _amplitudes(waves: FloatArray) -> FloatArray:
     shape = [fft.next_fast_len(2 * n) for n in waves.shape[1:]]
-    return np.asarray(np.abs(fft.fft2(waves, shape, workers=-1)))
+    return np.asarray(np.abs(fft.fft2(waves, shape)))
 
 
 def _off_by(model: FloatArray, full: FloatArray) -> float:

@@ -68,6 +68,12 @@ def test_all_problems_are_said_at_once(table):
         assert part in str(raised.value)
 
 
+def test_the_light_is_polarised_across_the_beam(table):
+    table["diffractometer"] |= {"beam": "z+", "polarisation": "z-"}
+    with pytest.raises(ScanError, match=r"'z-' is along the beam, 'z\+'"):
+        parse_config(table)
+
+
 def test_rocking_motor_must_be_a_sample_circle(table):
     table["diffractometer"]["rocking"] = "delta"
     with pytest.raises(ScanError, match="'delta' is not one of the sample circles"):

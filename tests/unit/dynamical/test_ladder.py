@@ -121,6 +121,10 @@ def test_which_polarisation_is_measured():
     assert polarisation_of((1.0, 0.0, 0.0), beam, out) == "pi"
     assert polarisation_of((1.0, 0.0, 0.0), beam, up + out) == "unpolarised"
     assert polarisation_of(None, beam, up) == "unpolarised"
+    with pytest.raises(ScanError, match="across the beam"):
+        polarisation_of((0.0, 0.0, -1.0), beam, up)
+    with pytest.raises(ScanError, match="scattering plane"):
+        polarisation_of((1.0, 0.0, 0.0), beam, beam)
 
 
 def test_what_cannot_be_judged():
