@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from .config import Config, DynamicalConfig
+from .config import Config, DynamicalConfig, Preprocessing
 from .dynamical.constants import Susceptibilities
 from .dynamical.frames import Settings
 from .dynamical.ladder import Misfits, Rung
 from .dynamical.scan import RefinedScan, refine_scan
 from .dynamical.start import Placed, frames_of
 from .geometry import direct_basis_nm
+from .preprocess import as_set
 from .reflection import Reflection, material_of, need_of, sample_of, words
 from .refraction import corrected
 from .types import (
@@ -61,19 +62,24 @@ def climb(
     checkpoint: Path | None = None,
     progress: Progress | None = None,
 ) -> Reconstruction | None:
-    """The crystal on that rung; None where `result` is it already. `checkpoint` is a file that a killed refinement
+    """The crystal on that rung; None where `result` is it already. Of what phasing was given, the flat field, the
+    monitor and a background in counts are followed; aliens, a dark frame, a background from the corners and
+    corrected motion are not. `checkpoint` is a file that a killed refinement
     goes on from. Raises ScanError for input that cannot be used."""
     if need.rung is Rung.KINEMATICAL:
         return None
     if need.rung is Rung.REFRACTION:
         return _without_refraction(scan, result, need, config)
+    prepared = Preprocessing.model_validate_json(result.provenance.get("preprocessing", "{}"))
+    level = 0.0 if prepared.background == "corners" else prepared.background
     found = refine_scan(
-        scan,
+        as_set(scan, prepared),
         result,
         _constants(need),
         settings_of(config.dynamical, scan, config.phasing.seed),
         smoothings=config.dynamical.smoothings,
         polarisation=need.reflection.polarisation,
+        background=level,
         device=config.phasing.device,
         threads=config.phasing.threads,
         checkpoint=checkpoint,

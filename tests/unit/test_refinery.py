@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from live_bcdi import catalogue, cli, climbing, refinery
-from live_bcdi.config import find_config, load_config
+from live_bcdi.config import Preprocessing, find_config, load_config
 from live_bcdi.dynamical import Characteristics, Rung, element, susceptibilities
 from live_bcdi.dynamical.detector import FarField, departures, frame_at, pixel_samples
 from live_bcdi.metadata import scan_metadata
@@ -157,9 +157,19 @@ def test_the_third_rung_scatters_nothing_back(folder, monkeypatch):
 
     def noted(scan, result, constants, *rest, **more):
         given[rung] = constants
-        assert more["threads"] == CONFIG.phasing.threads
+        assert (more["threads"], more["background"]) == (CONFIG.phasing.threads, 0.5)
+        assert scan.flatfield is None
         raise ScanError("enough")
 
+    prepared = Preprocessing(background=0.5, flatfield=False).model_dump_json()
+    climb = refinery.climb
+
+    def told(scan, result, *rest, **more):
+        scan = replace(scan, flatfield=np.ones((PIXELS, PIXELS)))
+        provenance = {**result.provenance, "preprocessing": prepared}
+        return climb(scan, replace(result, provenance=provenance), *rest, **more)
+
+    monkeypatch.setattr(refinery, "climb", told)
     monkeypatch.setattr(climbing, "refine_scan", noted)
     for rung in ("refracted-model", "dynamical"):
         with pytest.raises(ScanError, match="enough"):
