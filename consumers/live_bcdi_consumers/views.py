@@ -62,6 +62,7 @@ def refined_update(summary: Mapping[str, Any], result: Reconstruction) -> Update
 def _merit(result: Reconstruction) -> dict[str, Any]:
     """How good it is, and how far its starts differ in that."""
     free = [value for name, value in result.metrics.items() if name.startswith("free_llk_")]
+    rung = result.provenance.get("rung", "").partition(":")[0]
     halves = result.agreement.correlation if result.agreement is not None else None
     return {
         "chi_starts": list(result.chi_starts),
@@ -69,6 +70,8 @@ def _merit(result: Reconstruction) -> dict[str, Any]:
         "free_llk_starts": free,
         "fsc_nm": None if halves is None else dict(halves.resolution_nm),
         "limit_nm": limit_nm(result),
+        "rung": None if rung in ("", "unknown") else rung,
+        "misfits": [result.metrics.get(f"misfit_{model}") for model in ("kinematical", "refraction")],
     }
 
 

@@ -194,6 +194,8 @@ def refined_estimate(scan: FakeScan) -> Update:
         "free_llk_starts": [0.546, 0.5646, 0.5627],
         "fsc_nm": {"0.5": 25.2, "1/7": 12.3, "half-bit": 12.3},
         "limit_nm": 12.3,
+        "rung": "refraction",
+        "misfits": [0.13, 0.0078],
     }
     values = strained(density)
     surface, triangles = surface_parts(density, (LAB_VOXEL_NM,) * 3, values)

@@ -14,7 +14,7 @@
 | | | monitor, times_s |
 | estimate | kind (live, preview, refined), frames, num, chi, seconds, voxel_nm, axes, | amplitude_0..2, |
 | | resolution_nm, lag_s, surface, ranges, uncertainty, chi_starts, free_llk, | phase_0..2, |
-| | free_llk_starts, fsc_nm, limit_nm, phase_std_rad, defects, unlike | |
+| | free_llk_starts, fsc_nm, limit_nm, rung, misfits, phase_std_rad, defects, unlike | |
 | | | displacement_0..2, |
 | | | strain_0..2, |
 | | | surface_vertices, |
@@ -55,7 +55,9 @@ known, and the scattering vector `q_invA`, or None.
 
 Of a refined estimate `chi_starts` and `free_llk_starts` have one value a start; `resolution_nm` is by the PRTF at
 1/e, `fsc_nm` by the correlation of two halves of the starts at "0.5", "1/7" and "half-bit", `limit_nm` the full
-period at the end of what was measured: a figure that equals it is that of the range. What is not known is None.
+period at the end of what was measured: a figure that equals it is that of the range. `rung` is the cheapest theory
+that its crystal needs ("kinematical", "refraction", "dynamical"), `misfits` what a Fourier transform, without and
+with refraction, is off by (docs/dynamical.md). What is not known is None.
 
 `advice` is a list of {rule, level (info, warning, error), what, why} (`live_bcdi.advice`), all there is to say of
 a run's scan or result, the worst first; it is sent when it changes, and empty where nothing is to be said.

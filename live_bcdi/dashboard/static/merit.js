@@ -54,10 +54,18 @@ function uncertainty(name, unit) {
   };
 }
 
+/** The cheapest theory that is near enough for a crystal of this size. */
+function rung({ fields }) {
+  if (!fields.rung) return UNKNOWN;
+  const [plain, refracted] = (fields.misfits ?? []).map((share) => (Number.isFinite(share) ? `${significant(100 * share, 2)} %` : "?"));
+  return { figure: fields.rung, about: `Fourier: ${plain} off; refraction: ${refracted}` };
+}
+
 const ROWS = [
   ["\u03c7", "squared misfit \u03a3(|F| \u2212 \u221aI)\u00b2 / \u03a3I", chi],
   ["free log-likelihood", "of voxels held out; noise: 0.5", freeLlk],
   ["resolution", "full period; trust the larger", resolution],
+  ["theory it needs", "for its size", rung],
   ["displacement", "", uncertainty("displacement", " \u00c5")],
   ["strain", "", uncertainty("strain", "")],
 ];

@@ -122,6 +122,18 @@ def test_one_start_has_no_uncertainty():
     assert refined_update(SUMMARY, lab_result(spread=False)).fields["uncertainty"] == {}
 
 
+@pytest.mark.parametrize(
+    ("said", "rung"),
+    [("refraction: of a perfect crystal ...", "refraction"), ("unknown: material unknown", None), (None, None)],
+)
+def test_the_rung_that_the_crystal_needs_is_told(said, rung):
+    provenance = {} if said is None else {"rung": said}
+    metrics = {} if rung is None else {"misfit_kinematical": 0.13, "misfit_refraction": 0.01}
+    result = replace(lab_result(spread=False), provenance=provenance, metrics=metrics)
+    fields = refined_update(SUMMARY, result).fields
+    assert (fields["rung"], fields["misfits"]) == (rung, [None, None] if rung is None else [0.13, 0.01])
+
+
 def test_without_a_geometry_the_surface_is_in_voxels():
     result = replace(lab_result(spread=False), lab=None)
     update = refined_update(SUMMARY, result)
