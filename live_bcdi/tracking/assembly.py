@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..types import BoolArray, FloatArray, ScanError
 from .band import Band, Floats, band_of, cutoff_of
 from .centroid import LEAST_COUNTS
-from .course import Found, driven, free, infer, near, peak
+from .course import Found, anew, driven, free, infer, near, peak
 from .disorder import NEAR, Disorder, disorder
 from .fringes import Fringes, fringes_along, fringes_of, smooth_series
 from .rolls import Roll, Turned, turned_back, turned_blocks
@@ -119,8 +119,15 @@ def _found(turned: Turned, nominal: Floats | None, cutoff: float | None, terms: 
     frames = len(turned.counts)
     rate = (terms - 1) // 2 / band_of(np.arange(float(frames)), 1.0).period
     fringes = fringes_of(turned.middle(), rate)
-    tried = [infer(turned, course, fringes) for course in free(turned, terms, fringes)]
-    return max(tried, key=lambda found: found.evidence), fringes
+    courses = free(turned, terms, fringes)
+    tried = [infer(turned, course, fringes) for course in courses]
+    likeliest = max(tried, key=_evidence)
+    tried += [infer(turned, course, fringes) for course in anew(likeliest, courses[0], turned.shape)]
+    return max(tried, key=_evidence), fringes
+
+
+def _evidence(found: Found) -> float:
+    return found.evidence
 
 
 def _rate(turned: Turned, nominal: Floats) -> float:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .band import Band, Floats, band_of
 from .disorder import NEAR
@@ -47,10 +48,11 @@ class Course:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Found:
     """Chances of all frames, and `evidence`, the logarithm of their likelihood less the cost of the volume's
-    prior, by which courses are compared."""
+    prior, by which courses are compared; `expected` counts (angles, pixels) are of the fitted volume."""
 
     posterior: Posterior
     evidence: float
+    expected: NDArray[np.float32]
     course: Course
 
 
@@ -77,7 +79,8 @@ def infer(turned: Turned, course: Course, fringes: Fringes) -> Found:
                 chance = _about(course, near(found, course)[0], chance.sum(axis=2), width)
         slip = _slip(course, found.chance.sum(axis=1) @ course.grid)
     assert model is not None
-    return Found(posterior=found, evidence=found.log_likelihood - model.cost, course=course)
+    evidence = found.log_likelihood - model.cost
+    return Found(posterior=found, evidence=evidence, expected=model.counts, course=course)
 
 
 def _misfit(turned: Turned, chance: Floats, model: Expectation) -> float:
@@ -136,13 +139,26 @@ def free(turned: Turned, terms: int, fringes: Fringes) -> list[Course]:
         Course(
             grid=grid,
             band=band,
-            start=grid[-1] * (_END + (1 - 2 * _END) * start),
+            start=_along(grid, start),
             nominal=None,
             orders=orders,
             heats=heats,
         )
         for start, orders in starts
     ]
+
+
+def anew(found: Found, first: Course, shape: tuple[int, int]) -> list[Course]:
+    """As `first`, of `free`, but begun on the line of the frames that `found` expects, which have no noise: where
+    that is warped its volume varies too fast or too slowly, and how alike frames are undoes some of it."""
+    images = (found.posterior.chance.sum(axis=1) @ found.expected).reshape(-1, *shape)
+    line = seriated(images, None)
+    return [] if line is None else [replace(first, start=_along(first.grid, line))]
+
+
+def _along(grid: Floats, places: Floats) -> Floats:
+    """Places from 0 to 1 on the grid, but for its ends."""
+    return np.asarray(grid[-1] * (_END + (1 - 2 * _END) * places))
 
 
 def driven(nominal: Floats, cutoff: float) -> Course:

@@ -20,22 +20,25 @@ _NEAREST = 0.02  # of a distance: two frames are never in one place
 _FEWEST = 12
 
 
-def seriated(images: Floats, fringes: Fringes) -> Floats | None:
+def seriated(images: Floats, fringes: Fringes | None) -> Floats | None:
     """Places (frames,) from 0 to 1 on a line, of (frames, rows, columns) turned back by their centres of mass;
     None where fewer than 12 frames are bright. Dim ones between bright ones stand where time puts them, those
-    before and after go on at the usual pace."""
+    before and after go on at the usual pace. `fringes` is None for images without noise, all of which tell."""
     light = images.sum(axis=(1, 2))
-    bright = np.flatnonzero(light >= min(_BRIGHT, _OF_BRIGHTEST * light.max()))
+    least = 0.0 if fringes is None else min(_BRIGHT, _OF_BRIGHTEST * light.max())
+    bright = np.flatnonzero(light >= least)
     if len(bright) < _FEWEST:
         return None
     return _whole(len(images), bright, _line(_paths(_distances(images[bright], fringes))))
 
 
-def _distances(images: Floats, fringes: Fringes) -> Floats:
+def _distances(images: Floats, fringes: Fringes | None) -> Floats:
     """Chords between the square roots of frames, smoothed over half a speckle; noise makes frames less alike than
     they are, and by as much the most alike."""
-    smoothing = (0.0, *(1 / (4 * np.pi * rate) for rate in (fringes.rows, fringes.columns)))
-    roots = np.sqrt(ndimage.gaussian_filter(images, smoothing)).reshape(len(images), -1)
+    if fringes is not None:
+        smoothing = (0.0, *(1 / (4 * np.pi * rate) for rate in (fringes.rows, fringes.columns)))
+        images = ndimage.gaussian_filter(images, smoothing)
+    roots = np.sqrt(images).reshape(len(images), -1)
     roots /= np.linalg.norm(roots, axis=1, keepdims=True)
     alike = roots @ roots.T
     np.fill_diagonal(alike, 0)
