@@ -671,6 +671,7 @@ def test_how_good_each_image_is_and_how_far_its_starts_differ(hub, page):
         "– needs several starts",
         "19.4 to 25.2 nm PRTF 1/e 19.4; halves of the starts 0.5: 25.2",
     ]
+    assert rows["theory it needs"] == ["–", "refraction Fourier: 13 % off; refraction: 0.78 %"]
     assert rows["strain"] == ["–", "±2.3×10⁻⁵ median of std over the starts"]
     ends = {**fake_feed.refined_estimate(SCAN).fields, "resolution_nm": 12.3, "fsc_nm": None}
     hub.publish(Update(topic="estimate", run=SCAN.run, fields={**ends, "chi": 0.02}))
