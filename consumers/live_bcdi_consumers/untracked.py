@@ -55,9 +55,12 @@ class Untracked:
             except (ScanError, KeyError, TypeError) as error:
                 self._drop(name, f"its ticket is none: {error}")
                 continue
+            # asked also where all is known: it takes away the claim of who was killed before letting go
+            if is_claimed(self._service.directory, run):
+                continue
             if known:
                 self._tickets.drop(name)
-            elif not is_claimed(self._service.directory, run):
+            else:
                 self._begin(name, ticket)
                 return
         if not self._tickets.names():

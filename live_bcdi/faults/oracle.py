@@ -183,7 +183,7 @@ def _uids(folder: Path) -> set[str]:
 
 def owed(storage: Path) -> list[Path]:
     """What the services have still to do."""
-    folders = ("documents", "queue", "queue/open", "queue/later", "outbox")
+    folders = ("documents", "queue", "queue/open", "queue/later", "queue/motion", "outbox", "outbox/tracking")
     return [path for folder in folders for path in (storage / folder).glob("*") if path.is_file()]
 
 

@@ -534,6 +534,14 @@ def test_refine_waits_for_who_is_at_it_and_does_it_when_that_one_is_killed(follo
     assert len(dict(Tickets(service.directory / "outbox/tracking"))) == 2, "the scan and its series, once"
 
 
+def test_who_is_killed_with_all_done_but_to_let_go_leaves_no_claim(service):
+    scan, start, _ = measured(1)
+    refined(service, start, scan)
+    tracking.claim(service.directory, uid(1))._file.close()  # what a killed process leaves
+    again = refined(service, start, scan)
+    assert not list(service.directory.rglob("*.lock")) and again._tickets.names() == []
+
+
 def test_what_refine_is_at_live_tells_and_does_not_keep(follower, service):
     scan, start, watched = measured(1)
     held = tracking.claim(service.directory, uid(1))

@@ -165,7 +165,8 @@ def test_angles_that_are_none_are_refused_before_anything_happens(beamline, angl
 
 @pytest.mark.parametrize("backwards", [False, True])
 def test_a_sweep_says_where_the_axis_was_and_how_far_it_turned_in_a_frame(beamline, backwards):
-    """By brute force: the monitored positions a frame's exposure apart differ by the blur."""
+    """By brute force: the monitored positions a frame's exposure apart differ by the blur, at most times of the
+    middle third: the axis gains speed before, and on a busy machine it may be late."""
     engine, detector, axis, documents, _ = beamline
     exposure = 0.1
     first, last, num = points()
@@ -178,9 +179,10 @@ def test_a_sweep_says_where_the_axis_was_and_how_far_it_turned_in_a_frame(beamli
     times_s = [doc["timestamps"]["theta"] for doc in track]
     positions = [doc["data"]["theta"] for doc in track]
     middle = times_s[len(times_s) // 2]
-    moved = np.diff(np.interp([middle, middle + exposure], times_s, positions))[0]
+    begun_s = np.linspace(*np.quantile(times_s, [0.35, 0.65]), 200)
+    moved = np.interp(begun_s + exposure, times_s, positions) - np.interp(begun_s, times_s, positions)
     blur_deg = documents[0][1][KEY]["scan"]["angular_blur_deg"]
-    assert abs(moved) == pytest.approx(blur_deg, rel=0.2)
+    assert np.median(np.abs(moved)) == pytest.approx(blur_deg, rel=0.2)
     assert blur_deg == pytest.approx(abs(last - first) / num)
 
     angles = Angles(run_plan(documents[0][1]), documents[0][1])
