@@ -1,11 +1,11 @@
 """How long to expose each angle, and through which attenuator.
 
-Of a voxel that counts at a rate r (a second of full beam) over a background b, the amplitude sqrt(r) is known
-after t seconds with the Fisher information 4 t r / (r + b). Before anything was measured its square is expected to be r;
-so its error is e = 1 / (1 / r + 4 t r / (r + b)), and that of the crystal the sum over all voxels (Parseval). A
-second is best spent where that sum falls the most, until it falls as fast at all angles. Without a background each
-voxel that can be seen gains alike, however bright: equal exposures, and none where nothing would be seen. Over a
-background the weak angles get more, until they are not worth it.
+A voxel counts at a rate r (a second of full beam) over a background b. After t seconds its amplitude is known with
+the Fisher information 4 t r / (r + b). Before anything was measured its square is expected to be r. So its error
+is e = 1 / (1 / r + 4 t r / (r + b)), and that of the crystal the sum over all voxels (Parseval). A second is best
+spent where that sum falls the most, until it falls as fast at all angles. Without a background each voxel that can
+be seen gains alike, however bright: equal exposures, and none where nothing would be seen. Over a background the
+weak angles get more, until they are not worth it.
 """
 
 import math
