@@ -231,9 +231,9 @@ def _followed(swept: Swept, spot: Spot, seen: Sequence[Swept], search: Search) -
 
 
 def _passed_by_static(whole: tuple[Swept, float], sweep: Sweep) -> float:
-    """Twice what a part of a sweep would pass of something that counts all the while: a peak has more."""
+    """Half as much again as a part of a sweep would pass of what counts all the while: a peak has more."""
     swept, has = whole
-    return 2 * has * sweep.span_deg / swept.sweep.span_deg
+    return 1.5 * has * sweep.span_deg / swept.sweep.span_deg
 
 
 def _halves(sweep: Sweep, search: Search) -> tuple[Sweep, Sweep]:
