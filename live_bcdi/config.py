@@ -51,6 +51,12 @@ def _checked_background(value: Any) -> Any:
     return value
 
 
+def _checked_limits(ends: tuple[float, float]) -> tuple[float, float]:
+    if not ends[0] < ends[1]:
+        raise ValueError(f"{list(ends)} are not limits; give the lower and then the higher one")
+    return ends
+
+
 def _checked_scheduler(text: str) -> str:
     if not re.fullmatch(r"(tcp|tls|ucx)://[^\s/:]+:\d+|(tcp|tls|ucx)://\[[0-9a-fA-F:]+\]:\d+", text):
         raise ValueError(f"{text!r} is no address of a dask scheduler; write it like 'tcp://host:8786'")
@@ -59,6 +65,8 @@ def _checked_scheduler(text: str) -> str:
 
 Direction = Annotated[str, AfterValidator(_checked_direction)]
 Polarised = Annotated[str, AfterValidator(_checked_polarisation)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Limits = Annotated[tuple[Finite, Finite], AfterValidator(_checked_limits)]
 Scheduler = Annotated[str, AfterValidator(_checked_scheduler)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Length = Annotated[int, Field(ge=8)]
@@ -75,23 +83,46 @@ class _Table(BaseModel):
 
 
 class CircleConfig(_Table):
-    """One rotation: the name the plans use for its motor, and the lab axis it turns about."""
+    """One rotation: the name the plans use for its motor, the lab axis it turns about, and its `limits` in
+    degrees, beyond which no plan of ours moves it; of a translation of the stage the axis it goes along, and
+    micrometres.
+    """
 
     motor: str
     axis: Direction
+    limits: Limits | None = None
+
+
+def _stage(*axes: str) -> tuple[CircleConfig, ...]:
+    return tuple(CircleConfig(motor=axis, axis=f"{axis}+") for axis in axes)
 
 
 class DiffractometerConfig(_Table):
     """Circles from the outermost to the innermost, the beam's direction, and the circle that rocks.
 
+    `stage` has the translations on top of the sample circles, along lab axes with these at zero.
     `polarisation` is where the beam's electric field points, or "unpolarised".
     """
 
     beam: Direction = "z+"
     polarisation: Polarised = "x+"
     sample: tuple[CircleConfig, ...] = Field(min_length=1)
+    stage: tuple[CircleConfig, ...] = _stage("x", "y", "z")
     arm: tuple[CircleConfig, ...] = ()
     rocking: str
+
+    @property
+    def axes(self) -> tuple[CircleConfig, ...]:
+        """Every motor: circles of the sample, translations of the stage, circles of the arm."""
+        return (*self.sample, *self.stage, *self.arm)
+
+    @model_validator(mode="after")
+    def _motors_have_names_of_their_own(self) -> Self:
+        names = [axis.motor for axis in self.axes]
+        double = sorted({name for name in names if names.count(name) > 1})
+        if double:
+            raise ValueError(f"two motors are called {', '.join(double)}")
+        return self
 
     @model_validator(mode="after")
     def _rocking_is_a_sample_circle(self) -> Self:

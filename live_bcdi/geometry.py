@@ -132,3 +132,36 @@ def two_theta_deg(geometry: Geometry, row: float, column: float) -> float:
 def d_spacing_angstrom(geometry: Geometry, row: float, column: float) -> float:
     """Lattice spacing 2 pi / |q| that diffracts into a pixel."""
     return float(2 * np.pi / np.linalg.norm(q_lab_invA(geometry, row, column)))
+
+
+def pixel_of(geometry: Geometry, outgoing: ArrayLike) -> Floats:
+    """Where rays from the sample along `outgoing` (..., 3) meet the detector, (..., 2) row and column (fractions);
+    the inverse of `pixel_place_m`. NaN for rays that go away from it or along it."""
+    at_zero = np.asarray(outgoing, float) @ chain_matrix(geometry.arm)
+    row_m, column_m = np.asarray(geometry.pixel_um) * 1e-6
+    plane = np.stack([geometry.row_direction, geometry.column_direction, geometry.beam_direction], axis=1)
+    row, column, along = np.moveaxis(np.linalg.solve(plane, at_zero[..., None])[..., 0], -1, 0)
+    scale = geometry.distance_m / np.where(along > 0, along, np.nan)
+    return np.stack(
+        [geometry.arm_pixel[0] + row * scale / row_m, geometry.arm_pixel[1] + column * scale / column_m], axis=-1
+    )
+
+
+def bragg_turns_deg(geometry: Geometry, h_invA: ArrayLike) -> Floats:
+    """How far the rocking circle has to turn from where it is until h (3,), which is in the lab now, meets Bragg's
+    law: two angles in degrees, the nearer first; none where no angle does.
+
+    |k_in + h| = |k_in| asks for k_in . h = -|h|^2 / 2, and h turned about the unit axis a by t has
+    k_in . h = (k_in . a)(a . h) + cos t (k_in . h - (k_in . a)(a . h)) + sin t (k_in . (a x h)).
+    """
+    h, axis = np.asarray(h_invA, float), rocking_axis_lab(geometry)
+    wave = 2 * np.pi / wavelength_angstrom(geometry.energy_kev) * np.asarray(geometry.beam_direction)
+    still = float(wave @ axis * (axis @ h))
+    cosine, sine = float(wave @ h) - still, float(wave @ np.cross(axis, h))
+    size = np.hypot(cosine, sine)
+    wanted = -float(h @ h) / 2 - still
+    if size == 0 or abs(wanted) > size:
+        return np.empty(0)
+    middle, half = np.arctan2(sine, cosine), np.arccos(wanted / size)
+    turns = np.rad2deg(np.angle(np.exp(1j * np.array([middle - half, middle + half]))))
+    return np.asarray(turns[np.argsort(np.abs(turns))])

@@ -171,3 +171,21 @@ def test_a_negative_seed_is_refused(table):
 def test_nothing_adapts_without_a_network(table):
     with pytest.raises(ScanError, match="set network = true too"):
         parse_config({**table, "live": {"adapt": True}})
+
+
+def test_limits_of_motors(table):
+    for path in BEAMLINES:
+        for axis in load_config(path).diffractometer.axes:
+            assert axis.limits is not None and axis.limits[0] < 0 < axis.limits[1], f"{path}: {axis.motor}"
+    table["diffractometer"]["sample"][0]["limits"] = [5.0, -5.0]
+    with pytest.raises(ScanError, match="not limits"):
+        parse_config(table)
+    table["diffractometer"]["sample"][0]["limits"] = [float("nan"), 5.0]
+    with pytest.raises(ScanError, match="limits"):
+        parse_config(table)
+
+
+def test_every_motor_has_a_name_of_its_own(table):
+    table["diffractometer"]["arm"][0]["motor"] = "x"
+    with pytest.raises(ScanError, match="two motors are called x"):
+        parse_config(table)

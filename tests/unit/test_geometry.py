@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 
 from live_bcdi.geometry import (
+    bragg_turns_deg,
     chain_matrix,
     d_spacing_angstrom,
     direct_basis_nm,
+    pixel_of,
+    pixel_place_m,
     q_crystal_invA,
     q_lab_invA,
     q_steps_invA,
@@ -176,3 +179,26 @@ def test_with_rocking_angle_moves_only_that_circle(geometry):
     assert rocking_circle(moved).angle_deg == 7.0
     assert moved.sample[1:] == geometry.sample[1:]
     assert moved.arm == geometry.arm
+
+
+def test_the_pixel_that_a_ray_meets(geometry):
+    row, column = np.array([0.0, 10.5, 63.0]), np.array([5.0, 40.0, 255.0])
+    places = pixel_place_m(geometry, row, column)
+    assert pixel_of(geometry, 3 * places) == pytest.approx(np.stack([row, column], axis=-1))
+    assert np.isnan(pixel_of(geometry, -places)).all()
+
+
+def test_the_turns_that_meet_braggs_law(geometry):
+    """By brute force: a peak that a pixel sees is in Bragg's condition, and stays it when it is turned back."""
+    h = q_lab_invA(geometry, 100.0, 90.0)
+    assert bragg_turns_deg(geometry, h)[0] == pytest.approx(0, abs=1e-9)
+    k = 2 * np.pi / wavelength_angstrom(geometry.energy_kev) * np.asarray(geometry.beam_direction)
+    axis = rocking_circle(geometry).axis
+    for away in (-3.0, 0.2):
+        turned = rotation_matrix(axis, away) @ h
+        turns = bragg_turns_deg(geometry, turned)
+        assert turns[0] == pytest.approx(-away, abs=1e-9) and len(turns) == 2
+        for turn in turns:
+            out = k + rotation_matrix(axis, turn) @ turned
+            assert np.linalg.norm(out) == pytest.approx(np.linalg.norm(k), rel=1e-12)
+    assert not len(bragg_turns_deg(geometry, 3 * h * np.linalg.norm(k) / np.linalg.norm(h)))  # longer than 2 |k|
