@@ -379,6 +379,15 @@ class OperandoConfig(_Table):
     series: tuple[str, ...] = ("sample", "hkl")
 
 
+class SteeringConfig(_Table):
+    """`[steering]`: whether plans that ask are advised (docs/steering.md), by a service of its own; how long they
+    wait for advice before they go on as they were written; and how old it may be."""
+
+    advise: bool = False
+    timeout_s: float = Field(default=10.0, gt=0, le=600)
+    oldest_s: float = Field(default=60.0, gt=0)
+
+
 class Config(_Table):
     """One beamline."""
 
@@ -399,6 +408,7 @@ class Config(_Table):
     dynamical: DynamicalConfig = DynamicalConfig()
     live: LiveConfig = LiveConfig()
     operando: OperandoConfig = OperandoConfig()
+    steering: SteeringConfig = SteeringConfig()
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     def geometry(

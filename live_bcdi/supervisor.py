@@ -165,8 +165,13 @@ class Supervisor:
 
 
 def services_of(config: Config) -> list[str]:
-    """What runs for a beamline: no Tiled where a site has its own, no recorder for a detector of our own form."""
-    left_out = {"tiled_server": config.tiled.uri is not None, "recorder": not config.stream.recorded}
+    """What runs for a beamline: no Tiled where a site has its own, no recorder for a detector of our own form, and
+    advice where it is asked for."""
+    left_out = {
+        "tiled_server": config.tiled.uri is not None,
+        "recorder": not config.stream.recorded,
+        "advise": not config.steering.advise,
+    }
     return [name for name in SERVICES if not left_out.get(name, False)]
 
 

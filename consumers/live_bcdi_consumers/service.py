@@ -16,7 +16,7 @@ from live_bcdi.stream.updates import Update
 from live_bcdi.transport.keys import access_of
 from live_bcdi.transport.zmq import UpdatePublisher
 
-SERVICES = ("broker", "tiled_server", "archiver", "recorder", "live", "refine", "page")  # started in this order
+SERVICES = ("broker", "tiled_server", "archiver", "recorder", "live", "advise", "refine", "page")  # in this order
 BEAT_S = 1.0
 
 

@@ -1,24 +1,25 @@
 """What the analysis tells a plan, and what a plan takes of it: nothing moves a motor beyond its limits."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..types import ScanError
 
 OLDEST_S = 60.0
 SKEW_S = 2.0  # between the clocks of two hosts
-MOST_VALUES = 100
+MOST_VALUES, MOST_NUMBERS = 100, 10_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Advice:
-    """`what` to do ("move", "measure", "stop", ...) with which `values`, their standard deviations where they are
-    known (`uncertainty`, by the same names), and `why` in a sentence. It was made at `made_at_s` (seconds since
-    1970) of the first `frames` frames of `run`."""
+    """`what` to do ("move", "sweep", "stop", ...) with which `values`, numbers or lists of them, their standard
+    deviations where they are known (`uncertainty`, by the same names), and `why` in a sentence. It was made at
+    `made_at_s` (seconds since 1970) of the first `frames` frames of `run`."""
 
     what: str
-    values: Mapping[str, float] = field(default_factory=dict)
+    values: Mapping[str, float | Sequence[float]] = field(default_factory=dict)
     uncertainty: Mapping[str, float] = field(default_factory=dict)
     why: str = ""
     made_at_s: float
@@ -78,14 +79,25 @@ def _beyond(advice: Advice, limits: Limits) -> str:
     for name, value in advice.values.items():
         if name not in limits.ranges:
             return f"nothing says how far {str(name)[:40]!r} may go"
-        if not is_number(value):
-            return f"its {name} is {str(value)[:40]}, not a finite number"
-        low, high = limits.ranges[name]
-        if not low <= value <= high:
-            return f"its {name} is {value:.6g}, beyond the limits {low:.6g} to {high:.6g}"
+        if why := _outside(value, limits.ranges[name]):
+            return f"its {name} is {why}"
     for name, spread in advice.uncertainty.items():
         if name not in advice.values or not is_number(spread) or spread < 0:
             return f"the uncertainty of {str(name)[:40]!r} is none"
+    return ""
+
+
+def _outside(value: Any, limits: tuple[float, float]) -> str:
+    """What is wrong with a number, or one of a list of them."""
+    numbers = value if isinstance(value, list | tuple) else [value]
+    if len(numbers) > MOST_NUMBERS:
+        return f"a list of more than {MOST_NUMBERS}"
+    low, high = limits
+    for number in numbers:
+        if not is_number(number):
+            return f"{str(number)[:40]}, not a finite number"
+        if not low <= number <= high:
+            return f"{number:.6g}, beyond the limits {low:.6g} to {high:.6g}"
     return ""
 
 

@@ -129,3 +129,21 @@ def _spot(image: Floats, level: Floats, inside: BoolArray) -> Spot | None:
 def _is_ring(extent: Floats, shape: tuple[int, ...], rows: int, columns: int) -> bool:
     short, long = np.sqrt(np.maximum(np.linalg.eigvalsh(extent), 1e-6))
     return bool(long > _RING_LENGTH * short and math.hypot(rows, columns) > _RING_SHARE * min(shape))
+
+
+def peak_counts(
+    image: FrameArray, pixel: tuple[float, float], box: int, bad_pixels: BoolArray | None = None
+) -> tuple[float, float]:
+    """Counts in a box of so many pixels an edge about a pixel (row, column), and how many of them are background,
+    by the mean of what is around it, half as wide again. Raises ScanError for a pixel beyond the frame."""
+    counts = np.asarray(image, np.float64)
+    inside = [0 <= place < edge for place, edge in zip(pixel, counts.shape)]
+    if counts.ndim != 2 or not all(inside) or box < 1:
+        raise ScanError(f"a peak at pixel {pixel} is not on frames of {counts.shape}")
+    good = np.isfinite(counts) & (counts >= 0)
+    if bad_pixels is not None:
+        good &= ~bad_pixels
+    away = np.maximum(*(np.abs(index - place) for index, place in zip(np.indices(counts.shape), pixel)))
+    within, around = good & (away <= box / 2), good & (away > box / 2) & (away <= 0.75 * box)
+    level = float(counts[around].mean()) if around.any() else 0.0
+    return float(counts[within].sum()), level * float(np.count_nonzero(within))

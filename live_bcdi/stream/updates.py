@@ -34,6 +34,7 @@
 | tracking | of (series), series, prediction, scans: [{run, name, time_s, rotation_mdeg, | |
 | | rotation_std_mdeg, strain, strain_std, counts_ratio, angle_deg, angle_std_deg, row, | |
 | | row_std, column, column_std, reasons}] | |
+| steering | what, values, uncertainty, why, made_at_s, frames | |
 | notice | service, level (info, warning, error), message | |
 
 `peak` is (rocking, row, column) in the detector's own pixels; `image_bin` is how many of them, an edge, one
@@ -115,6 +116,10 @@ where its peak was, and `reasons` why it is no good. `prediction` has {value, st
 peak where it is set up as the last that saw the crystal: 68 % lies within `std` of `value`, 95 % within `std2`,
 None where nobody knows. `scans` of it is how many went in, `unseen` how many came since the crystal was last
 seen, `lost` why the newest did not see it, and `time_s` when the next is expected.
+
+`steering` is what the service `advise` says to a plan that asked (docs/steering.md), sent when it changes and
+every second after: what to do with which `values`, numbers or lists of them, made at `made_at_s` (seconds since
+1970) of the first `frames` frames of its run.
 """
 
 from collections.abc import Callable, Mapping
@@ -123,7 +128,19 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-TOPICS = ("health", "run", "live", "estimate", "advice", "queue", "result", "operando", "tracking", "notice")
+TOPICS = (
+    "health",
+    "run",
+    "live",
+    "estimate",
+    "advice",
+    "queue",
+    "result",
+    "operando",
+    "tracking",
+    "steering",
+    "notice",
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

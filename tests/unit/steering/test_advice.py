@@ -23,6 +23,7 @@ names = st.one_of(st.sampled_from(["theta", "x", "phi", ""]), st.text(max_size=5
 def test_good_advice_is_taken():
     assert acceptable(GOOD, LIMITS, NOW_S) == ""
     assert acceptable(replace(GOOD, values={"theta": 12.0, "x": -50}), LIMITS, NOW_S) == ""
+    assert acceptable(replace(GOOD, values={"theta": [10.0, 12.0]}), LIMITS, NOW_S) == ""
     assert acceptable(replace(GOOD, what="done", values={}, uncertainty={}), LIMITS, NOW_S) == ""
 
 
@@ -36,6 +37,9 @@ def test_good_advice_is_taken():
         ({"values": {"theta": "11"}}, "not a finite number"),
         ({"values": {"theta": 12.0000001}}, "beyond the limits"),
         ({"values": {"theta": 1e300}}, "beyond the limits"),
+        ({"values": {"theta": [11.0, 11.5, math.nan]}}, "not a finite number"),
+        ({"values": {"theta": [11.0, 11.5, 13.0]}}, "beyond the limits"),
+        ({"values": {"theta": [11.0] * 10_001}}, "a list of more"),
         ({"values": {"phi": 11.0}}, "how far 'phi'"),
         ({"values": None}, "no table"),
         ({"uncertainty": {"theta": math.nan}}, "uncertainty"),
@@ -73,7 +77,7 @@ def test_whatever_comes_no_limit_is_crossed(what, values, uncertainty, made_at_s
         return
     for name, value in advice.values.items():
         low, high = LIMITS.ranges[name]
-        assert low <= value <= high
+        assert all(low <= number <= high for number in (value if isinstance(value, list) else [value]))
 
 
 def test_limits_that_are_none_are_refused():
