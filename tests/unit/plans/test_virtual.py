@@ -12,6 +12,7 @@ from bluesky.utils import FailedStatus
 
 from live_bcdi.config import load_config
 from live_bcdi.sim.hazards import Hazards
+from live_bcdi.sim.pace import Pace
 from live_bcdi.sim.scenes import virtual_beamline
 from live_bcdi.stream.run import KEY
 from live_bcdi.transport.hdf5 import read_scan
@@ -19,7 +20,7 @@ from live_bcdi.transport.zmq import FrameSubscriber
 from live_bcdi.types import ScanError
 from live_bcdi_plans.engine import scan_error
 from live_bcdi_plans.rocking import fly_rocking_scan, rocking_scan
-from live_bcdi_plans.virtual import Pace, VirtualStation
+from live_bcdi_plans.virtual import VirtualStation
 
 CONFIG = load_config(Path(__file__).resolve().parents[3] / "config" / "34idc.toml")
 SHAPE = (48, 48)
