@@ -78,6 +78,12 @@ class Pace:
         if self.speed is not None and self._ticking is None:
             self._ticking = asyncio.create_task(self._tick())
 
+    def stop_ticking(self) -> None:
+        """From any thread."""
+        if self._ticking is not None:
+            self._ticking.get_loop().call_soon_threadsafe(self._ticking.cancel)
+            self._ticking = None
+
     async def _tick(self) -> None:
         while True:
             self.go_on()

@@ -337,4 +337,6 @@ class VirtualStation:
         return self.detector.camera.metadata(sample=sample)
 
     def close(self) -> None:
+        """Time no longer goes by, and no frames are sent."""
+        self.pace.stop_ticking()
         self.detector.camera.close()

@@ -161,6 +161,7 @@ def test_a_suspender_waits_for_the_beam(station_of):
 
     engine(look())
     inside = [time for time in times if begin_s + 20 < time < end_s - 20]
+    engine.clear_suspenders()
     assert not inside and times[-1] > end_s
 
 
