@@ -18,7 +18,7 @@ _NEAR_PX = 8.0  # the same spot: drift, and a crystal that is larger than its be
 _HALF, _THERE = 0.5, 0.25
 _SHORTER = 3.0  # times: in a sweep so much shorter a peak is brighter, and what always counts is not
 _STATIC = 0.5  # of the counts a second, in both of two sweeps that are apart
-_DIM = 0.1  # of the brightest spot: such a one is taken where it is nearer to where the peak is expected
+_DIM = 0.3  # of the brightest spot: such a one is taken where it is nearer to where the peak is expected
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,49 +98,47 @@ class Lost:
 
 
 def next_sweep(seen: Sequence[Swept], search: Search) -> Sweep | Found | Lost:
-    """The next sweep, or where the peak is, or that there is none. From the start outwards, the swept rotation
-    first; a spot that is no one's but a Bragg peak's is followed into the half of its sweep that has it, until
-    that is fine enough. Where both halves do not have it, it is forgotten and the search goes on.
+    """The next sweep, or where the peak is, or that there is none. From the start outwards: all of the swept
+    rotation, and then the same across. Of the Bragg peaks that are seen, one is followed into the half of its
+    sweep that has it, until that is fine enough. Where both halves do not have it, the next one is.
 
     The same exposures give the same answer: nothing is remembered between calls.
     """
-    forgotten: list[tuple[Sweep, Spot]] = []
-    for each in sorted(seen, key=lambda one: _order(one, search)):
-        while (spot := _chosen(each, seen, search, forgotten)) is not None:
-            told = _followed(each, spot, seen, search)
+    told: Sweep | Found | None = None
+    forgotten = 0
+    for row in coarse_rows(search):
+        there = [_look(seen, sweep) for sweep in row]
+        looked = [each for each in there if each is not None]
+        told = next((sweep for sweep, each in zip(row, there) if each is None), None)
+        for swept, spot in () if told else _candidates(looked, seen, search):
+            told = _followed(swept, spot, seen, search)
             if told is not None:
-                return _within(told, seen, search)
-            forgotten.append((each.sweep, spot))
-    looked = {each.sweep for each in seen}
-    for sweep in coarse_sweeps(search):
-        if sweep not in looked:
-            return _within(sweep, seen, search)
-    return Lost(why=_nowhere(search, len(seen), forgotten))
-
-
-def _within(told: Sweep | Found, seen: Sequence[Swept], search: Search) -> Sweep | Found | Lost:
+                break
+            forgotten += 1
+        if told is not None:
+            break
     if isinstance(told, Sweep) and len(seen) >= search.most:
         return Lost(why=f"{search.most} exposures were taken and the peak is not found; search a smaller region")
-    return told
+    return told or Lost(why=_nowhere(search, len(seen), forgotten))
 
 
-def _nowhere(search: Search, looks: int, forgotten: Sequence[tuple[Sweep, Spot]]) -> str:
+def _nowhere(search: Search, looks: int, forgotten: int) -> str:
     low, high = search.limits_deg
-    others = f", {len(forgotten)} spots were not there twice" if forgotten else ""
+    others = f", {forgotten} spots were not there twice" if forgotten else ""
     return (
         f"no Bragg peak in {looks} sweeps from {low:.5g} to {high:.5g} deg{others}; look elsewhere on the sample,"
         " or count longer"
     )
 
 
-def coarse_sweeps(search: Search) -> Iterator[Sweep]:
-    """All of the region, the nearest to the start first: along the swept rotation, then across it."""
+def coarse_rows(search: Search) -> Iterator[list[Sweep]]:
+    """All of the region, the nearest to the start first: sweeps along the swept rotation, in rows across it."""
     for across in _outwards(search.across_start_deg, search.across_limits_deg, 2 * search.reach_deg):
         low, high = search.limits_deg
         count = max(1, math.ceil((high - low) / search.coarse_deg - 1e-9))
         edges = [low + (high - low) * number / count for number in range(count + 1)]
         sweeps = [Sweep(low_deg=a, high_deg=b, across_deg=across) for a, b in pairwise(edges)]
-        yield from sorted(sweeps, key=lambda sweep: abs(sweep.middle_deg - search.start_deg))
+        yield sorted(sweeps, key=lambda sweep: abs(sweep.middle_deg - search.start_deg))
 
 
 def _outwards(start: float, limits: tuple[float, float], step: float) -> Iterator[float]:
@@ -157,32 +155,16 @@ def _outwards(start: float, limits: tuple[float, float], step: float) -> Iterato
                 yield place
 
 
-def _order(swept: Swept, search: Search) -> tuple[float, float]:
-    """Sweeps of the first kind, those with spots nearest to where the peak is expected first."""
-    nearest = min((_distance(spot, search.pixel) for spot in swept.spots), default=math.inf)
-    return (-swept.sweep.span_deg, nearest)
+def _candidates(row: Sequence[Swept], seen: Sequence[Swept], search: Search) -> list[tuple[Swept, Spot]]:
+    """What comes and goes as a Bragg peak does: bright ones first, and of these the nearest to where the peak is
+    expected."""
+    able = [(swept, spot) for swept in row for spot in swept.spots if not _is_static(spot, swept, seen, search)]
+    bright = max((_passed(*each) for each in able), default=0.0)
+    return sorted(able, key=lambda each: (_passed(*each) < _DIM * bright, _distance(each[1], search.pixel)))
 
 
 def _distance(spot: Spot, pixel: tuple[float, float]) -> float:
     return math.hypot(spot.row - pixel[0], spot.column - pixel[1])
-
-
-def _chosen(
-    swept: Swept, seen: Sequence[Swept], search: Search, forgotten: Sequence[tuple[Sweep, Spot]]
-) -> Spot | None:
-    """The spot to follow: of those that are bright, come and go, and were not tried, the nearest to where the peak
-    is expected. None for a sweep that is part of one."""
-    if swept.sweep not in set(coarse_sweeps(search)):
-        return None
-    tried = [spot for sweep, spot in forgotten if sweep == swept.sweep]
-    left = [spot for spot in swept.spots if not _known(spot, tried) and not _is_static(spot, swept, seen, search)]
-    bright = max((spot.counts for spot in left), default=0.0)
-    able = [spot for spot in left if spot.counts >= _DIM * bright]
-    return min(able, key=lambda spot: _distance(spot, search.pixel), default=None)
-
-
-def _known(spot: Spot, spots: Sequence[Spot]) -> bool:
-    return any(_is_near(spot, other) for other in spots)
 
 
 def _is_near(one: Spot, other: Spot) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from live_bcdi.steering.search import Found, Lost, Search, Sweep, Swept, coarse_sweeps, next_sweep
+from live_bcdi.steering.search import Found, Lost, Search, Sweep, Swept, coarse_rows, next_sweep
 from live_bcdi.steering.spots import Spot
 from live_bcdi.types import ScanError
 
@@ -106,7 +106,7 @@ def test_of_neighbours_that_are_as_bright_the_one_expected_is_kept():
 
 
 def test_what_flashes_once_is_forgotten():
-    """A cosmic ray, or a trip of the beam: neither half has it again."""
+    """A shower of cosmic rays: neither half has it again."""
     flash = (0, a_spot(64.0, 64.0, 5000.0))
     told, _ = found(Beamline([Peak(angle=10.7, pixel=(30.0, 30.0))], flashes=[flash]))
     assert isinstance(told, Found) and abs(told.angle_deg - 10.7) < 0.05
@@ -121,7 +121,7 @@ def test_a_peak_at_a_seam_is_found():
 def test_nothing_there_is_lost_with_all_of_the_region_looked_at():
     told, looks = found(Beamline([]))
     assert isinstance(told, Lost) and "9 to 11" in told.why
-    assert looks == len(list(coarse_sweeps(SEARCH))) == 6
+    assert looks == sum(map(len, coarse_rows(SEARCH))) == 6
     few = Search(start_deg=0.0, limits_deg=(-1.0, 1.0), coarse_deg=0.1, fine_deg=0.1, pixel=(0.0, 0.0), most=5)
     assert "5 exposures" in found(Beamline([]), few)[0].why
 
