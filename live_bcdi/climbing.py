@@ -48,9 +48,21 @@ def needed(scan: RockingScan, result: Reconstruction, config: Config) -> Need:
     if result.lab is None:
         raise ScanError("this result has no image in the lab frame: its geometry, or any object, is missing")
     reflection, misfits = need_of(result.lab, scan, config)
-    chosen, tolerance = config.dynamical.rung, config.dynamical.tolerance
-    rung = misfits.rung(tolerance) if chosen == "auto" else Rung(chosen)
-    return Need(rung=rung, reflection=reflection, misfits=misfits, why=words(reflection, misfits, tolerance))
+    why = words(reflection, misfits, config.dynamical.tolerance)
+    return Need(rung=_chosen(misfits, config), reflection=reflection, misfits=misfits, why=why)
+
+
+def wanted(result: Reconstruction, config: Config) -> Rung | None:
+    """The rung of `needed`, by what the result says of itself; None where it does not know."""
+    plain, refracted = (result.metrics.get(f"misfit_{model}", np.nan) for model in ("kinematical", "refraction"))
+    if not (np.isfinite(plain) and np.isfinite(refracted)):
+        return None
+    return _chosen(Misfits(kinematical=plain, refraction=refracted), config)
+
+
+def _chosen(misfits: Misfits, config: Config) -> Rung:
+    chosen = config.dynamical.rung
+    return misfits.rung(config.dynamical.tolerance) if chosen == "auto" else Rung(chosen)
 
 
 def climb(
@@ -116,7 +128,12 @@ def _without_refraction(
     if result.provenance.get("refraction", "").startswith("corrected"):
         return None
     done = corrected(result, scan.geometry, material_of(sample_of(config, scan.metadata)))
-    return replace(done, provenance={**done.provenance, "rung": need.why, "model": need.rung.value})
+    provenance = {**done.provenance, "rung": need.why, "model": need.rung.value}
+    return replace(done, metrics={**done.metrics, **_misfits(need)}, provenance=provenance)
+
+
+def _misfits(need: Need) -> dict[str, float]:
+    return {"misfit_kinematical": need.misfits.kinematical, "misfit_refraction": need.misfits.refraction}
 
 
 def _as_result(result: Reconstruction, need: Need, found: RefinedScan) -> Reconstruction:
@@ -133,8 +150,7 @@ def _as_result(result: Reconstruction, need: Need, found: RefinedScan) -> Recons
         "refraction": f"in the model, chi_0 = {need.reflection.chi.chi_0:.4g}",
     }
     metrics = {
-        "misfit_kinematical": need.misfits.kinematical,
-        "misfit_refraction": need.misfits.refraction,
+        **_misfits(need),
         "free_misfit": min(refined.free_misfits),
         "background_counts": refined.background,
         "angle_offset_rms_mdeg": 1e3 * float(np.rad2deg(np.sqrt(np.mean(refined.offsets_rad**2)))),

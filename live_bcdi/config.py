@@ -352,8 +352,11 @@ class JobsConfig(_Table):
 
 
 class DynamicalConfig(_Table):
-    """`[dynamical]`: how `live-bcdi refine-dynamical` goes on from a result of phase retrieval
-    (docs/dynamical.md).
+    """`[dynamical]`: how `live-bcdi refine-dynamical`, and with `automatic` the refine service, go on from a
+    result of phase retrieval (docs/dynamical.md).
+
+    The service does so for results whose crystal needs more than refraction divided out, when it has nothing else
+    to do, and gives up what at its pace would take longer than `budget_s`.
 
     `rung` is "auto", for the cheapest whose pattern of a perfect crystal of this shape is within `tolerance` of
     that of the full theory (a share of the amplitudes), or one of them. The others are those of
@@ -368,6 +371,8 @@ class DynamicalConfig(_Table):
     smoothings: tuple[Weight, ...] = Field(default=(60.0, 20.0, 6.0, 2.0), min_length=1)
     background: Literal["given", "constant"] = "given"
     angle_prior_steps: float | None = Field(default=None, gt=0)
+    automatic: bool = True
+    budget_s: float = Field(default=600.0, gt=0)
 
 
 class OperandoConfig(_Table):

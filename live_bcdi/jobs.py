@@ -55,14 +55,19 @@ class Jobs(Protocol):
 def open_jobs(config: Config, *, workers: int | None = None, nice: int = 0) -> Jobs:
     """The executor of `[jobs]`; `workers` takes the place of the number there. `nice` (0 to 19) gives others on
     the same machine, or cluster, the right of way. Raises ScanError where dask is asked for and not installed."""
-    wanted = workers or config.jobs.workers
-    threads = config.phasing.threads
     if config.jobs.scheduler is not None:
-        return DaskJobs(config.jobs.scheduler, most=wanted, priority=-nice)
+        return DaskJobs(config.jobs.scheduler, most=workers or config.jobs.workers, priority=-nice)
+    return open_pool(config, workers=workers, nice=nice)
+
+
+def open_pool(config: Config, *, workers: int | None = None, nice: int = 0) -> "JobPool":
+    """As `open_jobs`, of this machine whether or not there is a cluster."""
     from .phasing.devices import cuda_devices  # seconds of imports, that who only asks for dask does without
 
+    threads = config.phasing.threads
     devices = () if config.phasing.device == "cpu" else cuda_devices()
-    most = wanted or default_workers(threads, len(devices), gpu_only=config.phasing.device == "cuda")
+    most = workers or config.jobs.workers
+    most = most or default_workers(threads, len(devices), gpu_only=config.phasing.device == "cuda")
     return JobPool(workers=most, threads=threads, devices=devices, nice=nice)
 
 

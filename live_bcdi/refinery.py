@@ -1,14 +1,17 @@
 """What `live-bcdi refine-dynamical` does: from a stored result and its scan to a result beside it."""
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from .catalogue import Result, Run, open_run
-from .climbing import Need, Progress, climb, needed
+from .climbed import Kinematical, climb_to_file
+from .climbing import Progress
 from .config import Config
+from .reflection import as_told
 from .transport.files import check_output
-from .transport.hdf5 import write_result
+from .transport.hdf5 import read_result
 from .transport.tiled import connect, is_run, store_result, tiled_errors
 from .types import Reconstruction, ScanError
 
@@ -20,6 +23,7 @@ def refine_dynamical(
     output: Path | None,
     config: Config,
     *,
+    sample: Mapping[str, Any] | None = None,
     version: str | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -27,7 +31,8 @@ def refine_dynamical(
     """Take a result of phase retrieval to the rung that `[dynamical] rung` says, or that its crystal needs.
 
     `source` is the uid of a run, or its beginning, of which the newest result or that of `version` is taken, or a
-    result file, whose frames must be where it says. The new result is `output`, by default
+    result file, whose frames must be where it says. `sample` (`formula`, `cif`, `hkl`) goes before what the run
+    says of itself, and that before the configuration. The new result is `output`, by default
     `<result>_dynamical.cxi`, and of a run also `dynamical/<uid>/<n>` in Tiled; the kinematical one stays as it is.
     Who is killed goes on from `<output>.checkpoint.npz`, which goes in the end. Returns what there is to say.
     Raises ScanError where there is no such result or no frames, the material is not known, or as `check_output`
@@ -41,19 +46,15 @@ def refine_dynamical(
     result = stored.reconstruction()
     if "summed" in result.provenance:
         raise ScanError(f"{stored.path} is of several scans that were summed: refine the result of one of them")
-    scan = run.scan()
-    need = needed(scan, result, config)
-    told: dict[str, Any] = {"name": run.name, "started_from": stored.path}
-    told |= {"rung": need.rung.value, "why": need.why}
+    scan = as_told(run.scan(), sample or {})
+    kinematical = Kinematical(
+        name=run.name, run=run.uid, path=stored.path, scan=scan, result=result, links=_links(run)
+    )
     checkpoint = path.with_suffix(".checkpoint.npz")
-    done = climb(scan, result, need, config, checkpoint=checkpoint, progress=progress)
-    if done is None:
-        return {**told, "file": None, "seconds": time.perf_counter() - began_s}
-    write_result(path, done, scan_name=run.name, run=run.uid, links=_links(run, stored))
-    checkpoint.unlink(missing_ok=True)
-    told |= _numbers(done, need) | {"seconds": time.perf_counter() - began_s, "file": str(path)}
-    if is_run(source):
-        told["tiled"] = _stored(run, done, told, config)
+    told = climb_to_file(kinematical, path, config, checkpoint=checkpoint, progress=progress)
+    told |= {"seconds": time.perf_counter() - began_s}
+    if told["file"] is not None and is_run(source):
+        told["tiled"] = _stored(run, read_result(path), told, config)
     return told
 
 
@@ -64,24 +65,11 @@ def _default_output(source: str, run: Run, stored: Result) -> Path:
     return Path(source).with_name(f"{Path(source).stem}_dynamical.cxi")
 
 
-def _links(run: Run, stored: Result) -> dict[str, str]:
-    """Where the raw data and the kinematical result are."""
-    raw = {str(key): str(place) for key, place in run.metadata.items() if key in ("frames", "tiled")}
+def _links(run: Run) -> dict[str, str]:
+    """Where the raw data are."""
     if "file" not in run.metadata:
-        raw = {"tiled": f"raw/{run.uid}"}
-    return {**raw, "kinematical": stored.path}
-
-
-def _numbers(done: Reconstruction, need: Need) -> dict[str, Any]:
-    return {
-        "misfit_kinematical": need.misfits.kinematical,
-        "misfit_refraction": need.misfits.refraction,
-        "polarisation": need.reflection.polarisation,
-        "chi": done.chi,
-        "free_misfit": done.metrics.get("free_misfit"),
-        "angle_offset_rms_mdeg": done.metrics.get("angle_offset_rms_mdeg"),
-        "refined": done.provenance.get("refined"),
-    }
+        return {"tiled": f"raw/{run.uid}"}
+    return {str(key): str(place) for key, place in run.metadata.items() if key in ("frames", "tiled")}
 
 
 def _stored(run: Run, done: Reconstruction, told: dict[str, Any], config: Config) -> str:

@@ -41,8 +41,9 @@ class Reflection:
 
 
 def material_of(sample: SampleConfig) -> Material | None:
-    """By the formula, or else by what is in the cell of the CIF file; None without either. Raises ScanError."""
-    if sample.formula is not None:
+    """By the formula, or else by what is in the cell of the CIF file, which also has the density where nobody says
+    it; None without either. Raises ScanError."""
+    if sample.formula is not None and (sample.cif is None or sample.density_g_cm3 is not None):
         return Material(formula=sample.formula, density_g_cm3=sample.density_g_cm3)
     if sample.cif is None:
         return None
@@ -60,6 +61,16 @@ def sample_of(config: Config, metadata: Mapping[str, Any]) -> SampleConfig:
         told = {**dict.fromkeys(_MATERIAL), **told}
     table = config.model_dump()
     return parse_config({**table, "sample": {**table["sample"], **told}}, "metadata of the run").sample
+
+
+def as_told(scan: RockingScan, told: Mapping[str, Any]) -> RockingScan:
+    """The scan with what somebody says of its crystal (`formula`, `density_g_cm3`, `cif`, `hkl`) in the place of
+    what its own metadata say."""
+    material = {name: str(value) if name == "cif" else value for name, value in told.items() if name in _MATERIAL}
+    if "formula" in material or "cif" in material:
+        material = {**dict.fromkeys(_MATERIAL), **material}
+    hkl = told.get("hkl")
+    return replace(scan, metadata={**scan.metadata, **material}, hkl=scan.hkl if hkl is None else tuple(hkl))
 
 
 def reflection_of(scan: RockingScan, q_invA: FloatArray, config: Config) -> Reflection:

@@ -102,3 +102,52 @@ def free_port() -> Callable[[], int]:
 def free_address(free_port: Callable[[], int]) -> str:
     """A loopback address for one 0MQ socket."""
     return f"tcp://127.0.0.1:{free_port()}"
+
+
+@pytest.fixture(scope="session")
+def gold() -> Callable[[float], Any]:
+    """`gold(side_m)`: a scan of 37 angles, 40 x 40 pixels, of a strained block of gold, (002) at 8 keV in pi
+    light, by the dynamical model."""
+    return _gold
+
+
+def _gold(side_m: float) -> Any:
+    """Made on voxels half as long as a pixel resolves."""
+    import numpy as np
+
+    from live_bcdi.dynamical import Characteristics, element, susceptibilities
+    from live_bcdi.dynamical.detector import FarField, departures, frame_at, pixel_samples
+    from live_bcdi.types import Geometry, RockingScan, Rotation
+
+    constants = susceptibilities(element("Au"), (0, 0, 2), 8.0)
+    two_theta_deg = float(np.rad2deg(constants.two_theta))
+    pixels, count = 40, 37
+    middle = (pixels / 2, pixels / 2)
+    geometry = Geometry(
+        energy_kev=8.0,
+        distance_m=0.95e6 * side_m,  # so that fringes are 2.7 pixels wide
+        pixel_um=(55.0, 55.0),
+        arm_pixel=middle,
+        beam_direction=(0.0, 0.0, 1.0),
+        row_direction=(0.0, -1.0, 0.0),
+        column_direction=(1.0, 0.0, 0.0),
+        sample=(Rotation(motor="theta", axis=(0.0, 1.0, 0.0), angle_deg=two_theta_deg / 2),),
+        arm=(Rotation(motor="delta", axis=(0.0, 1.0, 0.0), angle_deg=two_theta_deg),),
+        rocking="theta",
+    )
+    frame = frame_at(geometry, *middle)
+    edge = side_m / 24
+    edges = np.array([edge, edge, edge / np.tan(frame.two_theta)])
+    axes = [(np.arange(n) - n // 2) * d for n, d in zip((48, 30, 40), edges)]
+    x, y, z = np.meshgrid(*axes, indexing="ij")
+    filled = np.ones(x.shape)
+    for distance, half in ((x + 0.3 * z, side_m / 2), (y, side_m / 3), (z, side_m / 2)):
+        filled *= np.clip((half - np.abs(distance)) / edge + 0.5, 0, 1)
+    phase = 0.8 * np.sin(3 * x / side_m) * np.cos(3 * z / side_m) + y * z / (0.4 * side_m) ** 2
+    angles = two_theta_deg / 2 + 0.16e-6 / side_m / count * (np.arange(count) - count // 2)
+    wave = Characteristics(constants.beams("pi"), edges).march(
+        filled * np.exp(1j * phase), filled, departures(geometry, *middle, angles)
+    )
+    expected = FarField(pixel_samples(geometry, middle, (pixels, pixels)), edges).intensities(wave.eh)
+    measured = np.random.default_rng(1).poisson(expected * 1e7 / expected.sum()).astype(np.int32)
+    return RockingScan(name="gold", intensity=measured, angles_deg=angles, geometry=geometry)

@@ -26,14 +26,15 @@ AWAY = (httpx.TransportError, ConnectionError)
 
 
 class Delivery:
-    """Tickets in `outbox/` are results that are owed to Tiled, in `outbox/previews/` the live service's previews,
-    in `outbox/tracking/` what it found of the motion; those it refuses go to `outbox/refused/`. A preview's file
-    goes when Tiled has it."""
+    """Tickets in `outbox/` are results that are owed to Tiled, in `outbox/dynamical/` those of the theory that
+    they needed, in `outbox/previews/` the live service's previews, in `outbox/tracking/` what it found of the
+    motion; those it refuses go to `outbox/refused/`. A preview's file goes when Tiled has it."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._outbox, self._previews = Tickets(service.folder("outbox")), Tickets(service.folder(OWED))
-        self._tracks = Tickets(service.folder(TRACKS_OWED))
+        folders = {"tracking": TRACKS_OWED, "refined": "outbox", "dynamical": "outbox/dynamical", "preview": OWED}
+        # the smallest first
+        self._boxes = {kind: Tickets(service.folder(folder)) for kind, folder in folders.items()}
         self._refused = Tickets(service.folder("outbox/refused"))
         self._tries: dict[str, int] = {}
         self._next_s = 0.0
@@ -43,36 +44,39 @@ class Delivery:
 
     def accept(self, name: str, summary: dict[str, Any]) -> None:
         """Owe a result to Tiled and show it to the page at once."""
-        self._outbox.put(name, summary)
+        self._accept("refined", name, summary)
+        self._service.updates.send(Update(topic="result", run=summary["run"], fields=summary))
+
+    def accept_dynamical(self, name: str, summary: dict[str, Any]) -> None:
+        """The same of one that stands beside a result."""
+        self._accept("dynamical", f"{name}_dynamical", summary)
+
+    def _accept(self, kind: str, name: str, summary: dict[str, Any]) -> None:
+        self._boxes[kind].put(name, summary)
         self._next_s = 0.0
         result = self._read(summary)
         if result is not None:
-            self._service.updates.send(refined_update(summary, result))
-        self._service.updates.send(Update(topic="result", run=summary["run"], fields=summary))
+            self._service.updates.send(refined_update(summary, result, kind))
 
     def owed(self) -> int:
         """Results that Tiled has not taken yet."""
-        return sum(len(box.names()) for box in self._boxes)
-
-    @property
-    def _boxes(self) -> tuple[Tickets, Tickets, Tickets]:
-        return self._tracks, self._outbox, self._previews  # the smallest first
+        return sum(len(box.names()) for box in self._boxes.values())
 
     def work(self) -> None:
         """Every few seconds, and once there is a new preview or track, send what waits."""
-        quick = {*self._previews.names(), *self._tracks.names()}
+        quick = {*self._boxes["preview"].names(), *self._boxes["tracking"].names()}
         new, self._known = quick - self._known, quick
         if time.monotonic() < self._next_s and not new:
             return
         self._next_s = time.monotonic() + RETRY_S
-        waiting = [(box, *ticket) for box in self._boxes for ticket in box]
+        waiting = [(kind, *ticket) for kind, box in self._boxes.items() for ticket in box]
         if not waiting:
             self._said = ""
             return
         try:
             root = self._connected()
-            for box, name, summary in waiting:
-                self._deliver(root, box, name, summary)
+            for kind, name, summary in waiting:
+                self._deliver(root, kind, name, summary)
         except (ScanError, *AWAY) as error:
             self._root = None
             self._say(f"{len(waiting)} result(s) wait on disk for Tiled: {error}")
@@ -85,14 +89,13 @@ class Delivery:
             require_answer(self._service.config)
         return self._root
 
-    def _deliver(self, root: Container, box: Tickets, name: str, summary: dict[str, Any]) -> None:
-        found = self._read_track(summary) if box is self._tracks else self._read(summary)
+    def _deliver(self, root: Container, kind: str, name: str, summary: dict[str, Any]) -> None:
+        found = self._read_track(summary) if kind == "tracking" else self._read(summary)
         if found is None:
-            self._put_aside(box, name, summary)
+            self._put_aside(kind, name, summary)
             return
         if isinstance(found, Track) and found.within is None:
             return  # who is at it writes the file after the ticket, or was killed: refine comes to it
-        kind = "tracking" if box is self._tracks else "preview" if box is self._previews else "refined"
         try:
             tiled = self._store(root, kind, summary, found)
         except AWAY:
@@ -101,14 +104,17 @@ class Delivery:
             self._say(f"Tiled did not take the {kind} result of {_name_of(summary)}: {error}")
             self._tries[name] = self._tries.get(name, 0) + 1
             if self._tries[name] >= MAX_TRIES:
-                self._put_aside(box, name, summary)
+                self._put_aside(kind, name, summary)
             return
-        box.drop(name)
+        self._boxes[kind].drop(name)
         if kind == "preview":
             Path(summary["file"]).unlink(missing_ok=True)
         elif kind == "refined":
             told = {**summary, "tiled": tiled}
             self._service.updates.send(Update(topic="result", run=summary["run"], fields=told))
+        elif kind == "dynamical":
+            words = f"refined by the theory that it needs ({summary['rung']}), beside the result: {tiled}"
+            self._service.notice("info", words, summary["run"])
 
     def _store(self, root: Container, kind: str, summary: dict[str, Any], found: Any) -> str:
         """Where it is in Tiled."""
@@ -117,8 +123,9 @@ class Delivery:
         about = {**summary, "raw": f"raw/{summary['run']}", "finished": time.time()}
         return store_result(root, summary["run"], found, about, kind=kind)
 
-    def _put_aside(self, box: Tickets, name: str, summary: dict[str, Any]) -> None:
-        if box is self._previews:  # the refined result is on its way
+    def _put_aside(self, kind: str, name: str, summary: dict[str, Any]) -> None:
+        box = self._boxes[kind]
+        if kind == "preview":  # the refined result is on its way
             box.drop(name)
         else:
             box.move(name, self._refused)

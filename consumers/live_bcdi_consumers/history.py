@@ -18,7 +18,7 @@ from live_bcdi.metadata import plain
 from live_bcdi.strain import extent_nm
 from live_bcdi.stream.updates import Update
 from live_bcdi.transport.history import find_result, list_runs, read_lab_image
-from live_bcdi.transport.tiled import connect, require_answer, tiled_errors
+from live_bcdi.transport.tiled import REFINED, connect, require_answer, tiled_errors
 from live_bcdi.types import BoolArray, LabImage
 
 from .views import LAB, about_surface, lab_parts, limit, surface_arrays
@@ -29,6 +29,10 @@ TWIN_MARGIN = 0.01  # of the correlation: a crystal that is nearly its own inver
 SAME_SPACING, SAME_DEG = 0.02, 5.0  # beyond it, it is another reflection, or another crystal
 ROTATED_DEG = 0.5
 MOST_SIGNS = 200  # of what a browser asks for
+OTHER_THEORY = (
+    "One of them is kinematical, the other of a theory that knows refraction: what differs may be the theory, and"
+    " not the crystal."
+)
 
 
 class TiledHistory:
@@ -50,7 +54,8 @@ class TiledHistory:
         return dict(plain({"rows": rows, "total": total}))
 
     def result(self, place: str) -> Update:
-        """The result at `uid` or `uid/version`, as the page is shown a refined crystal, with `facts` of it."""
+        """The result at `uid`, `uid/version` or `uid/dynamical/version`, as the page is shown a refined crystal,
+        with `facts` of it."""
         return self._view(*self._find(place))
 
     def difference(self, first: str, second: str) -> Update:
@@ -78,13 +83,16 @@ class TiledHistory:
         lab, metadata = self._image(uid, version)
         fields, arrays = lab_parts(lab)
         fields |= {key: metadata.get(key) for key in ("frames", "num", "chi", "seconds", "resolution_nm")}
-        fields |= {"kind": "refined", "version": version, "facts": facts(lab, metadata)}
+        kind = version.rpartition("/")[0] or REFINED
+        fields |= {"kind": kind, "version": version, "facts": facts(lab, metadata)}
         return Update(topic="estimate", run=uid, fields=fields, arrays=arrays)
 
     def _make_change(self, first: tuple[str, str], second: tuple[str, str]) -> Update:
         found = compare(self._image(*first)[0], self._image(*second)[0])
         fields, arrays = difference_parts(found)
         fields |= {"a": "/".join(first), "b": "/".join(second)}
+        if ("/" in first[1]) != ("/" in second[1]):
+            fields["notes"] = [OTHER_THEORY, *fields["notes"]]
         return Update(topic="difference", fields=fields, arrays=arrays)
 
 

@@ -21,19 +21,22 @@ from live_bcdi.types import StorageError
 
 from .backlog import Backlog, planned_of
 from .delivery import Delivery
+from .dynamical import Dynamical
+from .errands import Errands
+from .motion import Motion
 from .progress import Durations, FileProgress, JobProgress, empty
 from .refining import refine_run
 from .runs import Runs
 from .series import Series
 from .service import Service
-from .untracked import Untracked
 from .views import advice_update
 
 MAX_TRIES = 3  # a job that ends its worker, or its memory, three times will do so again
 PAUSE_S = 10.0  # until a full disk or an absent scheduler is looked at again
 TELL_S = 5.0
 TELL_RUNNING_S = 1.0
-Over = Callable[[str, dict[str, Any]], None]
+Over = Callable[[str, dict[str, Any], dict[str, Any] | None], None]
+Also = Callable[[float], list[dict[str, Any]]]
 NICE = 5  # frames are taken in, and shown, before anything is computed of those that are there
 
 
@@ -44,9 +47,16 @@ def run(service: Service) -> None:
         return
     runs = Runs(service, backlog)
     series = Series(service)
-    untracked = Untracked(service)
-    refiner = Refiner(service, backlog, open_jobs(service.config, nice=NICE), series.add, untracked.add)
     delivery = Delivery(service)
+    dynamical = Dynamical(service, delivery.accept_dynamical)
+    motion, further = Errands(service, Motion(service)), Errands(service, dynamical)
+
+    def over(name: str, ticket: dict[str, Any], summary: dict[str, Any] | None) -> None:
+        for errands in (motion, further):
+            errands.add(name, ticket, summary)
+
+    jobs = open_jobs(service.config, nice=NICE)
+    refiner = Refiner(service, backlog, jobs, series.add, over, dynamical.jobs)
     try:
         while not service.stopping.is_set():
             for name, doc in documents.receive(0.1):
@@ -55,11 +65,13 @@ def run(service: Service) -> None:
             refiner.work(delivery)
             delivery.work()
             series.work()
-            untracked.work()
+            motion.work()
+            further.work(free=refiner.idle and not motion.busy)
             service.beat("busy" if refiner.busy else "ready", refiner.detail)
     finally:
         refiner.jobs.shutdown()
-        untracked.stop()
+        motion.stop()
+        further.stop()
 
 
 def _open_backlog(service: Service) -> Backlog | None:
@@ -89,12 +101,19 @@ class Refiner:
     is tried again alone: what it lacked, others may have had."""
 
     def __init__(
-        self, service: Service, backlog: Backlog, jobs: Jobs, refined: Callable[[dict[str, Any]], None], over: Over
+        self,
+        service: Service,
+        backlog: Backlog,
+        jobs: Jobs,
+        refined: Callable[[dict[str, Any]], None],
+        over: Over,
+        also: Also = lambda now_s: [],
     ) -> None:
-        """`refined` is told the summary of each result that is on disk, and noted; `over` the name and the ticket
-        of each run that was refined, or given up, before that is noted."""
+        """`refined` is told the summary of each result that is on disk, and noted; `over` the name, the ticket and
+        the summary of each run that was refined, or without a summary given up, before that is noted. `also` has
+        what else is at work, for the page."""
         self._service, self._backlog, self.jobs = service, backlog, jobs
-        self._refined, self._over = refined, over
+        self._refined, self._over, self._also = refined, over, also
         self._results = service.folder("results")
         self._progress_file = empty(service.folder("progress"))
         self._durations = Durations()
@@ -111,6 +130,11 @@ class Refiner:
     @property
     def busy(self) -> bool:
         return bool(self._running)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no run waits either, as last told."""
+        return not any(self._told.get(name) for name in ("running", "waiting", "later"))
 
     def work(self, delivery: Delivery) -> None:
         """One turn: take in finished jobs, put off what is too much, start what there is a place for."""
@@ -138,8 +162,8 @@ class Refiner:
         if error is None:
             summary = _with_delays(job.future.result(), ticket)
             advice = summary.pop("advice", ())
+            self._over(name, ticket, summary)
             delivery.accept(name, summary)
-            self._over(name, ticket)
             self._backlog.refined(name, summary)
             self._service.updates.send(advice_update(summary["run"], "result", advice))
             self._durations.add(summary.get("num"), summary.get("seconds"))
@@ -151,13 +175,13 @@ class Refiner:
         elif isinstance(error, SchedulerAway):
             self._pause(str(error), ticket)
         elif not isinstance(error, BrokenExecutor | MemoryError):
-            self._over(name, ticket)
+            self._over(name, ticket, None)
             self._backlog.give_up(name, ticket, str(error) or type(error).__name__)
         elif ticket["tries"] + 1 < MAX_TRIES:
             self._backlog.again(name, {**ticket, "tries": ticket["tries"] + 1})
             self._service.notice("warning", f"{_lost(error)}; it starts again", ticket["start"]["uid"])
         else:
-            self._over(name, ticket)
+            self._over(name, ticket, None)
             self._backlog.give_up(name, ticket, f"{_lost(error)}, {MAX_TRIES} times: {TOO_LARGE}")
 
     def _begin_what_fits(self) -> None:
@@ -202,9 +226,9 @@ class Refiner:
         self.detail = f"{waiting} waiting" if waiting else ""
         now_s = time.monotonic()
         if counts != self._told or now_s >= self._next_tell_s:
-            self._told = counts
-            self._next_tell_s = now_s + (TELL_RUNNING_S if self._running else TELL_S)
-            self._service.updates.send(Update(topic="queue", fields={**counts, "jobs": self._jobs(now_s)}))
+            self._told, jobs = counts, [*self._jobs(now_s), *self._also(now_s)]
+            self._next_tell_s = now_s + (TELL_RUNNING_S if jobs else TELL_S)
+            self._service.updates.send(Update(topic="queue", fields={**counts, "jobs": jobs}))
 
     def _jobs(self, now_s: float) -> list[dict[str, Any]]:
         """What is known of each refinement at work."""

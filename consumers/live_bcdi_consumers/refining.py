@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from live_bcdi.advice import Advice, ResultFacts, advise_result
+from live_bcdi.climbing import wanted
 from live_bcdi.config import Config
 from live_bcdi.estimate import pattern_facts
 from live_bcdi.metadata import file_stem
@@ -31,9 +32,9 @@ def refine_run(
 ) -> dict[str, Any]:
     """The job: frames of a finished run -> result file.
 
-    Returns the summary that is published: run, name, chi, resolution_nm, frames, num, missing, seconds, file, and
-    the table `operando`, and `advice`, which is told apart. `progress` is picklable. Raises ScanError as its parts
-    do.
+    Returns the summary that is published: run, name, chi, resolution_nm, frames, num, missing, seconds, file, the
+    `rung` that it is to be taken to or None, the table `operando`, and `advice`, which is told apart. `progress`
+    is picklable. Raises ScanError as its parts do.
     """
     began_s = time.perf_counter()
     if not results.is_dir():  # said now, and not after the work
@@ -41,9 +42,7 @@ def refine_run(
             f"{results} is not there on {socket.gethostname()}, which refines: workers of [jobs] scheduler must"
             " see [storage] directory and the detector's files by the same paths"
         )
-    assembler = Assembler(run_plan(ticket["start"]))
-    with FrameFile(ticket["file"]) as store:
-        assembler.refill(store)
+    assembler = scan_of(ticket)
     scan = assembler.scan()
     dark = None if config.preprocess.dark is None else read_image(config.preprocess.dark)
     guess = initial_guess() if config.jobs.network else None
@@ -64,8 +63,17 @@ def refine_run(
         "operando": operando_table(ticket["start"], (scan, result), config.operando, results.parent),
         "seconds": time.perf_counter() - began_s,
         "file": str(path),
+        "rung": None if (rung := wanted(result, config)) is None else rung.value,
         "advice": _advice(result),
     }
+
+
+def scan_of(ticket: Mapping[str, Any]) -> Assembler:
+    """All that the file has of a run that ended."""
+    assembler = Assembler(run_plan(ticket["start"]))
+    with FrameFile(ticket["file"]) as store:
+        assembler.refill(store)
+    return assembler
 
 
 def _advice(result: Reconstruction) -> tuple[Advice, ...]:

@@ -45,10 +45,11 @@ def advice_update(run: str, of: str, advice: Iterable[Advice]) -> Update:
     return Update(topic="advice", run=run, fields={"of": of, "advice": [asdict(each) for each in advice]})
 
 
-def refined_update(summary: Mapping[str, Any], result: Reconstruction) -> Update:
-    """The refined crystal in the laboratory frame, or on the detector's grid where no geometry is known."""
+def refined_update(summary: Mapping[str, Any], result: Reconstruction, kind: str = "refined") -> Update:
+    """The crystal of a result, "refined" or "dynamical", in the laboratory frame, or on the detector's grid where
+    no geometry is known."""
     fields = {key: summary[key] for key in ("frames", "num", "chi", "seconds", "resolution_nm")}
-    fields |= {"kind": "refined", **_merit(result)}
+    fields |= {"kind": kind, **_merit(result)}
     if result.lab is None:
         surface = isosurface(result.density, result.support, np.eye(3))
         fields |= {"voxel_nm": None, "axes": DETECTOR, "surface": about_surface(surface, axes=DETECTOR)}

@@ -57,9 +57,11 @@ def refine_dynamical(
     """
     from ..refinery import refine_dynamical
 
-    sample = {"formula": formula, "cif": cif, "hkl": hkl}
+    sample = given({"formula": formula, "cif": cif, "hkl": hkl})
     chosen = {"rung": rung, "epochs": epochs, "angle_prior_steps": angles}
-    settings = load_config(config_path(config)).changed(sample=given(sample), dynamical=given(chosen))
+    settings = load_config(config_path(config)).changed(dynamical=given(chosen))
     with progress_bar("refinement", quiet=as_json) as tell:
-        table = refine_dynamical(source, output, settings, version=version, overwrite=overwrite, progress=tell)
+        table = refine_dynamical(
+            source, output, settings, sample=sample, version=version, overwrite=overwrite, progress=tell
+        )
     print_table(table, as_json, "Refinement")

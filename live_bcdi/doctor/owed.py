@@ -34,7 +34,9 @@ _REFUSED = {  # folder of what is put aside -> what it is, and what to do
 _WAITING = {
     "queue": "run(s) to refine",
     "queue/later": "run(s) put off",
+    "queue/dynamical": "result(s) to refine further",
     "outbox": "result(s) for Tiled",
+    "outbox/dynamical": "result(s) of the theory they needed, for Tiled",
     "outbox/tracking": "scan(s) and series whose motion is for Tiled",
     "documents": "run(s) for Tiled",
 }

@@ -183,7 +183,8 @@ def _uids(folder: Path) -> set[str]:
 
 def owed(storage: Path) -> list[Path]:
     """What the services have still to do."""
-    folders = ("documents", "queue", "queue/open", "queue/later", "queue/motion", "outbox", "outbox/tracking")
+    queues = ("queue", "queue/open", "queue/later", "queue/motion", "queue/dynamical")
+    folders = ("documents", *queues, "outbox", "outbox/tracking", "outbox/dynamical")
     return [path for folder in folders for path in (storage / folder).glob("*") if path.is_file()]
 
 

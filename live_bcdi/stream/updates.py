@@ -12,8 +12,8 @@
 | | | centroid_row_std, |
 | | | centroid_column_std, |
 | | | monitor, times_s |
-| estimate | kind (live, preview, refined), frames, num, chi, seconds, voxel_nm, axes, | amplitude_0..2, |
-| | resolution_nm, lag_s, surface, ranges, uncertainty, chi_starts, free_llk, | phase_0..2, |
+| estimate | kind (live, preview, refined, dynamical), frames, num, chi, seconds, | amplitude_0..2, |
+| | voxel_nm, axes, resolution_nm, lag_s, surface, ranges, uncertainty, chi_starts, free_llk, | phase_0..2, |
 | | free_llk_starts, fsc_nm, limit_nm, rung, misfits, phase_std_rad, defects, unlike | |
 | | | displacement_0..2, |
 | | | strain_0..2, |

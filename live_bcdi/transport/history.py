@@ -13,6 +13,7 @@ from .tiled import REFINED, find_run, whole
 
 SCAN = "start.live_bcdi.scan"
 MOST_ROWS = 100
+_KINDS = (REFINED, "dynamical")
 _FACTS = (
     "chi",
     "resolution_nm",
@@ -34,7 +35,8 @@ def list_runs(
     those that have it in the name or the sample, or whose uid begins with it (the number is then at least that).
 
     A row is {run, name, sample, hkl, time_s, num, exit_status, results: [{version, chi, resolution_nm, ...}]},
-    None where something is not known, results by their version.
+    None where something is not known, results by their version: "2" of phase retrieval, "dynamical/1" of
+    those that were made of them by the theory that the crystal needed.
     """
     if "raw" not in root:
         return [], 0
@@ -79,32 +81,50 @@ def _row(uid: str, node: Container, results: list[dict[str, Any]]) -> dict[str, 
 
 
 def _results_of(root: Container, uids: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
-    if not uids or REFINED not in root:
-        return {}
-    return {uid: result_facts(runs) for uid, runs in root[REFINED].search(KeysFilter(keys=list(uids))).items()}
+    """Those of phase retrieval before those that were made of them."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for kind in _KINDS if uids else ():
+        runs = root[kind].search(KeysFilter(keys=list(uids))).items() if kind in root else ()
+        for uid, versions in runs:
+            found.setdefault(uid, []).extend(_facts(kind, versions))
+    return found
 
 
-def result_facts(versions: Container) -> list[dict[str, Any]]:
+def _facts(kind: str, versions: Container) -> list[dict[str, Any]]:
     """{version, chi, resolution_nm, ...} of each whole result of a run, in order."""
     return [
-        {"version": version, **{name: node.metadata.get(name) for name in _FACTS}}
-        for version, node in whole(versions).items()
+        {"version": _version(kind, number), **{name: node.metadata.get(name) for name in _FACTS}}
+        for number, node in whole(versions).items()
     ]
 
 
+def _version(kind: str, number: str) -> str:
+    """As people see it and ask for it: "2", or "dynamical/2"."""
+    return number if kind == REFINED else f"{kind}/{number}"
+
+
+def _place(version: str) -> tuple[str, str]:
+    """Kind and number of a version."""
+    kind, _, number = version.rpartition("/")
+    return kind or REFINED, number
+
+
 def find_result(root: Container, run: str, version: str = "") -> tuple[str, str]:
-    """Uid and version of a result of the run that begins with `run`: the newest whole one, or `version`.
+    """Uid and version of a result of the run that begins with `run`: the newest whole one of phase retrieval, or
+    `version`.
 
     Raises ScanError where there is no such run or result, or it was cut off while it was stored."""
     uid = find_run(root, run)
-    versions = root[REFINED, uid] if REFINED in root and uid in root[REFINED] else {}
-    found = list(whole(versions)) if versions else []
-    if not found and not version:
+    there = {kind: root[kind, uid] for kind in _KINDS if kind in root and uid in root[kind]}
+    found = [_version(kind, number) for kind, versions in there.items() for number in whole(versions)]
+    retrieved = [each for each in found if _place(each)[0] == REFINED]
+    if not retrieved and not version:
         raise ScanError(f"run {uid[:8]} has no result yet; `live-bcdi phase {uid[:8]}` makes one")
-    wanted = version or found[-1]
+    wanted = version or retrieved[-1]
     if wanted in found:
         return uid, wanted
-    if wanted in versions:
+    kind, number = _place(wanted)
+    if kind in there and number in there[kind]:
         raise ScanError(f"result {wanted} of run {uid[:8]} was cut off while it was stored; choose another one")
     raise ScanError(f"run {uid[:8]} has no result {wanted}; it has {', '.join(found) or 'none'}")
 
@@ -114,7 +134,8 @@ def read_lab_image(root: Container, uid: str, version: str) -> tuple[LabImage, d
 
     Raises ScanError where it has none, or an array is missing.
     """
-    node = root[REFINED, uid, version]
+    kind, number = _place(version)
+    node = root[kind, uid, number]
     metadata = dict(node.metadata)
     if metadata.get("voxel_nm") is None:
         raise ScanError(

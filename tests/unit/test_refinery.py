@@ -9,22 +9,19 @@ import h5py
 import numpy as np
 import pytest
 
-from live_bcdi import catalogue, cli, climbing, refinery
+from live_bcdi import catalogue, cli, climbed, climbing, refinery
 from live_bcdi.config import Preprocessing, find_config, load_config
-from live_bcdi.dynamical import Characteristics, Rung, element, susceptibilities
-from live_bcdi.dynamical.detector import FarField, departures, frame_at, pixel_samples
+from live_bcdi.dynamical import Rung, element, susceptibilities
 from live_bcdi.metadata import scan_metadata
 from live_bcdi.offline import phase_to_file
 from live_bcdi.refinery import refine_dynamical
 from live_bcdi.stream.run import planned_metadata
 from live_bcdi.transport.hdf5 import read_result, write_scan
 from live_bcdi.transport.tiled import store_result
-from live_bcdi.types import Geometry, RockingScan, Rotation, ScanError
+from live_bcdi.types import ScanError
 
 PIXELS, ANGLES = 40, 37
-MIDDLE = (PIXELS / 2, PIXELS / 2)
 GOLD = susceptibilities(element("Au"), (0, 0, 2), 8.0)
-TWO_THETA_DEG = float(np.rad2deg(GOLD.two_theta))
 RECIPE = "2*(20*ER + 80*HIO(beta=0.9) + ShrinkWrap(sigma=1.0, threshold=0.15)) + 50*ER"
 UID = "ab12cd34-0000"
 CONFIG = load_config(find_config("34idc")).changed(
@@ -35,40 +32,8 @@ CONFIG = load_config(find_config("34idc")).changed(
 )
 
 
-def gold(side_m):
-    """A scan of a strained block, made on voxels half as long as a pixel resolves; pi light."""
-    geometry = Geometry(
-        energy_kev=8.0,
-        distance_m=0.95e6 * side_m,  # so that fringes are 2.7 pixels wide
-        pixel_um=(55.0, 55.0),
-        arm_pixel=MIDDLE,
-        beam_direction=(0.0, 0.0, 1.0),
-        row_direction=(0.0, -1.0, 0.0),
-        column_direction=(1.0, 0.0, 0.0),
-        sample=(Rotation(motor="theta", axis=(0.0, 1.0, 0.0), angle_deg=TWO_THETA_DEG / 2),),
-        arm=(Rotation(motor="delta", axis=(0.0, 1.0, 0.0), angle_deg=TWO_THETA_DEG),),
-        rocking="theta",
-    )
-    frame = frame_at(geometry, *MIDDLE)
-    edge = side_m / 24
-    edges = np.array([edge, edge, edge / np.tan(frame.two_theta)])
-    axes = [(np.arange(n) - n // 2) * d for n, d in zip((48, 30, 40), edges)]
-    x, y, z = np.meshgrid(*axes, indexing="ij")
-    filled = np.ones(x.shape)
-    for distance, half in ((x + 0.3 * z, side_m / 2), (y, side_m / 3), (z, side_m / 2)):
-        filled *= np.clip((half - np.abs(distance)) / edge + 0.5, 0, 1)
-    phase = 0.8 * np.sin(3 * x / side_m) * np.cos(3 * z / side_m) + y * z / (0.4 * side_m) ** 2
-    angles = TWO_THETA_DEG / 2 + 0.16e-6 / side_m / ANGLES * (np.arange(ANGLES) - ANGLES // 2)
-    wave = Characteristics(GOLD.beams("pi"), edges).march(
-        filled * np.exp(1j * phase), filled, departures(geometry, *MIDDLE, angles)
-    )
-    expected = FarField(pixel_samples(geometry, MIDDLE, (PIXELS, PIXELS)), edges).intensities(wave.eh)
-    counts = np.random.default_rng(1).poisson(expected * 1e7 / expected.sum()).astype(np.int32)
-    return RockingScan(name="gold", intensity=counts, angles_deg=angles, geometry=geometry)
-
-
 @pytest.fixture(scope="module")
-def phased(tmp_path_factory):
+def phased(tmp_path_factory, gold):
     """A folder with scan.h5 and scan_result.cxi of a micrometre of gold, and what phasing said."""
     folder = tmp_path_factory.mktemp("gold")
     write_scan(folder / "scan.h5", gold(1e-6))
@@ -162,14 +127,14 @@ def test_the_third_rung_scatters_nothing_back(folder, monkeypatch):
         raise ScanError("enough")
 
     prepared = Preprocessing(background=0.5, flatfield=False).model_dump_json()
-    climb = refinery.climb
+    climb = climbed.climb
 
     def told(scan, result, *rest, **more):
         scan = replace(scan, flatfield=np.ones((PIXELS, PIXELS)))
         provenance = {**result.provenance, "preprocessing": prepared}
         return climb(scan, replace(result, provenance=provenance), *rest, **more)
 
-    monkeypatch.setattr(refinery, "climb", told)
+    monkeypatch.setattr(climbed, "climb", told)
     monkeypatch.setattr(climbing, "refine_scan", noted)
     for rung in ("refracted-model", "dynamical"):
         with pytest.raises(ScanError, match="enough"):
@@ -200,7 +165,7 @@ def test_refraction_is_divided_out_once(folder):
         refine_dynamical(str(source), None, plain, overwrite=True)
 
 
-def test_a_small_crystal_needs_nothing_more(folder):
+def test_a_small_crystal_needs_nothing_more(folder, gold):
     write_scan(folder / "scan.h5", gold(0.12e-6))
     phase_to_file(str(folder / "scan.h5"), None, CONFIG, overwrite=True)
     told = refine_dynamical(
@@ -210,7 +175,7 @@ def test_a_small_crystal_needs_nothing_more(folder):
     assert not list(folder.glob("*dynamical*"))
 
 
-def test_of_a_run_it_is_in_tiled_too(folder, empty_tiled, monkeypatch):
+def test_of_a_run_it_is_in_tiled_too(folder, gold, empty_tiled, monkeypatch):
     """By its uid, beside the kinematical one and never in its place."""
     scan = replace(gold(1e-6), hkl=(0.0, 0.0, 2.0))
     raw = empty_tiled.create_container("raw")

@@ -10,7 +10,7 @@ import pytest
 from live_bcdi import reflection
 from live_bcdi.config import load_config
 from live_bcdi.geometry import wavelength_angstrom
-from live_bcdi.reflection import judged, material_of, need_of, reflection_of, sample_of, with_material
+from live_bcdi.reflection import as_told, judged, material_of, need_of, reflection_of, sample_of, with_material
 from live_bcdi.types import LabImage, Outcome, Reconstruction, ScanError
 
 CONFIG = load_config(Path(__file__).resolve().parents[2] / "config" / "34idc.toml")
@@ -135,6 +135,27 @@ def test_metadata_that_name_a_material_leave_nothing_of_the_configurations(tmp_p
     assert (denser.formula, denser.density_g_cm3, denser.cif) == ("Sr2IrO4", 6.5, config.sample.cif)
     with pytest.raises(ScanError, match=r"metadata of the run: sample\.formula"):
         sample_of(config, {"formula": 5})
+
+
+def test_what_somebody_says_goes_before_the_runs_own_metadata(measured, tmp_path):
+    scan, lab = measured
+    (tmp_path / "gold.cif").write_text(CIF, encoding="utf-8")
+    told = replace(scan, metadata={"formula": "Pt", "density_g_cm3": 21.0, "other": 1}, hkl=(2.0, 0.0, 0.0))
+    by_name = as_told(told, {"formula": "Au", "hkl": (1, 1, 1)})
+    assert reflection_of(by_name, lab.q_centre_invA, CONFIG).structure.name == "Au"
+    sample = sample_of(CONFIG.changed(sample={"cif": "other.cif"}), by_name.metadata)
+    assert (sample.formula, sample.density_g_cm3, sample.cif) == ("Au", None, None)
+    by_file = as_told(told, {"cif": tmp_path / "gold.cif", "hkl": (1, 1, 1)})
+    assert reflection_of(by_file, lab.q_centre_invA, GOLD).structure.name == "gold"
+    assert by_file.metadata["other"] == 1
+    same = as_told(told, {})
+    assert (same.metadata, same.hkl) == (told.metadata, told.hkl)
+
+
+def test_a_compound_whose_density_nobody_says_has_that_of_its_cif(tmp_path):
+    (tmp_path / "gold.cif").write_text(CIF, encoding="utf-8")
+    sample = CONFIG.changed(sample={"formula": "Au4", "cif": str(tmp_path / "gold.cif")}).sample
+    assert material_of(sample).density_g_cm3 == pytest.approx(19.29, abs=0.01)
 
 
 @pytest.mark.parametrize(

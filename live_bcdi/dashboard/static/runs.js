@@ -103,12 +103,13 @@ export class RunList {
     add("b", "", row.name || row.run.slice(0, 8), crystal);
     add("span", "sample", ` ${[row.sample, hklText(row.hkl)].filter(Boolean).join(" ")}`, crystal);
     const choose = add("span", "choose", "");
-    const newest = row.results.at(-1);
+    // of phase retrieval: what differs between two of them is the crystal, and not the theory
+    const newest = row.results.findLast((each) => !each.version.includes("/")) ?? row.results.at(-1);
     let version = null;
     if (row.results.length > 1) {
       version = add("select", "", "", choose);
       version.setAttribute("aria-label", `which result of ${row.name}`);
-      for (const each of row.results) add("option", "", each.version, version).value = each.version;
+      for (const each of row.results) add("option", "", each.version.replace("/", " "), version).value = each.version;
       version.value = newest.version;
     }
     for (const side of ["a", "b"]) {

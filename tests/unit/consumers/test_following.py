@@ -21,13 +21,14 @@ from live_bcdi.transport.hdf5 import FrameWriter
 from live_bcdi.transport.tracks import Track, read_track, write_track
 from live_bcdi.types import ScanError
 from live_bcdi_consumers import delivery as delivering
+from live_bcdi_consumers import errands as errand_module
 from live_bcdi_consumers import following as module
 from live_bcdi_consumers import tracking
-from live_bcdi_consumers import untracked as untracking
 from live_bcdi_consumers.delivery import Delivery
+from live_bcdi_consumers.errands import Errands
 from live_bcdi_consumers.following import Follower
+from live_bcdi_consumers.motion import Motion
 from live_bcdi_consumers.tickets import Tickets
-from live_bcdi_consumers.untracked import Untracked
 from live_bcdi_consumers.watched import Watched
 
 NUM = 30
@@ -59,7 +60,7 @@ class Here:
 @pytest.fixture(autouse=True)
 def jobs_here(monkeypatch):
     monkeypatch.setattr(module, "JobPool", Here)
-    monkeypatch.setattr(untracking, "JobPool", Here)
+    monkeypatch.setattr("live_bcdi_consumers.motion.JobPool", Here)
 
 
 @pytest.fixture
@@ -108,12 +109,12 @@ def refined(service, start, scan):
             for index, image in enumerate(scan.intensity):
                 angle = float(scan.angles_deg[index])
                 file.append(image, angle_deg=angle, monitor=np.nan, timestamp_s=float(index))
-    untracked = Untracked(service)
-    untracked.add(str(start["uid"]), {"start": start, "file": path})
-    untracked._next_s = 0.0
-    untracked.work()
-    untracked.work()
-    return untracked
+    errands = Errands(service, Motion(service))
+    errands.add(str(start["uid"]), {"start": start, "file": path}, None)
+    errands._next_s = 0.0
+    errands.work()
+    errands.work()
+    return errands
 
 
 def told(service, of):
@@ -524,7 +525,7 @@ def test_refine_waits_for_who_is_at_it_and_does_it_when_that_one_is_killed(follo
     waiting = refined(service, start, scan)
     assert waiting._tickets.names() == [uid(1)] and waiting._pool is None, "live is at it"
     follower._claims.pop(uid(1))._file.close()
-    again = Untracked(service)  # refine was killed too
+    again = Errands(service, Motion(service))  # refine was killed too
     for _ in range(3):
         again._next_s = 0.0
         again.work()
@@ -556,8 +557,8 @@ def test_what_refine_is_at_live_tells_and_does_not_keep(follower, service):
 
 def test_a_process_of_refine_that_dies_is_asked_again_but_not_for_ever(service, monkeypatch):
     scan, start, _ = measured(1)
-    untracked = refined(service, {"uid": uid(1)}, scan)
-    assert untracked._tickets.names() == [], "no start document"
+    errands = refined(service, {"uid": uid(1)}, scan)
+    assert errands._tickets.names() == [], "no start document"
     deaths = []
 
     def die(self, *arguments):
@@ -567,11 +568,11 @@ def test_a_process_of_refine_that_dies_is_asked_again_but_not_for_ever(service, 
         return future
 
     monkeypatch.setattr(Here, "submit", die)
-    untracked = refined(service, start, scan)
+    errands = refined(service, start, scan)
     for _ in range(8):
-        untracked._next_s = 0.0
-        untracked.work()
-    assert len(deaths) == untracking.MAX_TRIES and untracked._tickets.names() == []
+        errands._next_s = 0.0
+        errands.work()
+    assert len(deaths) == errand_module.MAX_TRIES and errands._tickets.names() == []
 
 
 def test_a_gap_beside_the_peak_is_seen_through_also_after_a_restart(follower, service, monkeypatch):

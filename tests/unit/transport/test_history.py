@@ -38,6 +38,8 @@ def root(empty_tiled, result):
         np.ones((2, 2, 2)), key="amplitude"
     )
     half("2", metadata={**result_metadata(result), "voxel_nm": None, "complete": True})
+    store_result(empty_tiled, uid(149), result, {"name": "S0149", "file": "3"}, kind="dynamical")
+    empty_tiled["dynamical", uid(149)].create_container("2", metadata={"complete": False})
     empty_tiled["refined"].create_container(uid(147)).create_container("1", metadata={"complete": False})
     return empty_tiled
 
@@ -64,7 +66,7 @@ def test_pages_from_the_newest_backwards(root):
 
 def test_a_row_has_its_whole_results_only(root, result):
     newest, second, third = list_runs(root, count=3)[0]
-    assert [each["version"] for each in newest["results"]] == ["1", "2"]
+    assert [each["version"] for each in newest["results"]] == ["1", "2", "dynamical/1"]
     assert newest["results"][0]["chi"] == pytest.approx(result.chi)
     assert newest["results"][0]["frames"] == 61
     assert [each["version"] for each in second["results"]] == ["1", "2"]
@@ -95,13 +97,16 @@ def test_a_filtered_list_has_pages_too(root):
 def test_the_newest_result_or_the_one_that_is_asked_for(root):
     assert find_result(root, uid(149)) == (uid(149), "2")
     assert find_result(root, uid(149)[:4], "1") == (uid(149), "1")
+    assert find_result(root, uid(149), "dynamical/1") == (uid(149), "dynamical/1")
 
 
 @pytest.mark.parametrize(
     ("run", "version", "sentence"),
     [
         (uid(149), "3", "result 3 of run 0095-run was cut off while it was stored"),
-        (uid(149), "8", "run 0095-run has no result 8; it has 1, 2"),
+        (uid(149), "8", "run 0095-run has no result 8; it has 1, 2, dynamical/1"),
+        (uid(149), "dynamical/2", "result dynamical/2 of run 0095-run was cut off"),
+        (uid(148), "dynamical/1", "run 0094-run has no result dynamical/1; it has 1, 2"),
         (uid(147), "", "run 0093-run has no result yet"),
         (uid(147), "1", "result 1 of run 0093-run was cut off"),
         (uid(3), "", "run 0003-run has no result yet"),

@@ -1,0 +1,158 @@
+"""The errand of results whose crystal needs more of the physics than a Fourier transform: refined by the theory
+that it needs (docs/dynamical.md), beside the kinematical result.
+
+It is for when nothing else is to be done: a scan that has ended goes first, and what was begun goes on from its
+checkpoint.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from glob import escape
+from pathlib import Path
+from typing import Any
+
+from live_bcdi.climbed import Kinematical, climb_to_file, numbers
+from live_bcdi.climbing import Progress
+from live_bcdi.config import Config
+from live_bcdi.dynamical.ladder import Rung
+from live_bcdi.jobs import JobPool, open_pool
+from live_bcdi.log import about_run
+from live_bcdi.transport.hdf5 import read_result
+from live_bcdi.types import ScanError
+
+from .errands import Look
+from .progress import FileProgress, JobProgress
+from .refining import scan_of
+from .service import Service
+
+NICE = 15
+PACED_S = 2.0  # by then an epoch's time is known
+Owe = Callable[[str, dict[str, Any]], None]
+
+
+class OverBudget(Exception):
+    """The machine is too slow for this crystal, in a sentence that says what to do."""
+
+
+class Dynamical:
+    """An `Errand`. Its tickets are {start, file, result, run, name, frames, num, rung}."""
+
+    folder = "queue/dynamical"
+    newest_first = True
+    waits_for_room = False
+    given_up = "the kinematical result stands, it is not refined further"
+
+    def __init__(self, service: Service, owe: Owe) -> None:
+        """`owe` is given the name and the summary of each result that is on disk."""
+        self._service, self._owe = service, owe
+        self._folder = service.folder(self.folder)
+        self._progress: JobProgress | None = None
+        self._forget_all_but({path.stem for path in self._folder.glob("*.json")})
+
+    def ticket(self, run: dict[str, Any], summary: dict[str, Any] | None) -> dict[str, Any] | None:
+        """Refraction alone was divided out of the kinematical result at once."""
+        further = (Rung.REFRACTED.value, Rung.DYNAMICAL.value)
+        if summary is None or summary.get("rung") not in further or not self._service.config.dynamical.automatic:
+            return None
+        about = {key: summary[key] for key in ("run", "name", "frames", "num", "rung")}
+        return {**about, "start": run["start"], "file": str(run["file"]), "result": summary["file"]}
+
+    def look(self, ticket: dict[str, Any]) -> Look:
+        if not self._service.config.dynamical.automatic:
+            raise ScanError("[dynamical] automatic is false now")
+        return Look.DO
+
+    def pool(self) -> JobPool:
+        return open_pool(self._service.config, workers=1, nice=NICE)
+
+    def begin(self, pool: JobPool, name: str, ticket: dict[str, Any]) -> Future[dict[str, Any]]:
+        run = str(ticket["run"])
+        path = self._service.folder("progress") / f"{run}_dynamical_{time.time_ns()}.json"
+        about_run("refine", run).info("refinement by the theory that it needs begins: %s", ticket["rung"])
+        self._progress = JobProgress(
+            f"{ticket['name']} ({ticket['rung']})", run, ticket["frames"], path=path, began_s=time.monotonic()
+        )
+        checkpoint = self._folder / f"{name}.npz"
+        return pool.submit(climb_run, ticket, checkpoint, self._service.config, FileProgress(path))
+
+    def jobs(self, now_s: float) -> list[dict[str, Any]]:
+        """What is known of that at work, as the update `queue` has it."""
+        if self._progress is None:
+            return []
+        self._progress.look(now_s)
+        return [self._progress.fields(now_s, None)]
+
+    def done(self, name: str, found: dict[str, Any]) -> None:
+        self._owe(name, found)
+        fields = {key: found[key] for key in ("rung", "chi", "free_misfit", "file", "seconds")}
+        words = "refined by the theory that it needs: %(rung)s, chi %(chi).4g, in %(file)s after %(seconds).1f s"
+        about_run("refine", found["run"]).info(words, fields, extra={"fields": fields})
+
+    def left(self, name: str, *, over: bool) -> None:
+        if self._progress is not None:
+            self._progress.close()
+            self._progress = None
+        if over:
+            (self._folder / f"{name}.npz").unlink(missing_ok=True)
+        for half in self._folder.glob(f".{escape(name)}.*"):
+            half.unlink(missing_ok=True)
+
+    def _forget_all_but(self, names: set[str]) -> None:
+        """What was half written, and checkpoints of what nobody owes, are of who was killed."""
+        for path in self._folder.glob("*.npz"):
+            if path.name.startswith(".") or path.stem not in names:
+                path.unlink(missing_ok=True)
+
+
+def climb_run(
+    ticket: Mapping[str, Any], checkpoint: Path, config: Config, progress: Progress | None = None
+) -> dict[str, Any]:
+    """The job: a kinematical result and its frames -> a result beside it, `<result>_dynamical.cxi`.
+
+    Returns the summary that is owed to Tiled. Raises OverBudget, and ScanError as `climb_to_file` does.
+    """
+    began_s = time.perf_counter()
+    kept = Path(ticket["result"])
+    path = kept.with_name(f"{kept.stem}_dynamical.cxi")
+    about = {key: ticket[key] for key in ("run", "name", "frames", "num")}
+    if path.exists():  # of who was killed before it could be told, or made by hand
+        found = numbers(read_result(path))
+    else:
+        source = Kinematical(
+            name=ticket["name"],
+            run=ticket["run"],
+            path=str(kept),
+            scan=scan_of(ticket).scan(),
+            result=read_result(kept),
+            links={"frames": str(ticket["file"])},
+        )
+        paced = Paced(progress or (lambda share, text: None), config.dynamical.budget_s, ticket["run"])
+        found = climb_to_file(source, path, config, checkpoint=checkpoint, progress=paced)
+    told = {"started_from": str(kept), "file": str(path), "seconds": time.perf_counter() - began_s}
+    return {**found, **told, **about, "resolution_nm": None}
+
+
+class Paced:
+    """Progress of work that is given up where its pace says that the whole would take longer than `budget_s`."""
+
+    def __init__(self, tell: Progress, budget_s: float, run: str) -> None:
+        self._tell, self._budget_s, self._run = tell, budget_s, run
+        self._first: tuple[float, float] | None = None
+        self._judged = False
+
+    def __call__(self, share: float, text: str) -> None:
+        self._tell(share, text)
+        now_s = time.monotonic()
+        if self._first is None:  # what came before was imports, compilation and reading
+            self._first = now_s, share
+        elapsed_s, gained = now_s - self._first[0], share - self._first[1]
+        if self._judged or gained <= 0 or elapsed_s < PACED_S:
+            return
+        self._judged = True
+        whole_s = elapsed_s / gained
+        if whole_s > self._budget_s:
+            raise OverBudget(
+                f"it would take {whole_s / 60:.0f} min here, more than [dynamical] budget_s ({self._budget_s:g})"
+                f" allows; `live-bcdi refine-dynamical {self._run[:8]}` takes that time"
+            )
