@@ -155,13 +155,14 @@ def rows(edge: int, asked: argparse.Namespace) -> None:
     march, shift = Characteristics(beams, edges, kernels_of(asked.device, spent)), FourierShift(beams, edges)
     far = far_field(edge, edges)
     passage = march.march(density, s0, turns)
-    pattern, by = far.intensities(passage.eh), passage.eh
+    amplitudes, by = far.amplitudes(passage.eh), passage.eh
+    pattern = far.intensities_of(amplitudes)
     spent.clear()
     steps: Steps = {
         "forward": lambda: march.march(density, s0, turns),
         "back": lambda: passage.pull_back(None, by),
         "far": lambda: far.intensities(passage.eh),
-        "far back": lambda: far.pull_back(passage.eh, pattern),
+        "far back": lambda: far.pull_back(passage.eh, pattern, amplitudes),
     }
     if asked.peer_angles:
         steps["FFT"] = lambda: shift.march(density, s0, few)

@@ -111,14 +111,21 @@ class FarField:
 
     def intensities(self, wave: ComplexArray) -> FloatArray:
         """(n, ...), in units of |S dx|^2 where the wave is one."""
-        each = np.mean(np.abs(self.amplitudes(wave)) ** 2, axis=-1)
-        return np.asarray(each if wave.ndim == 3 else each.mean(axis=1))
+        return self.intensities_of(self.amplitudes(wave))
 
-    def pull_back(self, wave: ComplexArray, by_intensity: FloatArray) -> ComplexArray:
-        """dL/dRe Eh + i dL/dIm Eh from dL/dI."""
+    def intensities_of(self, amplitudes: ComplexArray) -> FloatArray:
+        """Those of `amplitudes`."""
+        each = np.mean(np.abs(amplitudes) ** 2, axis=-1)
+        return np.asarray(each if each.ndim == 1 + len(self._pixels) else each.mean(axis=1))
+
+    def pull_back(
+        self, wave: ComplexArray, by_intensity: FloatArray, amplitudes: ComplexArray | None = None
+    ) -> ComplexArray:
+        """dL/dRe Eh + i dL/dIm Eh from dL/dI; `amplitudes` are those of the wave, where they are known."""
         x, y = self._points(wave)
         by_mean = by_intensity if wave.ndim == 3 else by_intensity[:, None] / wave.shape[1]
-        by = 2 / self._samples * by_mean[..., None] * self.amplitudes(wave)
+        seen = self.amplitudes(wave) if amplitudes is None else amplitudes
+        by = 2 / self._samples * by_mean[..., None] * seen
         flat = np.ascontiguousarray(by.reshape(-1, len(x)), wave.dtype)
         found = self._shared(
             lambda some: finufft.nufft2d1(

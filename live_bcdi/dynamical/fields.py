@@ -28,6 +28,7 @@ def fields(
     *,
     device: str = "auto",
     transport: str = "auto",
+    threads: int = 1,
 ) -> tuple[ComplexArray, ComplexArray]:
     """E0 and Eh on the exit plane, (n_angles, nx, ny) each, for a plane wave of amplitude 1.
 
@@ -40,22 +41,23 @@ def fields(
 
     Where dz = dx / tan(two_theta), or a whole multiple, the march is by whole pixels and fast, otherwise by
     Fourier shifts on the CPU; `transport` ("characteristics", "fourier") insists on one. `device` is for the fast
-    one: "cpu", "cuda", or "auto" for a CUDA device where there is one whose march is found to equal the CPU's. S
-    in single precision is marched in single precision. Raises ScanError for input that cannot be used.
+    one: "cpu", by `threads` (0: as many as cores), "cuda", or "auto" for a CUDA device where there is one whose
+    march is found to equal the CPU's. S in single precision is marched in single precision. Raises ScanError for
+    input that cannot be used.
     """
     volume = np.asarray(S)
     beams = along_diffracted(wavelength_m, two_theta, chi_0=chi_0, chi_h=chi_h, chi_hbar=chi_hbar)
     slices = volume.shape[-1] if volume.ndim else 1
-    chosen = transport_of(beams, voxel_m, slices, device=device, transport=transport)
+    chosen = transport_of(beams, voxel_m, slices, device=device, transport=transport, threads=threads)
     passage = chosen.march(volume, s0, beams.turned(np.atleast_1d(np.asarray(dthetas, float))))
     return passage.e0, passage.eh
 
 
 def transport_of(
-    beams: Beams, voxel_m: Voxel, slices: int, *, device: str = "auto", transport: str = "auto", threads: int = 0
+    beams: Beams, voxel_m: Voxel, slices: int, *, device: str = "auto", transport: str = "auto", threads: int = 1
 ) -> Transport:
-    """The transport by this name; for "auto" that by whole pixels where the voxels have the shape for it. With 0
-    `threads` there are as many as cores."""
+    """The transport by this name; for "auto" that by whole pixels where the voxels have the shape for it.
+    `threads` share that out on a CPU; 0 are as many as cores."""
     if transport not in TRANSPORTS:
         raise ScanError(f"no transport {transport!r}; there are {', '.join(TRANSPORTS)}")
     lengths = voxel_edges(voxel_m)

@@ -57,11 +57,13 @@ class Objective:
         """The objective of some frames, and its gradient by S in the support."""
         passage = self._passage(crystal, batch)
         counts, fitted, response = self._frames.counts[batch], self._fitted[batch], self._response[batch]
-        expected = crystal.scale * response * self._far.intensities(passage.eh) + self._level(crystal, batch)
+        amplitudes = self._far.amplitudes(passage.eh)
+        found = self._far.intensities_of(amplitudes)
+        expected = crystal.scale * response * found + self._level(crystal, batch)
         pixels = max(1, int(np.count_nonzero(fitted)))
         misfit = float(self._loss.values(expected, counts)[fitted].sum()) / pixels
         by = np.where(fitted, crystal.scale * response * self._loss.slopes(expected, counts), 0) / pixels
-        gradient = passage.pull_back(None, self._far.pull_back(passage.eh, by))
+        gradient = passage.pull_back(None, self._far.pull_back(passage.eh, by, amplitudes))
         weight = self._settings.smoothing / int(np.count_nonzero(self._fitted))
         variation, by_variation = total_variation(crystal.density)
         downhill = gradient.density + weight * by_variation

@@ -7,10 +7,8 @@ best. After Wu et al. (2025), who have neither free pixels nor angles.
 
 import hashlib
 import logging
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from time import monotonic
 
 import numpy as np
 from scipy import ndimage
@@ -22,12 +20,11 @@ from .detector import FarField
 from .frames import Frames, Settings
 from .objective import Crystal, Objective
 from .optimisers import optimiser
+from .progress import Progress, TimeLeft
 from .transport import Transport
 
 _LOG = logging.getLogger(__name__)
 _SEED_VOXEL = 1e-3  # |S| of a voxel that joins the support: at zero it would have no neighbours in the march
-
-Progress = Callable[[float, str], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,12 +76,13 @@ def refine(
         checkpoint = Checkpoint(Path(checkpoint), key).part("refine")
     begin = Crystal(density=np.array(density), support=density != 0, offsets_rad=offsets)
     objective = Objective(frames, far_field, transport, s0, chosen)
-    return _Refinement(objective, chosen, checkpoint, progress or (lambda share, text: None)).run(begin)
+    tell = progress if isinstance(progress, TimeLeft) else TimeLeft(progress or (lambda share, text: None))
+    return _Refinement(objective, chosen, checkpoint, tell).run(begin)
 
 
 def key_of(
     problem: tuple[Frames, FarField, Transport],
-    start: tuple[ComplexArray, FloatArray],
+    start: tuple[ComplexArray, FloatArray | BoolArray],
     settings: Settings,
     more: str = "",
 ) -> str:
@@ -105,14 +103,12 @@ class _Refinement:
         self._done = 0
         self._misfits: list[float] = []
         self._free: list[float] = []
-        self._began = (0.0, 0)
 
     def run(self, begin: Crystal) -> Refined:
         self._optimiser = optimiser(self._objective, self._settings, begin.density.shape)
         self._crystal = begin
         if not self._resumed():
             self._judge()
-        self._began = (monotonic(), self._done)
         while self._done < self._settings.epochs:
             self._round()
         best = self._best
@@ -151,10 +147,9 @@ class _Refinement:
         _LOG.debug("epoch %d: misfit %.5g, free %.5g", self._done, fitted, free)
 
     def _tell(self, epoch: int) -> None:
-        total, (began_s, first) = self._settings.epochs, self._began
-        left_s = (monotonic() - began_s) / (epoch + 1 - first) * (total - epoch - 1)
+        total = self._settings.epochs
         misfits = f"misfit {self._misfits[-1]:.4g}, free {self._free[-1]:.4g}"
-        self._progress((epoch + 1) / total, f"epoch {epoch + 1} of {total}: {misfits}, {left_s:.0f} s left")
+        self._progress((epoch + 1) / total, f"epoch {epoch + 1} of {total}: {misfits}")
 
     def _save(self) -> None:
         if self._kept is None:

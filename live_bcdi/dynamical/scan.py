@@ -14,7 +14,8 @@ from .constants import Polarisation, Susceptibilities
 from .detector import FarField
 from .fields import transport_of
 from .frames import Frames, Settings
-from .refinement import Progress, Refined, key_of, refine
+from .progress import Progress, TimeLeft
+from .refinement import Refined, key_of, refine
 from .start import Placed, frames_of, in_the_lab, placed, twin_of, without_refraction
 from .transport import Transport
 from .unpolarised import Unpolarised
@@ -68,8 +69,8 @@ def refine_scan(
     speak. What foretells the free pixels best is taken, never what fits best. `settings.smoothing` is not looked
     at. `threads` share the march and the far field. `polarisation` is of the beam, to the scattering plane.
     `background` in counts is a number, (row, column) or (rocking, row, column). `checkpoint` is a file
-    that a killed refinement goes on from; remove it when it is
-    done. Raises ScanError for input that cannot be used.
+    that a killed refinement goes on from; remove it when it is done. `progress` is told the share of all attempts,
+    and the time left of them. Raises ScanError for input that cannot be used.
     """
     if polarisation not in POLARISATIONS:
         raise ScanError(f"no polarisation {polarisation!r}; there are {', '.join(POLARISATIONS)}")
@@ -88,10 +89,14 @@ def refine_scan(
     starts = {name: without_refraction(each, beams) for name, each in starts.items()}
     frames, far_field = frames_of(scan, retrieved, background, threads=threads)
     transport = _transport(beams, retrieved, polarisation, (device, threads))
-    more = f"{constants}{polarisation}{tuple(smoothings)}"
-    key = key_of((frames, far_field, transport), (retrieved.density, retrieved.s0), chosen, more)
+    volume = result.volume
+    assert volume is not None
+    more = f"{constants}{polarisation}{tuple(smoothings)}{volume.centre}{volume.q_steps_invA.tolist()}"
+    # of what was placed: how that is rounded may differ from machine to machine
+    key = key_of((frames, far_field, transport), (result.density, result.support), chosen, more)
     kept = None if checkpoint is None else Checkpoint(Path(checkpoint), key)
-    search = _Search(frames, far_field, transport, kept, progress or (lambda share, text: None))
+    tell = TimeLeft(progress or (lambda share, text: None))
+    search = _Search(frames, far_field, transport, kept, tell)
     search.expected = len(starts) * len(smoothings)
     for name, each in starts.items():
         search.descend(name, each, [replace(chosen, smoothing=weight) for weight in smoothings])
@@ -99,13 +104,12 @@ def refine_scan(
     search.tell(1.0, f"taken: {best.label}")
     start = starts[best.name]
     crystal = replace(start, density=np.asarray(best.found.density), s0=np.asarray(best.found.s0, np.float32))
-    assert result.volume is not None
     return RefinedScan(
         refined=best.found,
         crystal=crystal,
         retrieved=retrieved,
         start=start,
-        lab=in_the_lab(crystal, result.volume),
+        lab=in_the_lab(crystal, volume),
         twin=best.name == "twin",
         smoothing=best.smoothing,
         free_misfits={each.label: each.free_misfit for each in search.attempts},
@@ -145,7 +149,7 @@ class _Search:
     """Refinements of the same frames, and the best of them."""
 
     def __init__(
-        self, frames: Frames, far_field: FarField, transport: Transport, kept: Checkpoint | None, tell: Progress
+        self, frames: Frames, far_field: FarField, transport: Transport, kept: Checkpoint | None, tell: TimeLeft
     ) -> None:
         self._model = frames, far_field, transport
         self._kept, self.tell = kept, tell
@@ -183,6 +187,6 @@ class _Search:
             start, offsets = (found.density, found.s0), found.offsets_rad
             self._begun += 1
 
-    def _told(self, label: str) -> Progress:
+    def _told(self, label: str) -> TimeLeft:
         done, whole = self._begun, self.expected
-        return lambda share, text: self.tell((done + share) / whole, f"{label} ({done + 1} of {whole}), {text}")
+        return self.tell.part(done, whole, f"{label} ({done + 1} of {whole}), ")

@@ -78,15 +78,15 @@ def placed(scan: RockingScan, result: Reconstruction, chi_0: complex) -> Placed:
         )
     basis_m = 1e-9 * frame.axes @ direct_basis_nm(volume.q_steps_invA, _three(result.density.shape))
     edges = _edges(scan, (geometry, peak, rows, columns), frame, chi_0)
-    places = _grid(_shape(result.support, basis_m, edges), edges)
-    where = np.tensordot(np.linalg.inv(basis_m), places, axes=1)
-    inside = _filled(result.support, where)
-    density = np.where(inside > 0, fourier_sum(result.density, where), 0)
+    s0, where = _inside(result.support, basis_m, edges)
+    density = np.zeros(s0.shape, np.complex64)
+    density[s0 > 0] = fourier_sum(result.density, where)
     if not np.any(density):
         raise ScanError("the retrieved object is empty: retrieve it again")
+    density /= interior(density)
     return Placed(
-        density=np.asarray(density / interior(density), np.complex64),
-        s0=np.asarray(inside, np.float32),
+        density=density,
+        s0=s0,
         frame=frame,
         edges_m=edges,
         geometry=geometry,
@@ -218,12 +218,19 @@ def _shape(support: BoolArray, basis_m: Floats, edges: Floats) -> tuple[int, int
     return x, y, z
 
 
-def _grid(shape: tuple[int, int, int], edges: Floats) -> Floats:
-    """Places (3, x, y, z) in m."""
-    axes = [(np.arange(n) - n // 2) * edge for n, edge in zip(shape, edges)]
-    return np.stack(np.meshgrid(*axes, indexing="ij"))
+def _inside(support: BoolArray, basis_m: Floats, edges: Floats) -> tuple[FloatArray, Floats]:
+    """How full of the support each voxel is, and where those that are not empty lie in it (3, n), in its voxels
+    from n//2. Slice by slice, as the places of all voxels take 24 bytes each."""
+    shape = _shape(support, basis_m, edges)
+    x, y, z = ((np.arange(n) - n // 2) * edge for n, edge in zip(shape, edges))
+    to_voxels, found, filled = np.linalg.inv(basis_m), [], np.zeros(shape, np.float32)
+    for number, at in enumerate(x):
+        where = np.tensordot(to_voxels, np.stack(np.meshgrid(at, y, z, indexing="ij"))[:, 0], axes=1)
+        filled[number] = _filled(support, where)
+        found.append(where[:, filled[number] > 0])
+    return filled, np.concatenate(found, axis=1)
 
 
 def _filled(support: BoolArray, where: NDArray[np.float64]) -> FloatArray:
-    middle = np.reshape([n // 2 for n in support.shape], (3, 1, 1, 1))
+    middle = np.reshape([n // 2 for n in support.shape], (3, 1, 1))
     return np.asarray(ndimage.map_coordinates(support.astype(np.float32), where + middle, order=1, cval=0))

@@ -51,6 +51,7 @@ function showCrystal() {
   }
   for (const button of choices) {
     button.disabled = !store.estimates.has(button.dataset.choice);
+    if (!button.disabled) button.hidden = false;
     button.setAttribute("aria-pressed", String(button.dataset.choice === placeOf(estimate?.fields.kind)));
   }
 }

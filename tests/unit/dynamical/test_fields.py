@@ -1,10 +1,12 @@
 """The exit waves against an integration of the equations as they stand (no gauge, no splitting) by the exponential
 Heun rule of the paper, against each other, and against the paper's gold cube."""
 
+import os
+
 import numpy as np
 import pytest
 
-from live_bcdi.dynamical import Characteristics, FourierShift, along_diffracted, fields
+from live_bcdi.dynamical import Characteristics, FourierShift, along_diffracted, fields, transport_of
 from live_bcdi.types import ScanError
 
 WAVELENGTH = 12.398419843320026e-10 / 8
@@ -217,3 +219,16 @@ def test_what_cannot_be_used(changed, says):
         good["voxel_m"] = tuple(voxel(1e-8))
     with pytest.raises(ScanError, match=says):
         fields(**good)
+
+
+def test_threads_are_as_many_as_are_asked_for():
+    beams = along_diffracted(WAVELENGTH, TWO_THETA, **GOLD)
+    edges = tuple(voxel(2e-8))
+    assert transport_of(beams, edges, 8, device="cpu")._kernels._threads == 1
+    assert transport_of(beams, edges, 8, device="cpu", threads=3)._kernels._threads == 3
+    assert transport_of(beams, edges, 8, device="cpu", threads=0)._kernels._threads == len(os.sched_getaffinity(0))
+    crystal = blob((12, 8, 10), edges)
+    given = (edges, WAVELENGTH, TWO_THETA, *GOLD.values(), [0.0, 1e-4])
+    alone, shared = (fields(*crystal, *given, device="cpu", threads=threads) for threads in (1, 3))
+    for one, other in zip(alone, shared):
+        np.testing.assert_array_equal(one, other)

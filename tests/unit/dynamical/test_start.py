@@ -1,6 +1,7 @@
 """From a retrieval to the model's grid: in the weak limit its frames are the pattern that was retrieved; and the
 whole refinement of a scan, from an object that a retrieval could have found."""
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ from scipy import fft, ndimage
 from live_bcdi.dynamical import Characteristics, Settings, Susceptibilities, along_diffracted, refine_scan
 from live_bcdi.dynamical import scan as searching
 from live_bcdi.dynamical.detector import departures, pixel_momenta
-from live_bcdi.dynamical.start import frames_of, in_the_lab, placed, twin_of, without_refraction
+from live_bcdi.dynamical.start import _inside, frames_of, in_the_lab, placed, twin_of, without_refraction
 from live_bcdi.geometry import q_lab_invA, q_steps_invA, rocking_circle, with_rocking_angle
 from live_bcdi.types import (
     DiffractionVolume,
@@ -227,6 +228,48 @@ def test_a_twin_that_fails_does_not_end_it(monkeypatch, caplog):
         bad, wrong = "twin", StorageError("no room")
         with pytest.raises(StorageError, match="no room"):
             refine_scan(scan, result, GOLD, settings, **ways)
+
+
+def test_a_checkpoint_is_of_what_was_placed_and_not_of_its_last_bits(tmp_path, monkeypatch):
+    scan, result, _ = dynamical_scan()
+    ways = {"smoothings": (6.0,), "checkpoint": tmp_path / "kept.npz"}
+    found = refine_scan(scan, result, GOLD, Settings(epochs=1), **ways)
+    place = searching.placed
+
+    def rounded(*given):
+        crystal = place(*given)
+        return replace(crystal, density=crystal.density * np.complex64(1 + 1e-6j))
+
+    monkeypatch.setattr(searching, "placed", rounded)
+    again = refine_scan(scan, result, GOLD, Settings(epochs=1), **ways)
+    assert again.refined.density.tobytes() == found.refined.density.tobytes()
+    volume = replace(result.volume, centre=(MIDDLE, PEAK[0] + 1e-9, PEAK[1]))
+    for other in (
+        replace(result, density=result.density * np.complex64(1j)),
+        replace(result, support=result.support & (np.indices(SHAPE)[0] != 8)),
+        replace(result, volume=volume),
+    ):
+        with pytest.raises(ScanError, match="other data or settings"):
+            refine_scan(scan, other, GOLD, Settings(epochs=1), **ways)
+
+
+def test_places_of_empty_voxels_are_not_kept():
+    """Of a crystal on 1e6 voxels: what is kept is a number a voxel and three a voxel that is not empty; a slice
+    comes on top. All places at once would be 24 bytes a voxel and more."""
+    _, result = retrieved()
+    basis, edges = np.diag([1e-8, 1e-8, 1e-8]), np.array([9e-10, 9e-10, 9e-10])
+    tracemalloc.start()
+    filled, where = _inside(result.support, basis, edges)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert filled.size > 1e6 and where.shape == (3, np.count_nonzero(filled))
+    assert most < 4 * filled.size + 2 * where.nbytes + 200 * filled[0].size + 1e6
+    place = np.array([60, 50, 70])
+    assert filled[tuple(place)] > 0
+    at = int(np.ravel_multi_index(place, filled.shape))
+    number = int(np.count_nonzero(filled.ravel()[:at]))
+    expected = (place - np.array(filled.shape) // 2) * 0.09
+    np.testing.assert_allclose(where[:, number], expected, atol=1e-12)
 
 
 def test_what_cannot_be_used():
