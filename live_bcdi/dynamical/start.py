@@ -38,6 +38,7 @@ _FINER = 1.25  # than what is measured asks for: the wave of a slice reaches bey
 _TURN = 0.1  # radians that refraction may turn the phase in a slice; its commutators are then below 1e-2
 _MARGIN = 3  # voxels around the support, for it to grow
 _LARGEST = 512
+_AT_ONCE = 2**22  # voxels that are placed at a time, or twice as many as were retrieved
 _STEEPEST = float(np.deg2rad(85))  # beyond, slices of a few per cent of the pixels' edge, then none
 _TURN_DEG = 1e-3  # over which the departures are differentiated
 
@@ -78,9 +79,7 @@ def placed(scan: RockingScan, result: Reconstruction, chi_0: complex) -> Placed:
         )
     basis_m = 1e-9 * frame.axes @ direct_basis_nm(volume.q_steps_invA, _three(result.density.shape))
     edges = _edges(scan, (geometry, peak, rows, columns), frame, chi_0)
-    s0, where = _inside(result.support, basis_m, edges)
-    density = np.zeros(s0.shape, np.complex64)
-    density[s0 > 0] = fourier_sum(result.density, where)
+    density, s0 = _resampled(result, basis_m, edges)
     if not np.any(density):
         raise ScanError("the retrieved object is empty: retrieve it again")
     density /= interior(density)
@@ -218,19 +217,24 @@ def _shape(support: BoolArray, basis_m: Floats, edges: Floats) -> tuple[int, int
     return x, y, z
 
 
-def _inside(support: BoolArray, basis_m: Floats, edges: Floats) -> tuple[FloatArray, Floats]:
-    """How full of the support each voxel is, and where those that are not empty lie in it (3, n), in its voxels
-    from n//2. Slice by slice, as the places of all voxels take 24 bytes each."""
-    shape = _shape(support, basis_m, edges)
-    x, y, z = ((np.arange(n) - n // 2) * edge for n, edge in zip(shape, edges))
-    to_voxels, found, filled = np.linalg.inv(basis_m), [], np.zeros(shape, np.float32)
-    for number, at in enumerate(x):
-        where = np.tensordot(to_voxels, np.stack(np.meshgrid(at, y, z, indexing="ij"))[:, 0], axes=1)
-        filled[number] = _filled(support, where)
-        found.append(where[:, filled[number] > 0])
-    return filled, np.concatenate(found, axis=1)
+def _resampled(result: Reconstruction, basis_m: Floats, edges: Floats) -> tuple[ComplexArray, FloatArray]:
+    """S and s0 on the model's voxels, some slices at a time: places and sums take a hundred bytes a voxel, and
+    each time costs a transform of twice the retrieval's edges."""
+    shape = _shape(result.support, basis_m, edges)
+    axes = [(np.arange(n) - n // 2) * edge for n, edge in zip(shape, edges)]
+    to_voxels = np.linalg.inv(basis_m)
+    density, s0 = np.zeros(shape, np.complex64), np.zeros(shape, np.float32)
+    at_once = max(_AT_ONCE, 2 * result.density.size) // (shape[1] * shape[2]) + 1
+    for first in range(0, shape[0], at_once):
+        some = slice(first, first + at_once)
+        places = np.stack(np.meshgrid(axes[0][some], *axes[1:], indexing="ij"))
+        where = np.tensordot(to_voxels, places, axes=1)
+        s0[some] = _filled(result.support, where)
+        inside = s0[some] > 0
+        density[some][inside] = fourier_sum(result.density, where[:, inside])
+    return density, s0
 
 
 def _filled(support: BoolArray, where: NDArray[np.float64]) -> FloatArray:
-    middle = np.reshape([n // 2 for n in support.shape], (3, 1, 1))
+    middle = np.reshape([n // 2 for n in support.shape], (3, 1, 1, 1))
     return np.asarray(ndimage.map_coordinates(support.astype(np.float32), where + middle, order=1, cval=0))
