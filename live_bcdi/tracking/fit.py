@@ -1,7 +1,7 @@
 """The band-limited model of a scan at given angles, and what the frames then say of their angles."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,10 +25,10 @@ class Blocks:
     variance: Floats
     scale: Floats
 
-    def drawn(self, model: Floats, random: np.random.Generator) -> "Blocks":
-        """The same frames with counts as `model` expects them."""
+    def drawn(self, model: Floats, random: np.random.Generator) -> Floats:
+        """Counts of the same frames as `model` expects them."""
         scale = self.scale[:, None]
-        return replace(self, counts=random.poisson(np.maximum(model, 0) / scale) * scale)
+        return random.poisson(np.maximum(model, 0) / scale) * scale
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

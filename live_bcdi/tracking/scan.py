@@ -20,7 +20,7 @@ _BLOCK = 3  # pixels: an oversampled fringe is that wide
 _MOST_BLOCKS = 600
 _FEWEST_FRAMES = 12
 _MOST_FRAMES = 500  # 20 to 100 s; the cost goes with the cube of their number
-_ROUNDS = 4
+_ROUNDS, _SETTLED = 4, 0.1  # at most; until angles change by less of their error bars, root mean square
 _MOST_TERMS = 0.8  # of the frames: beyond it they are too coarse for the crystal
 _BLUR = (1.0, 0.7, 0.7)  # of the variance, frames and blocks: counts are no weight for themselves
 _JITTERS = tuple(np.geomspace(0.02, 2.0, 13))  # steps, root mean square
@@ -30,7 +30,7 @@ _LIKELY = 5.0  # logarithm of the evidence: 150 to 1
 _DRAWS = 8
 _ROUGH = 0.2  # cycles a step, at most: frames out of order look like fine fringes
 _CLEARLY = 0.3  # steps of jitter that are worth correcting in any case
-_RETRIES = 2
+_RETRIES = 4
 _TRUSTED = 1.0  # steps: beyond it the model, linear about each angle, is not
 
 
@@ -90,8 +90,8 @@ def track_scan(scan: RockingScan, *, cutoff: float | None = None, seed: int = 0)
         )
     nominal = nominal + jumped
     still = look(blocks, nominal, np.ones(len(nominal)), band)
-    motion = _moved(blocks, nominal, band, still)
-    corrected, reason = _decide(blocks, nominal, band, (still, motion), seed)
+    motion, model = _moved(blocks, nominal, band, still)
+    corrected, reason = _decide(blocks, nominal, band, (still, motion, model), seed)
     places = _places(scan.intensity[:, rows, columns], mask[:, rows, columns], (rows.start, columns.start))
     return _result(
         scan,
@@ -188,16 +188,32 @@ def _explained(known: Knowledge) -> _Motion:
     return _Motion(mean=mean, covariance=covariance, jitter=jitter, memory=memory, evidence=evidence - still)
 
 
-def _moved(blocks: Blocks, nominal: Floats, band: Band, still: Look) -> _Motion:
-    """`still` is the look at the nominal angles."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Model:
+    """The counts `expected` of a crystal whose offsets and gains are `here`, (2 frames,)."""
+
+    here: Floats
+    expected: Floats
+
+
+def _moved(blocks: Blocks, nominal: Floats, band: Band, still: Look) -> tuple[_Motion, _Model]:
+    """The motion, and the model that fits as well as it; `still` is the look at the nominal angles."""
     frames, here, seen = len(nominal), np.zeros(2 * len(nominal)), still
     for number in range(_ROUNDS):
         if number:
             seen = look(blocks, nominal + here[:frames], 1 + here[frames:], band)
         motion = _explained(knowledge(seen, here))
-        here = np.clip(motion.mean, -_TRUSTED, _TRUSTED)
-        here[:frames] = pinned(here[:frames], nominal)
-    return replace(motion, mean=here)
+        model, here = _Model(here=here, expected=seen.expected), _trusted(motion.mean, nominal)
+        change = (here - model.here)[:frames] ** 2 / np.diag(motion.covariance)[:frames]
+        if change.mean() < _SETTLED**2:
+            break
+    return replace(motion, mean=here), model
+
+
+def _trusted(found: Floats, nominal: Floats) -> Floats:
+    frames, here = len(nominal), np.clip(found, -_TRUSTED, _TRUSTED)
+    here[:frames] = pinned(here[:frames], nominal)
+    return here
 
 
 def pinned(offsets: Floats, nominal: Floats) -> Floats:
@@ -207,18 +223,17 @@ def pinned(offsets: Floats, nominal: Floats) -> Floats:
 
 
 def _decide(
-    blocks: Blocks, nominal: Floats, band: Band, found: tuple[Look, _Motion], seed: int
+    blocks: Blocks, nominal: Floats, band: Band, found: tuple[Look, _Motion, _Model], seed: int
 ) -> tuple[bool, str]:
     """`found` are the look at the nominal angles and what came of it."""
-    still, motion = found
+    look_still, motion, moved = found
     if motion.evidence < _LIKELY:
         return False, f"no motion seen: log evidence {motion.evidence:.1f}, {_LIKELY:g} is asked for"
-    seen = _looks_at(blocks, nominal, band, (still.expected, _DRAWS), np.random.default_rng(seed))
-    drawn = [_explained(knowledge(each, np.zeros(2 * len(nominal)))).evidence for _, each in seen]
-    compared = (
-        f"log evidence {motion.evidence:.1f}, at most {max(drawn):.1f} in {_DRAWS} scans drawn of a still crystal"
-    )
-    if motion.evidence <= max(drawn):
+    still = _Model(here=np.zeros(2 * len(nominal)), expected=look_still.expected)
+    drawn = _drawn(blocks, nominal, band, (still, _DRAWS), np.random.default_rng(seed))
+    most = max(each.evidence for each in drawn)
+    compared = f"log evidence {motion.evidence:.1f}, at most {most:.1f} in {_DRAWS} scans drawn of a still crystal"
+    if motion.evidence <= most:
         return False, f"no motion: {compared}"
     if motion.memory == max(_MEMORIES):
         return False, (
@@ -226,32 +241,31 @@ def _decide(
             "look like it"
         )
     if motion.jitter < _CLEARLY:
-        left = _left(blocks, nominal, band, motion, seed)
+        left = _left(blocks, nominal, band, moved, seed)
         if left >= 1:
             return False, f"motion seen, but correcting it would multiply the angles' error by {left:.1f}"
     return True, f"motion seen: {compared}"
 
 
-def _left(blocks: Blocks, nominal: Floats, band: Band, motion: _Motion, seed: int) -> float:
+def _left(blocks: Blocks, nominal: Floats, band: Band, moved: _Model, seed: int) -> float:
     """By what correction would multiply the error of the angles, were the motion what was found: scans are drawn
     from its model and tracked. Root mean squares, by counts."""
-    frames, random = len(nominal), np.random.default_rng([seed, 1])
-    true = motion.mean[:frames]
-    model = look(blocks, nominal + true, 1 + motion.mean[frames:], band).expected
-    again = _looks_at(blocks, nominal, band, (model, _RETRIES), random)
-    wrong = [(_moved(drawn, nominal, band, still).mean[:frames] - true) ** 2 for drawn, still in again]
-    light = blocks.counts.sum(axis=1)
+    true, light = moved.here[: len(nominal)], blocks.counts.sum(axis=1)
+    drawn = _drawn(blocks, nominal, band, (moved, _RETRIES), np.random.default_rng([seed, 1]))
+    wrong = [(_trusted(each.mean, nominal)[: len(nominal)] - true) ** 2 for each in drawn]
     before = float(np.average(true**2, weights=light))
     return float(np.sqrt(np.average(np.mean(wrong, axis=0), weights=light) / max(before, 1e-12)))
 
 
-def _looks_at(
-    blocks: Blocks, nominal: Floats, band: Band, of: tuple[Floats, int], random: np.random.Generator
-) -> list[tuple[Blocks, Look]]:
-    """Scans drawn from a model, so many, and the look at the nominal angles of each."""
-    drawn = [blocks.drawn(of[0], random) for _ in range(of[1])]
-    seen = looks(blocks, [each.counts for each in drawn], nominal, np.ones(len(nominal)), band)
-    return list(zip(drawn, seen))
+def _drawn(
+    blocks: Blocks, nominal: Floats, band: Band, of: tuple[_Model, int], random: np.random.Generator
+) -> list[_Motion]:
+    """What is found in scans drawn from a model, so many: the last of the rounds, from the truth, as what is far
+    from it is not corrected by draws."""
+    (model, number), frames = of, len(nominal)
+    counts = [blocks.drawn(model.expected, random) for _ in range(number)]
+    seen = looks(blocks, counts, nominal + model.here[:frames], 1 + model.here[frames:], band)
+    return [_explained(knowledge(each, model.here)) for each in seen]
 
 
 def _places(counts: FrameArray, mask: NDArray[np.bool_], corner: tuple[int, int]) -> tuple[Floats, ...]:

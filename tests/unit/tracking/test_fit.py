@@ -113,7 +113,7 @@ def test_frames_are_drawn_with_the_noise_of_what_was_counted():
     here to three times that."""
     scale = np.geomspace(0.5, 4.0, FRAMES)
     blocks = replace(blocks_of(np.full((FRAMES, BLOCKS), 200.0)), scale=scale)
-    drawn = blocks.drawn(blocks.counts, np.random.default_rng(8)).counts
+    drawn = blocks.drawn(blocks.counts, np.random.default_rng(8))
     assert np.mean((drawn - 200) ** 2 / (200 * scale[:, None])) == pytest.approx(1, abs=0.15)
 
 
