@@ -1,7 +1,7 @@
 """A strained gold crystal of 1 um from its dynamical pattern alone: how far off its phase is on each rung.
 
 python benchmarks/refinement.py
-python benchmarks/refinement.py --range 0.24 --jitter 0.333 --prior 0.333
+python benchmarks/refinement.py --range 0.24 --jitter 0.333 --prior 0.333 --epochs 60
 
 The crystal has four radians of phase; (002), 8 keV, pi; Poisson counts on 64 x 64 pixels in 51 frames. The scan is
 phased by this project's own retrieval (--recipe, or the automatic one: HIO, RAAR and ER), and refined from that.
@@ -141,6 +141,7 @@ def asked() -> argparse.Namespace:
     parser.add_argument("--range", type=float, default=0.4, help="of the angles, in degrees")
     parser.add_argument("--jitter", type=float, default=0.0)
     parser.add_argument("--prior", type=float, default=0.0)
+    parser.add_argument("--seed", type=int, default=5, help="of the jitter")
     parser.add_argument("--slope", action="store_true")
     parser.add_argument("--checkpoint", type=Path)
     parser.add_argument("--verbose", action="store_true")
@@ -151,7 +152,7 @@ def main() -> None:
     said = asked()
     step = said.range / (said.angles - 1)
     angles = TWO_THETA_DEG / 2 + step * (np.arange(said.angles) - said.angles // 2)
-    offsets = said.jitter * step * straight(np.random.default_rng(5).normal(size=said.angles))
+    offsets = said.jitter * step * straight(np.random.default_rng(said.seed).normal(size=said.angles))
     scan = measured(said.photons, angles, offsets)
     began = time.perf_counter()
     result = reconstruct(scan, Plan(recipe=said.recipe, starts=said.starts))

@@ -69,7 +69,8 @@ class Settings:
     `electrons` says what s0 is: "amplitude", min(|S|, 1) at every moment, or "given", that of the start. The
     support is drawn anew every `shrink_every` epochs (0: never) of the first three quarters: where |S|, smoothed
     by `shrink_sigma` voxels, is above `shrink_threshold` of its median inside. `angle_prior_rad` is how far the
-    rocking angles may be off (one standard deviation); None leaves them. `background` "constant" fits one level
+    rocking angles may be off (one standard deviation, and at most two); None leaves them. They come down with the
+    voxels, and take twice the epochs. `background` "constant" fits one level
     besides what is given. `free_share` of the pixels judge and are not fitted.
     """
 

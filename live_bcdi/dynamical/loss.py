@@ -10,7 +10,7 @@ from ..types import BoolArray, ComplexArray, FloatArray, ScanError
 LossName = Literal["amplitude", "poisson"]
 LOSSES = ("amplitude", "poisson")
 
-_ANSCOMBE = 3 / 8  # with it the root of a Poisson count has variance 1/4 and nearly no bias, from one on
+ANSCOMBE = 3 / 8  # with it the root of a Poisson count has variance 1/4 and nearly no bias, from one on
 _LEAST = 1e-6  # counts; Poisson's logarithm needs a positive expectation
 _SCORINGS = 12
 
@@ -24,22 +24,27 @@ class Loss:
             raise ScanError(f"no loss {name!r}; there are {', '.join(LOSSES)}")
         self._poisson = name == "poisson"
 
+    @property
+    def of_a_nat(self) -> float:
+        """What one unit of a negative log-likelihood is in this loss."""
+        return 1.0 if self._poisson else 0.5
+
     def values(self, expected: FloatArray, counts: FloatArray) -> FloatArray:
         if not self._poisson:
-            return np.asarray((np.sqrt(expected + _ANSCOMBE) - np.sqrt(counts + _ANSCOMBE)) ** 2)
+            return np.asarray((np.sqrt(expected + ANSCOMBE) - np.sqrt(counts + ANSCOMBE)) ** 2)
         safe = np.maximum(expected, _LEAST)
         return np.asarray(safe - counts + counts * np.log(np.where(counts > 0, counts, safe) / safe))
 
     def slopes(self, expected: FloatArray, counts: FloatArray) -> FloatArray:
         """Derivative by the expectation."""
         if not self._poisson:
-            return np.asarray(1 - np.sqrt((counts + _ANSCOMBE) / (expected + _ANSCOMBE)))
+            return np.asarray(1 - np.sqrt((counts + ANSCOMBE) / (expected + ANSCOMBE)))
         return np.asarray(1 - counts / np.maximum(expected, _LEAST))
 
     def curvatures(self, expected: FloatArray) -> FloatArray:
         """Second derivative where the counts are as expected."""
         if not self._poisson:
-            return np.asarray(0.5 / (expected + _ANSCOMBE))
+            return np.asarray(0.5 / (expected + ANSCOMBE))
         return np.asarray(1 / np.maximum(expected, _LEAST))
 
     def scale(self, found: FloatArray, counts: FloatArray, background: FloatArray) -> float:

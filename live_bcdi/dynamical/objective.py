@@ -9,12 +9,14 @@ from ..geometry import Floats
 from ..types import BoolArray, ComplexArray, FloatArray, ScanError
 from .detector import FarField
 from .frames import Frames, Settings
-from .loss import Loss, constant_background, fitted_pixels, total_variation
+from .loss import ANSCOMBE, Loss, constant_background, fitted_pixels, total_variation
 from .transport import Passage, Transport
 
 Batch = slice | NDArray[np.intp]
 
 _ZERO = 1e-6  # of an |S| of one: below, its direction is not looked at
+_SLOWER = 0.3  # than voxels, angles: while the crystal is not right yet, a frame would run to another fringe
+_FARTHEST = 2.0  # standard deviations of the prior: beyond are only fringes that look alike
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,6 +29,15 @@ class Crystal:
     offsets_rad: Floats
     scale: float = 1.0
     background: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Slope:
+    """The objective's `value`, and its gradients by S, dL/dRe S + i dL/dIm S, and by the offsets in radians."""
+
+    value: float
+    density: ComplexArray
+    offsets: Floats
 
 
 class Objective:
@@ -53,8 +64,17 @@ class Objective:
         """s0 of this S."""
         return self._s0 if self._settings.electrons == "given" else np.minimum(np.abs(density), 1)
 
-    def slope(self, crystal: Crystal, batch: Batch) -> tuple[float, ComplexArray]:
-        """The objective of some frames, and its gradient by S in the support."""
+    @property
+    def turns(self) -> bool:
+        """Whether angles are free."""
+        return self._settings.angle_prior_rad is not None
+
+    @property
+    def farthest_rad(self) -> float:
+        return _FARTHEST * (self._settings.angle_prior_rad or 0.0)
+
+    def slope(self, crystal: Crystal, batch: Batch) -> Slope:
+        """The objective of some frames, its gradient by S zero outside the support."""
         passage = self._passage(crystal, batch)
         counts, fitted, response = self._frames.counts[batch], self._fitted[batch], self._response[batch]
         amplitudes = self._far.amplitudes(passage.eh)
@@ -69,7 +89,22 @@ class Objective:
         downhill = gradient.density + weight * by_variation
         if self._settings.electrons == "amplitude":
             downhill = downhill + self._by_electrons(crystal.density, gradient.s0)
-        return misfit + weight * variation, np.where(crystal.support, downhill, 0)
+        held, by_offsets = self._prior(crystal.offsets_rad[batch])
+        by_offsets = by_offsets / pixels + np.sum(gradient.delta_q * self._frames.turning[batch], axis=1)
+        spread = np.zeros(self.frames)
+        spread[batch] = by_offsets if self.turns else 0
+        return Slope(
+            value=misfit + weight * variation + held / pixels,
+            density=np.where(crystal.support, downhill, 0),
+            offsets=spread,
+        )
+
+    def _prior(self, offsets: Floats) -> tuple[float, Floats]:
+        """What the prior adds to a sum of losses, and its slope."""
+        if self._settings.angle_prior_rad is None:
+            return 0.0, np.zeros(len(offsets))
+        weight = self._loss.of_a_nat / self._settings.angle_prior_rad**2
+        return float(0.5 * weight * np.sum(offsets**2)), weight * offsets
 
     def judged(self, crystal: Crystal) -> tuple[Crystal, float, float]:
         """With the best scale and background; the misfits of the fitted and of the free pixels."""
@@ -87,26 +122,24 @@ class Objective:
         each = self._loss.values(scale * found + level_of_all, counts)
         return replace(crystal, scale=scale), float(each[fitted].mean()), float(each[self._free].mean())
 
-    def turned(self, crystal: Crystal) -> Crystal:
-        """Half a Gauss-Newton step of each frame's angle, from how its amplitudes change with it, held by the
-        prior; an amplitude's variance is a quarter of a count. The whole scan's offset and stretch stay: a slope
-        of the phase and a longer crystal would do the same."""
+    def paces(self, crystal: Crystal) -> Floats:
+        """Radians of each frame by which the objective changes about as much as by a tenth of that in a voxel:
+        steps in which voxels and angles come down together. By Gauss and Newton, from how the frame's amplitudes
+        change with its angle; those of a voxel hold its share of all counts."""
         prior = self._settings.angle_prior_rad
         if prior is None:
-            return crystal
+            return np.zeros(self.frames)
         here, there = (self._roots(crystal, turn) for turn in (0.0, 0.01 * prior))
         slope = np.where(self._fitted, (there - here) / (0.01 * prior), 0)
-        inner, offsets = tuple(range(1, slope.ndim)), crystal.offsets_rad
-        pull = 4 * np.sum(slope * (np.sqrt(self._frames.counts + 0.375) - here), axis=inner) - offsets / prior**2
-        offsets = offsets + 0.5 * pull / (4 * np.sum(slope**2, axis=inner) + 1 / prior**2)
-        unseen = np.vander(np.arange(len(offsets)) - len(offsets) / 2, 2)
-        return replace(crystal, offsets_rad=offsets - unseen @ np.linalg.lstsq(unseen, offsets, rcond=None)[0])
+        known = 4 * np.sum(slope**2, axis=tuple(range(1, slope.ndim))) + 1 / prior**2
+        voxel = 2 * self._frames.counts[self._fitted].sum() / np.sum(np.abs(crystal.density) ** 2)
+        return np.asarray(_SLOWER * np.sqrt(voxel / known))
 
     def _roots(self, crystal: Crystal, turn: float) -> FloatArray:
         """sqrt(e + 3/8) with all angles off by `turn`."""
         off = replace(crystal, offsets_rad=crystal.offsets_rad + turn)
         found = self._response * self._far.intensities(self._passage(off, slice(None)).eh)
-        return np.asarray(np.sqrt(crystal.scale * found + self._level(crystal, slice(None)) + 0.375))
+        return np.asarray(np.sqrt(crystal.scale * found + self._level(crystal, slice(None)) + ANSCOMBE))
 
     def _passage(self, crystal: Crystal, batch: Batch) -> Passage:
         departures = self._frames.delta_q + crystal.offsets_rad[:, None] * self._frames.turning

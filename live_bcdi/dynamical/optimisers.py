@@ -10,13 +10,12 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
+from scipy.optimize import Bounds, minimize
 
+from ..geometry import Floats
 from ..types import ComplexArray, ScanError
 from .frames import Settings
 from .objective import Crystal, Objective
-
-_WITH_ANGLES = 5  # epochs a round where angles are free: they take one step a round
 
 Kept = dict[str, NDArray[Any]]
 
@@ -41,38 +40,33 @@ class Optimiser(Protocol):
 def optimiser(objective: Objective, settings: Settings, shape: tuple[int, ...]) -> Optimiser:
     """By the settings' `method`."""
     if settings.method == "lbfgs":
-        free = settings.angle_prior_rad is not None
-        return QuasiNewton(objective, min(settings.history, _WITH_ANGLES) if free else settings.history)
+        return QuasiNewton(objective, settings.history)
     if settings.batches > objective.frames:
         raise ScanError(f"{settings.batches} batches of {objective.frames} frames cannot be made")
     return Adam(objective, settings, shape)
 
 
 class QuasiNewton:
-    """L-BFGS (Liu & Nocedal, Math. Program. 45, 503 (1989)) on the voxels of the support; each round is a fresh
-    one, as scale, angles and support have changed since."""
+    """L-BFGS (Liu & Nocedal, Math. Program. 45, 503 (1989)) on the voxels of the support and the frames' angles,
+    these within bounds; each round is a fresh one, as scale, paces and support have changed since."""
 
     def __init__(self, objective: Objective, epochs: int) -> None:
         self._objective, self.epochs = objective, epochs
 
     def round(self, crystal: Crystal, first: int, epochs: int, told: Callable[[int], None]) -> Crystal:
-        inside, count = np.nonzero(crystal.support), 0
-
-        def volume(values: NDArray[np.float64]) -> ComplexArray:
-            density = np.zeros_like(crystal.density)
-            density[inside] = values[: len(inside[0])] + 1j * values[len(inside[0]) :]
-            return density
+        numbers, count = _Numbers(self._objective, crystal), 0
 
         def slope(values: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
             nonlocal count
-            value, by = self._objective.slope(replace(crystal, density=volume(values)), slice(None))
+            found = self._objective.slope(numbers.crystal(values), slice(None))
             told(first + min(count, epochs - 1))
             count += 1
-            return value, _flat(by[inside])
+            return found.value, numbers.of(found.density, found.offsets * numbers.paces)
 
         limits = {"maxfun": epochs, "maxiter": epochs, "maxcor": 15, "ftol": 0.0, "gtol": 0.0}
-        found = minimize(slope, _flat(crystal.density[inside]), jac=True, method="L-BFGS-B", options=limits)
-        return replace(crystal, density=volume(found.x))
+        start = numbers.of(crystal.density, crystal.offsets_rad / numbers.paces)
+        found = minimize(slope, start, jac=True, method="L-BFGS-B", bounds=numbers.bounds(), options=limits)
+        return numbers.crystal(found.x)
 
     def judged(self, misfit: float) -> None:
         """Nothing is learnt of it."""
@@ -84,26 +78,79 @@ class QuasiNewton:
         """There is nothing."""
 
 
+class _Numbers:
+    """A crystal as what L-BFGS varies: real and imaginary parts in the support, then angles in their paces."""
+
+    def __init__(self, objective: Objective, crystal: Crystal) -> None:
+        self._crystal, self._inside = crystal, np.nonzero(crystal.support)
+        self._voxels, self._farthest = len(self._inside[0]), objective.farthest_rad
+        self.paces = objective.paces(crystal) if objective.turns else np.ones(objective.frames)
+        self._turns = objective.turns
+
+    def of(self, density: ComplexArray, offsets: Floats) -> NDArray[np.float64]:
+        inside = density[self._inside]
+        return np.concatenate([inside.real, inside.imag, offsets if self._turns else []]).astype(np.float64)
+
+    def crystal(self, values: NDArray[np.float64]) -> Crystal:
+        density = np.zeros_like(self._crystal.density)
+        density[self._inside] = values[: self._voxels] + 1j * values[self._voxels : 2 * self._voxels]
+        if not self._turns:
+            return replace(self._crystal, density=density)
+        return replace(self._crystal, density=density, offsets_rad=values[2 * self._voxels :] * self.paces)
+
+    def bounds(self) -> Bounds | None:
+        if not self._turns:
+            return None
+        most = np.concatenate([np.full(2 * self._voxels, np.inf), self._farthest / self.paces])
+        return Bounds(-most, most)
+
+
+class _Moments:
+    """Those of Kingma & Ba 2014, one second moment a complex number."""
+
+    def __init__(self, first: NDArray[Any], second: NDArray[Any], count: int = 0) -> None:
+        self.first, self.second, self.count = first, second, count
+
+    def along(self, gradient: NDArray[Any]) -> NDArray[Any]:
+        """What to take off, in steps."""
+        self.count += 1
+        self.first = 0.9 * self.first + 0.1 * gradient
+        self.second = 0.999 * self.second + 0.001 * np.abs(gradient) ** 2
+        mean = self.first / (1 - 0.9**self.count)
+        return np.asarray(mean / (np.sqrt(self.second / (1 - 0.999**self.count)) + 1e-30))
+
+
 class Adam:
-    """Kingma & Ba 2014, one second moment a complex number; the step halves where the misfit stands still."""
+    """Kingma & Ba 2014. A step of an angle is that share of the farthest it may be off."""
 
     epochs = 1
 
     def __init__(self, objective: Objective, settings: Settings, shape: tuple[int, ...]) -> None:
         self._objective, self._settings = objective, settings
-        self._count, self._first, self._second = 0, np.zeros(shape, complex), np.zeros(shape)
+        frames = objective.frames
+        self._moments = {
+            "": _Moments(np.zeros(shape, complex), np.zeros(shape)),
+            "angles-": _Moments(np.zeros(frames), np.zeros(frames)),
+        }
         self._step, self._waited, self._lowest = settings.step, 0, float("inf")
 
     def round(self, crystal: Crystal, first: int, epochs: int, told: Callable[[int], None]) -> Crystal:
         for epoch in range(first, first + epochs):
             order = np.random.default_rng([self._settings.seed, epoch]).permutation(self._objective.frames)
             for batch in np.array_split(order, self._settings.batches):
-                _, by = self._objective.slope(crystal, batch)
-                step = np.where(crystal.support, self._step * self._along(by), 0)  # moments outlive a support
-                density = crystal.density - step
-                crystal = replace(crystal, density=density.astype(crystal.density.dtype))
+                crystal = self._moved(crystal, batch)
             told(epoch)
         return crystal
+
+    def _moved(self, crystal: Crystal, batch: NDArray[np.intp]) -> Crystal:
+        found, most = self._objective.slope(crystal, batch), self._objective.farthest_rad
+        offsets = crystal.offsets_rad
+        step = self._step * self._moments[""].along(found.density)
+        density = crystal.density - np.where(crystal.support, step, 0)  # moments outlive a support
+        if self._objective.turns:
+            turn = most * self._step * self._moments["angles-"].along(found.offsets)
+            offsets = np.clip(offsets - turn, -most, most)
+        return replace(crystal, density=density.astype(crystal.density.dtype), offsets_rad=offsets)
 
     def judged(self, misfit: float) -> None:
         self._waited = 0 if misfit < self._lowest else self._waited + 1
@@ -112,22 +159,15 @@ class Adam:
             self._step, self._waited = self._step / 2, 0
 
     def kept(self) -> Kept:
-        numbers = np.array([self._count, self._step, self._waited, self._lowest])
-        return {"first": self._first, "second": self._second, "numbers": numbers}
+        count = self._moments[""].count
+        kept: Kept = {"numbers": np.array([count, self._step, self._waited, self._lowest])}
+        for name, each in self._moments.items():
+            kept |= {f"{name}first": each.first, f"{name}second": each.second}
+        return kept
 
     def restore(self, kept: Kept) -> None:
         count, self._step, waited, self._lowest = map(float, kept["numbers"])
-        self._count, self._waited = int(count), int(waited)
-        self._first, self._second = kept["first"], kept["second"]
-
-    def _along(self, gradient: ComplexArray) -> ComplexArray:
-        """What to take off, in steps."""
-        self._count += 1
-        self._first = 0.9 * self._first + 0.1 * gradient
-        self._second = 0.999 * self._second + 0.001 * np.abs(gradient) ** 2
-        mean = self._first / (1 - 0.9**self._count)
-        return np.asarray(mean / (np.sqrt(self._second / (1 - 0.999**self._count)) + 1e-30))
-
-
-def _flat(values: ComplexArray) -> NDArray[np.float64]:
-    return np.concatenate([values.real, values.imag]).astype(np.float64)
+        self._waited = int(waited)
+        self._moments = {
+            name: _Moments(kept[f"{name}first"], kept[f"{name}second"], int(count)) for name in self._moments
+        }

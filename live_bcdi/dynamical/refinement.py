@@ -56,9 +56,10 @@ def refine(
     """S from `start`, (S, s0) on (nx, ny, nz), where S is not zero.
 
     `offsets_rad` (n,) is how far the rocking angles are thought to be off to begin with; the prior holds them to
-    zero all the same. `progress` is told the share done and a line about it. With `checkpoint`, a file, what was
-    killed goes on there when it is called with the same arguments again, to the same result. Raises ScanError for
-    input that cannot be used and for a checkpoint of other input, StorageError where one cannot be written.
+    zero all the same, and within two of its standard deviations. `progress` is told the share done and a line
+    about it. With `checkpoint`, a file, what was killed goes on there when it is called with the same arguments
+    again, to the same result. Raises ScanError for input that cannot be used and for a checkpoint of other input,
+    StorageError where one cannot be written.
     """
     chosen = settings or Settings()
     density, s0 = np.asarray(start[0]), np.asarray(start[1])
@@ -124,7 +125,6 @@ class _Refinement:
 
     def _round(self) -> None:
         epochs = min(self._optimiser.epochs, self._settings.epochs - self._done)
-        self._crystal = self._objective.turned(self._crystal)
         self._crystal = self._optimiser.round(self._crystal, self._done, epochs, self._tell)
         self._done += epochs
         every = self._settings.shrink_every

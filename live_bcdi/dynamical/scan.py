@@ -32,8 +32,8 @@ class RefinedScan:
     """The crystal that foretells the free pixels best: `refined` on the grid of `crystal`, and as `lab`.
 
     `retrieved` is the retrieval on that grid, `start` what was begun from: that, or its twin (`twin`), less
-    refraction and absorption. `smoothing` is the weight that was chosen: a weight of the way down, not the best of
-    equals, as a weaker one begins where a stronger one ended. `free_misfits` has what each attempt came to, by
+    refraction and absorption. `smoothing` is the last weight that came to anything: weaker ones
+    foretold the free pixels no better than what they began from. `free_misfits` has what each attempt came to, by
     "retrieved, smoothing 60" and the like: how much worse the other twin's are says how sure this one is. An
     attempt that failed is not in it.
     """

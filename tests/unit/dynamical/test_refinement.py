@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy import ndimage
+from scipy.optimize import minimize
 
 from live_bcdi.dynamical import Characteristics, along_diffracted
 from live_bcdi.dynamical.detector import FarField
@@ -38,21 +39,24 @@ def crystal(fine=1):
     return s0 * np.exp(1j * phase), s0
 
 
-def frames(photons, offsets=0.0):
-    """Counts from the crystal on twice as fine a grid."""
-    q = 2 * np.pi / (30 * EDGES[0]) * (np.arange(30) - 15)
-    momenta = np.stack(np.meshgrid(q, q, indexing="ij"), axis=-1)[:, :, None]
+def momenta(finer=1.0):
+    q = 2 * np.pi / (30 * finer * EDGES[0]) * (np.arange(30) - 15)
+    return np.stack(np.meshgrid(q, q, indexing="ij"), axis=-1)[:, :, None]
+
+
+def frames(photons, offsets=0.0, angles=ANGLES, finer=1.0):
+    """Counts from the crystal on twice as fine a grid, in pixels that are `finer`."""
     edges = EDGES / 2
-    passage = Characteristics(BEAMS, edges).march(*crystal(2), BEAMS.turned(ANGLES + offsets))
-    expected = FarField(momenta, edges).intensities(passage.eh)
+    passage = Characteristics(BEAMS, edges).march(*crystal(2), BEAMS.turned(angles + offsets))
+    expected = FarField(momenta(finer), edges).intensities(passage.eh)
     counts = np.random.default_rng(1).poisson(expected * photons / expected.sum()).astype(float)
     measured = Frames(
         counts=counts,
-        delta_q=BEAMS.turned(ANGLES),
-        turning=BEAMS.turning(ANGLES),
+        delta_q=BEAMS.turned(angles),
+        turning=BEAMS.turning(angles),
         used=np.random.default_rng(2).random(counts.shape) > 0.01,
     )
-    return measured, FarField(momenta, EDGES)
+    return measured, FarField(momenta(finer), EDGES)
 
 
 def kinematical_start():
@@ -100,22 +104,95 @@ def test_the_crystal_is_found(ways):
     np.testing.assert_allclose(found.s0, np.minimum(np.abs(found.density), 1))
 
 
-def test_angles_are_found():
+def straight(angles):
+    """Without offset and stretch of the whole scan, which no pattern shows."""
+    count = np.arange(len(angles)) - len(angles) // 2
+    return angles - np.polyval(np.polyfit(count, angles, 1), count)
+
+
+@pytest.mark.parametrize("loss", ["amplitude", "poisson"])
+def test_the_slope_by_differences(loss):
+    """By S and by angles at once, with their prior, over some frames."""
+    measured, far = frames(1e6)
+    density, s0 = crystal()
+    rng = np.random.default_rng(6)
+    settings = Settings(loss=loss, angle_prior_rad=STEP / 3)
+    objective = Objective(measured, far, Characteristics(BEAMS, EDGES), s0, settings)
+    density = density * (0.9 + 0.05 * rng.random(SHAPE))  # below one, s0 goes with |S| everywhere
+    here = Crystal(density=density, support=density != 0, offsets_rad=STEP / 3 * rng.normal(size=len(ANGLES)))
+    here, *_ = objective.judged(here)
+    step = 1e-6 * (density != 0) * (rng.normal(size=SHAPE) + 1j * rng.normal(size=SHAPE))
+    turn, some = 1e-4 * STEP * rng.normal(size=len(ANGLES)), np.array([3, 11, 14, 25])
+    for by_density, by_offsets in ((step, 0 * turn), (0 * step, turn)):
+        up, down = (
+            objective.slope(
+                replace(
+                    here,
+                    density=density + sign * by_density,
+                    offsets_rad=here.offsets_rad + sign * by_offsets,
+                ),
+                some,
+            ).value
+            for sign in (1, -1)
+        )
+        found = objective.slope(here, some)
+        along = np.sum((np.conj(found.density) * by_density).real) + found.offsets @ by_offsets
+        assert 2 * along == pytest.approx(up - down, rel=1e-4)
+
+
+def test_a_frames_angle_is_known_to_the_bound():
+    """The crystal known, angles come from their file's to the truth, each within what its counts allow
+    (Cramer and Rao): 1 / sqrt(4 sum (d sqrt(e) / d angle)^2)."""
     offsets = STEP / 3 * np.random.default_rng(5).normal(size=len(ANGLES))
-    offsets -= offsets.mean()
-    measured, far = frames(3e7, offsets)
-    transport, start = Characteristics(BEAMS, EDGES), kinematical_start()
-    results = [
-        refine(measured, far, transport, start, Settings(epochs=60, smoothing=0.5, **more))
-        for more in ({}, {"angle_prior_rad": STEP / 3})
-    ]
-    left = results[1].offsets_rad - offsets
-    count = np.arange(len(left)) - 13
-    left = (left - np.polyval(np.polyfit(count, left, 1), count))[6:-6]  # the outermost frames say too little
-    assert np.std(left) < 0.2 * np.std(offsets)
-    assert results[1].free_misfits[-1] < 0.2 * results[0].free_misfits[-1]
+    measured, far = frames(3e5, offsets)
+    edges, fine = EDGES / 2, Characteristics(BEAMS, EDGES / 2)
+    far = FarField(momenta(), edges)
+    density, s0 = crystal(2)
+    objective = Objective(measured, far, fine, s0, Settings(angle_prior_rad=STEP / 3, electrons="given"))
+    here = Crystal(density=density, support=density != 0, offsets_rad=np.zeros(len(ANGLES)))
+    here, *_ = objective.judged(replace(here, offsets_rad=offsets))
+
+    def roots(turn):
+        wave = fine.march(density, s0, BEAMS.turned(ANGLES + offsets + turn)).eh
+        return np.sqrt(here.scale * far.intensities(wave) + 3 / 8)
+
+    slope = (roots(1e-3 * STEP) - roots(-1e-3 * STEP)) / (2e-3 * STEP)
+    bound = 1 / np.sqrt(4 * np.sum(slope**2 * measured.used, axis=(1, 2)))
+
+    def turned(values):
+        found = objective.slope(replace(here, offsets_rad=values * bound), slice(None))
+        return found.value, found.offsets * bound
+
+    limits = {"ftol": 0.0, "gtol": 0.0, "maxiter": 15}
+    found = minimize(turned, np.zeros(len(offsets)), jac=True, method="L-BFGS-B", options=limits).x
+    off = found - offsets / bound
+    assert np.std(off) == pytest.approx(1, abs=0.45)  # 27 draws of variance 1: three standard deviations
+    assert np.abs(off).max() < 4
+
+
+def test_angles_are_found():
+    """With the crystal, from one that is wrong: within a tenth of a step but for the outermost frames. None is
+    farther off than two standard deviations, where only a like fringe is."""
+    angles = np.deg2rad(0.12 / 40) * np.arange(-20, 21)
+    step = angles[1] - angles[0]
+    offsets = step / 3 * np.random.default_rng(5).normal(size=len(angles))
+    measured, far = frames(3e7, offsets, angles, finer=2.0)
+    transport, results = Characteristics(BEAMS, EDGES), []
+    for prior in (None, step / 3):
+        start, found = kinematical_start(), np.zeros(len(angles))
+        for smoothing in (60.0, 2.0):
+            settings = Settings(epochs=40, smoothing=smoothing, angle_prior_rad=prior)
+            result = refine(measured, far, transport, start, settings, offsets_rad=found)
+            start, found = (result.density, result.s0), result.offsets_rad
+        results.append(result)
+    left = straight(results[1].offsets_rad - offsets) / step
+    assert np.abs(left[4:-4]).max() < 0.2 and np.std(left[4:-4]) < 0.1
+    assert np.std(left) < 0.5 * np.std(straight(offsets)) / step
+    assert np.abs(results[1].offsets_rad).max() <= 2.001 * step / 3
+    assert not results[0].offsets_rad.any()
+    assert min(results[1].free_misfits) < 0.2 * min(results[0].free_misfits)
     errors = [phase_error(result.density, True) for result in results]
-    assert errors[1] < 0.09 < 0.12 < errors[0]
+    assert errors[1] < 0.1 < errors[0]
 
 
 @pytest.mark.parametrize("method", ["lbfgs", "adam"])
