@@ -73,8 +73,20 @@ def play(system: Watcher, scan_file: Path, config_path: Path, *, rate_hz: float,
     where the plan failed or the refinement said that there is no result.
     """
     told = _Told()
-    run = _acquire(system, told, scan_file, config_path, "--rate", str(rate_hz), *(["--fly"] if fly else []))
+    options = ["--rate", str(rate_hz), *(["--fly"] if fly else [])]
+    run = _acquire(system, told, "acquire", str(scan_file), "--config", str(config_path), *options)["run"]
     return told.wait_for(run, system)
+
+
+def play_experiment(
+    system: Watcher, config_path: Path, *, states: int, rate_hz: float, seed: int
+) -> list[dict[str, Any]]:
+    """Charge and discharge a crystal on the virtual beamline through `system`; of each state what was true of it
+    (`plans.experiment`) and what `play` gives. Raises ScanError as `play` does."""
+    told = _Told()
+    options = ["--states", str(states), "--rate", str(rate_hz), "--seed", str(seed)]
+    steps = _acquire(system, told, "experiment", "--config", str(config_path), *options)["steps"]
+    return [{**step, **told.wait_for(step["run"], system)} for step in steps]
 
 
 def send_again(system: Watcher, journal_file: Path, config_path: Path) -> dict[str, Any]:
@@ -87,7 +99,7 @@ def send_again(system: Watcher, journal_file: Path, config_path: Path) -> dict[s
     start = documents[0][1]
     before = _result_of(config, start["uid"])
     told = _Told()
-    run = _acquire(system, told, journal_file, config_path)
+    run = _acquire(system, told, "acquire", str(journal_file), "--config", str(config_path))["run"]
     result = before
     if before is None:
         result = told.wait_for(run, system)["result"] if is_rocking_run(start) else {}
@@ -119,11 +131,10 @@ def _wait_for_raw(config: Config, run: str, system: Watcher) -> str | None:
     return None
 
 
-def _acquire(system: Watcher, told: "_Told", file: Path, config_path: Path, *options: str) -> str:
-    """Let a RunEngine's process measure or send `file`, and listen meanwhile; the run's uid."""
-    command = [sys.executable, "-m", "live_bcdi.cli", "acquire", str(file), "--config", str(config_path)]
+def _acquire(system: Watcher, told: "_Told", *verb: str) -> dict[str, Any]:
+    """Let a RunEngine's process measure or send, and listen meanwhile; the JSON that it says last."""
     plan = subprocess.Popen(
-        [*command, *options],
+        [sys.executable, "-m", "live_bcdi.cli", *verb],
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,  # Ctrl-C is for us; the plan is told once, and ends its run
@@ -134,7 +145,7 @@ def _acquire(system: Watcher, told: "_Told", file: Path, config_path: Path, *opt
         if plan.returncode:
             raise ScanError(f"the plan ended with status {plan.returncode}; its message is above")
         assert plan.stdout is not None, "opened as a pipe"
-        return str(json.loads(plan.stdout.read().splitlines()[-1])["run"])
+        return dict(json.loads(plan.stdout.read().splitlines()[-1]))
     finally:
         _end(plan)
 

@@ -123,14 +123,23 @@ def demo(
     rate: Annotated[float, typer.Option(min=0.0, help="Frames a second; 0 is as fast as it goes.")] = 20.0,
     seed: Annotated[int, typer.Option(help="Which crystal.")] = 0,
     fly: Annotated[bool, typer.Option("--fly", help="Sweep the axis instead of stepping it.")] = False,
+    operando: Annotated[bool, typer.Option("--operando", help="An experiment on the virtual beamline.")] = False,
+    states: Annotated[int, typer.Option(min=3, help="Of the experiment.")] = 6,
     hold: HoldOption = None,
     config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure a simulated crystal live, and compare what comes out with the truth."""
+    """Measure a simulated crystal live, and compare what comes out with the truth; or, with --operando, charge and
+    discharge one on a beamline where it drifts."""
     from ..sim import compare_with_truth, simulate_scan
     from ..transport.hdf5 import read_result, write_scan
 
+    if operando:
+        if fly:
+            raise ScanError("the experiment steps its axis: leave out --fly")
+        with _session(config, hold) as system:
+            _show_experiment(system, config, {"states": states, "rate_hz": rate, "seed": seed}, as_json=as_json)
+        return
     settings = load_config(config_path(config))
     scan, truth = simulate_scan(seed=seed, config=settings)
     path = settings.storage.directory / "demo" / f"{scan.name}.h5"
@@ -140,6 +149,33 @@ def demo(
         table = _play(system, path, config, rate, fly=fly, quiet=as_json)
         truth_table = compare_with_truth(read_result(Path(table["file"])), truth)
         print_table({**table, **truth_table}, as_json, "A simulated crystal, measured live, against the truth")
+
+
+def _show_experiment(system: Any, config: str, how: dict[str, Any], *, as_json: bool) -> None:
+    from ..session import play_experiment
+
+    with _shown(system, quiet=as_json) as watched:
+        steps = play_experiment(watched, config_path(config), **how)
+    first = steps[0]["result"]["operando"]["d_angstrom"]
+    told = [
+        {
+            "run": step["run"],
+            "volts": step["volts"],
+            "strain": step["strain"],
+            "found": step["result"]["operando"]["d_angstrom"] / first - 1,
+            **{key: step["result"].get(key) for key in ("chi", "resolution_nm", "file")},
+        }
+        for step in steps
+    ]
+    if as_json:
+        print_json(told)
+        return
+    columns = ("run", "V", "strain", "found", "chi", "resolution (nm)")
+    shown = Table(*columns, title="A crystal, charged and discharged", title_justify="left", box=None)
+    for each in told:
+        numbers = (f"{each[key]:.4g}" for key in ("volts", "strain", "found", "chi", "resolution_nm"))
+        shown.add_row(each["run"][:8], *numbers)
+    screen.print(shown)
 
 
 @contextmanager

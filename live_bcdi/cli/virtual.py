@@ -1,10 +1,12 @@
-"""Verbs for the beamline that is not there: ioc."""
+"""Verbs for the beamline that is not there: ioc; and, hidden, what `demo --operando` starts."""
 
 import asyncio
+import json
 from typing import Annotated
 
 import typer
 
+from .. import log
 from ..config import load_config
 from .app import DEFAULT_CONFIG, ConfigOption, app, config_path, screen
 from .live import stop_on_sigterm
@@ -46,3 +48,18 @@ def ioc(
     with stop_on_sigterm() as leaving:
         leaving.status = 0
         asyncio.run(server.run([interface], ready=ready))
+
+
+@app.command(hidden=True)
+def experiment(
+    states: int = 6,
+    rate: float = 0.0,
+    seed: int = 0,
+    config: str = DEFAULT_CONFIG,
+) -> None:
+    """The beamline's side of `demo --operando`: the virtual beamline, its devices and the RunEngine."""
+    from live_bcdi_plans.experiment import experiment as measure
+
+    settings = load_config(config_path(config))
+    log.configure("acquire", settings.storage.directory, settings.log_level, stderr=False)
+    print(json.dumps({"steps": measure(settings, states=states, rate_hz=rate, seed=seed)}))

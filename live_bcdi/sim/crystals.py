@@ -149,7 +149,7 @@ def _frame_along(direction: Floats, turn_rad: float) -> Floats:
     return np.stack([cos * first + sin * second, cos * second - sin * first, third], axis=1)
 
 
-def _inner_points(truth: Truth) -> Floats:
+def inner_points(truth: Truth) -> Floats:
     """A regular grid of points inside the polyhedron, (n, 3)."""
     corners = truth.vertices_nm()
     axes = [np.linspace(low, high, _PROBE_POINTS) for low, high in zip(corners.min(0), corners.max(0))]
@@ -159,7 +159,7 @@ def _inner_points(truth: Truth) -> Floats:
 
 def _centred(truth: Truth) -> Truth:
     """The same polyhedron with its centre of mass at the origin."""
-    centre = _inner_points(truth).mean(axis=0)
+    centre = inner_points(truth).mean(axis=0)
     facets = tuple(
         Facet(normal=facet.normal, offset_nm=facet.offset_nm - float(np.dot(facet.normal, centre)))
         for facet in truth.facets
@@ -172,7 +172,7 @@ def _strained(truth: Truth, peak_rad: float, random: np.random.Generator, *, eve
     all of them with a crest at the origin."""
     if peak_rad == 0:
         return truth
-    points = _inner_points(truth)
+    points = inner_points(truth)
     radius_nm = float(np.linalg.norm(points, axis=1).max())
     waves = []
     for _ in range(_WAVES):

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from .crystals import Floats, Truth
-from .scattering import diffraction_amplitude
+from .scattering import diffraction_amplitude, fine_crystal
 
 _VOXELS_A_FRINGE = (
     4  # intensity has half a fringe at the shortest; a cubic spline is then right to 1e-3 of the peak
@@ -20,12 +20,14 @@ class Pattern:
     """Intensity around a Bragg peak, 1 at its brightest, within `fringes` fringes of it along every lab axis.
 
     `spline` are the coefficients of a cubic B-spline on a grid whose steps are `step_invA` (3,) long.
+    `brightness` is how bright it is where it is brightest, against the same crystal without strain: at most 1.
     """
 
     truth: Truth
     fringes: int
     step_invA: Floats
     spline: NDArray[np.float32]
+    brightness: float
 
     @property
     def h_invA(self) -> Floats:
@@ -58,7 +60,12 @@ def pattern_of(truth: Truth, *, fringes: int = 12) -> Pattern:
     width_angstrom = 10 * np.ptp(truth.vertices_nm(), axis=0)
     step_invA = 2 * np.pi / width_angstrom / _VOXELS_A_FRINGE
     edge = 2 * _VOXELS_A_FRINGE * fringes
-    intensity = np.abs(diffraction_amplitude(truth, np.diag(step_invA), (edge, edge, edge))) ** 2
-    intensity /= intensity.max()
+    shape, steps = (edge, edge, edge), np.diag(step_invA)
+    intensity = np.abs(diffraction_amplitude(truth, steps, shape)) ** 2
+    brightest = float(intensity.max())
+    intensity /= brightest
+    unstrained = float(np.abs(fine_crystal(truth, steps, shape)[0]).sum())
     spline = ndimage.spline_filter(intensity, order=_SPLINE).astype(np.float32)
-    return Pattern(truth=truth, fringes=fringes, step_invA=step_invA, spline=spline)
+    return Pattern(
+        truth=truth, fringes=fringes, step_invA=step_invA, spline=spline, brightness=brightest / unstrained**2
+    )
