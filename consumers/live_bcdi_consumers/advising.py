@@ -12,7 +12,7 @@ from live_bcdi.metadata import scan_from_metadata
 from live_bcdi.steering.advice import Advice
 from live_bcdi.steering.tasks import Asked, Shot, Told, begin_task
 from live_bcdi.stream import journal
-from live_bcdi.stream.run import KEY
+from live_bcdi.stream.run import KEY, MOST_FRAMES
 from live_bcdi.stream.updates import Update, UpdateSink
 from live_bcdi.transport.hdf5 import FrameFile
 from live_bcdi.types import Frame, RockingScan, ScanError
@@ -88,7 +88,7 @@ class Advising:
             return
         if name == "descriptor" and doc.get("name") == "primary":
             self._primary[str(doc["uid"])] = run
-        elif name == "event" and str(doc["descriptor"]) in self._primary:
+        elif name == "event" and known.asked.needs and str(doc["descriptor"]) in self._primary:
             known.positions[int(doc["seq_num"]) - 1] = _numbers(doc["data"])
         elif name == "stream_resource":
             known.path = frame_file_of(doc) or known.path
@@ -122,7 +122,7 @@ class Advising:
         known = self._runs.get(frame.run)
         if known is None:
             self._early.append(frame)
-        elif frame.index >= known.next:
+        elif known.next <= frame.index < (known.num or MOST_FRAMES):
             known.frames[frame.index] = frame
             self._take(frame.run)
 

@@ -18,6 +18,7 @@ _NEAR_PX = 8.0  # the same spot: drift, and a crystal that is larger than its be
 _HALF, _THERE = 0.5, 0.25
 _SHORTER = 3.0  # times: in a sweep so much shorter a peak is brighter, and what always counts is not
 _STATIC = 0.5  # of the counts a second, in both of two sweeps that are apart
+_MOST_SWEEPS = 1e4
 _DIM = 0.3  # of the brightest spot: such a one is taken where it is nearer to where the peak is expected
 
 
@@ -76,6 +77,10 @@ class Search:
                 f"sweeps are from {self.coarse_deg} to {self.fine_deg} deg long, steps of {self.reach_deg} deg,"
                 f" and at most {self.most}: give positive numbers, the coarse the larger"
             )
+        low, high = self.across_limits_deg
+        rows, sweeps = (high - low) / self.reach_deg, (self.limits_deg[1] - self.limits_deg[0]) / self.coarse_deg
+        if not (rows + 1) * (sweeps + 1) < _MOST_SWEEPS:
+            raise ScanError("the region is too large for sweeps and steps so short; search a smaller one")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

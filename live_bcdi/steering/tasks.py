@@ -133,10 +133,10 @@ _TASKS: dict[str, type[RockingTask | StopTask | MaximiseTask | SearchTask]] = {
 def begin_task(table: Any, scan: RockingScan | None = None) -> Asked:
     """The task of a start document's `steering` table; `scan` is what it says of the scan, without frames. Raises
     ScanError that says what is wrong with the table."""
-    if not isinstance(table, Mapping) or table.get("task") not in _TASKS:
+    if not isinstance(table, Mapping) or str(table.get("task")) not in _TASKS:
         raise ScanError(f"a steering table has a task, one of {', '.join(_TASKS)}; not {str(table)[:80]}")
     values = {key: value for key, value in table.items() if key not in ("task", "series")}
-    kind = _TASKS[table["task"]]
+    kind = _TASKS[str(table["task"])]
     _check_known(kind, values)
     try:
         task = TypeAdapter(kind).validate_python(values)

@@ -28,6 +28,7 @@ SERVICE = "advise"
 LOOK_S = 0.01
 SILENT_S = 5.0  # of a service that beats every second: it is dead, and nobody waits again until it is heard
 MOST_RUNS = 16
+MOST_WORDS = 1000  # characters
 _ANY = (-1e12, 1e12)
 # What advice says besides positions: to be known, and not gone to.
 INFORMATION: Mapping[str, tuple[float, float]] = dict.fromkeys(
@@ -133,7 +134,7 @@ class Advisor(StandardReadable):
         self._set_what(advice.what)
         self._set_values(json.dumps(dict(advice.values)))
         self._set_uncertainty(json.dumps(dict(advice.uncertainty)))
-        self._set_why(str(advice.why))
+        self._set_why(str(advice.why)[:MOST_WORDS])
         self._set_frames(int(advice.frames))
         self._set_waited(waited_s)
 

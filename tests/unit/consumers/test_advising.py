@@ -206,3 +206,14 @@ def test_runs_that_do_not_ask_cost_nothing():
     for number in range(50):
         rig.start(f"s{number}", {**TABLE, "series": f"s{number}"})
     assert len(rig.advising._runs) <= 8 and len(rig.advising._series) <= 8
+
+
+def test_frames_beyond_the_plan_and_events_nobody_needs_are_not_kept():
+    rig = Rig()
+    rig.start(table=ROCKING, num=25)
+    rig.frame(10**9)
+    rig.frame(25)
+    for index in range(1000):
+        rig.event(index, 1.0)
+    known = rig.advising._runs["r"]
+    assert not known.frames and not known.positions

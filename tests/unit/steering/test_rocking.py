@@ -85,6 +85,22 @@ def test_fringes_that_are_cut_off_extend_the_range_on_their_side():
     assert not any("below" in each for each in found.why)
 
 
+def test_a_tail_on_one_side_is_followed_on_that_side():
+    """As of a crystal with a bent end: a peak, and beyond it 1 / angle^2 on one side alone."""
+    places = np.arange(-6.0, 6.01, 1 / 4)
+    rows, columns = np.indices((48, 48))
+    spot = np.exp(-((rows - 24) ** 2 + (columns - 24) ** 2) / 18)
+    for side in (-1, 1):
+        away = side * places
+        curve = np.exp(-((2 * places) ** 2)) + 0.05 * (away > 1) / np.maximum(away, 1) ** 2
+        counts = np.random.default_rng(0).poisson(300.0 * curve[:, None, None] * spot)
+        one = np.ones(len(places))
+        pre = PreScan(frames=counts, angles_deg=CENTRE_DEG + FRINGE_DEG * places, seconds=one, transmission=one)
+        found = advise_range(pre, Wanted(dose_s=5.0, limits_deg=(11.0, 13.0)))
+        reach = found.centre_deg - found.start_deg, found.stop_deg - found.centre_deg
+        assert reach[side == 1] > 1.3 * reach[side != 1]
+
+
 def test_where_nothing_is_left_above_noise_the_range_ends():
     """60 counts in the brightest frame, 4 % of it in the first fringe's: nothing is to be seen beyond a few."""
     dim = Wanted(dose_s=20.0, limits_deg=(11.0, 13.0))

@@ -129,5 +129,7 @@ def test_nothing_there_is_lost_with_all_of_the_region_looked_at():
 def test_a_search_without_a_region_is_refused():
     with pytest.raises(ScanError, match="within"):
         Search(start_deg=5.0, limits_deg=(0.0, 1.0), coarse_deg=1.0, fine_deg=0.1, pixel=(0.0, 0.0))
+    with pytest.raises(ScanError, match="too large"):
+        Search(start_deg=0.5, limits_deg=(0.0, 1e9), coarse_deg=1e-6, fine_deg=1e-6, pixel=(0.0, 0.0))
     with pytest.raises(ScanError, match="positive"):
         Search(start_deg=0.5, limits_deg=(0.0, 1.0), coarse_deg=0.1, fine_deg=1.0, pixel=(0.0, 0.0))

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from live_bcdi.steering.spots import find_spots, shells_of
+from live_bcdi.steering.spots import find_spots, peak_counts, shells_of
 from live_bcdi.types import ScanError
 
 SHAPE = (96, 128)
@@ -61,6 +61,19 @@ def test_hot_and_bad_pixels_are_no_spots():
     assert find_spots(np.full(SHAPE, np.nan)) == []
     with pytest.raises(ScanError, match="frame"):
         find_spots(np.zeros(5))
+
+
+def test_the_counts_of_a_peak_and_of_what_is_under_it():
+    expected = spot(40.0, 70.0, 5000.0) + 2.0
+    counts, background = peak_counts(np.random.default_rng(0).poisson(expected), (40.2, 69.7), 30)
+    assert background == pytest.approx(2.0 * 30 * 30, rel=0.07)  # 29 or 30 pixels an edge
+    assert counts - background == pytest.approx(5000.0, abs=4 * np.sqrt(5000 + 2 * 1800))
+    bad = np.zeros(SHAPE, bool)
+    bad[40:44, 60:80] = True
+    less, _ = peak_counts(expected + 1e6 * bad, (40.2, 69.7), 30, bad)
+    assert less < 7000
+    with pytest.raises(ScanError, match="not on frames"):
+        peak_counts(expected, (96.0, 5.0), 30)
 
 
 def test_neighbours_are_two():

@@ -38,11 +38,11 @@ def test_the_same_thing_twice_is_refused():
         parse_rule("5 s or 3 min")
 
 
-def power_law(dose):
-    """s = dose (0.01 / q)^4, known within a hundredth: CC* is 0.5 where that is 1/3."""
+def power_law(dose, known=0.01):
+    """s = dose (0.01 / q)^4, `known` within a hundredth: CC* is 0.5 where that is 1/3."""
     q = np.linspace(0.002, 0.1, 50)
     signal = dose * (0.01 / q) ** 4
-    return ShellSignal(q_invA=q, signal=signal, std=0.01 * signal, voxels=np.full(50, 1000), end_invA=0.1)
+    return ShellSignal(q_invA=q, signal=signal, std=known * signal, voxels=np.full(50, 1000), end_invA=0.1)
 
 
 def test_it_goes_on_until_the_resolution_is_reached_and_says_what_that_takes():
@@ -55,6 +55,15 @@ def test_it_goes_on_until_the_resolution_is_reached_and_says_what_that_takes():
     assert before.resolution_nm == pytest.approx(20.0 * 3**0.25, rel=0.02)
     after = decide(rule, seconds=30.0, counts=1.0, signal=power_law(1.2 * need))
     assert after.stop and "reached" in after.why and after.seconds_left == 0.0
+
+
+def test_a_resolution_is_reached_with_its_error_bar():
+    """What is known within 30 % a shell is not reached yet where its middle only just is."""
+    need = (2 * np.pi / 200 / 0.01) ** 4 / 3
+    rule = StoppingRule(text="", resolution_nm=20.0)
+    assert decide(rule, seconds=1.0, counts=1.0, signal=power_law(1.02 * need)).stop
+    unsure = decide(rule, seconds=1.0, counts=1.0, signal=power_law(1.02 * need, known=0.3))
+    assert not unsure.stop and unsure.resolution_nm < 20.0 < unsure.resolution_nm + unsure.std_nm
 
 
 def test_time_and_counts_stop_it_whatever_is_known():

@@ -127,6 +127,7 @@ def test_a_peak_is_found_by_sweeps():
     [
         (None, "has a task"),
         ({"task": "dance"}, "has a task"),
+        ({"task": ["stop"]}, "has a task"),
         ({"task": "rocking", "wanted": WANTED}, "seconds"),
         ({"task": "rocking", "wanted": {**WANTED, "points": 1.0}, "seconds": 1.0}, "points"),
         ({"task": "rocking", "wanted": {**WANTED, "more": 1.0}, "seconds": 1.0}, "more"),
