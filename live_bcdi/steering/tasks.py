@@ -6,7 +6,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from typing import Any, Protocol, get_type_hints
 
 import numpy as np
@@ -153,7 +153,7 @@ def _check_known(kind: type, values: Mapping[str, Any]) -> None:
     for name, value in values.items():
         if name not in known:
             raise ScanError(f"the steering table says {str(name)[:40]!r}, which {kind.__name__} has not")
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and is_dataclass(known[name]):
             _check_known(known[name], value)
 
 

@@ -1,14 +1,16 @@
 """The advice service without sockets: documents and frames in any order, late, twice or not at all."""
 
 import json
+import math
 import random
 
 import numpy as np
 import pytest
 
 from live_bcdi.steering.tasks import begin_task
+from live_bcdi.stream.documents import check_document
 from live_bcdi.stream.updates import RecordingSink
-from live_bcdi.transport.hdf5 import FrameWriter
+from live_bcdi.transport.hdf5 import DATA_PATH, FrameWriter
 from live_bcdi.types import Frame
 from live_bcdi_consumers.advising import AGAIN_S, GONE_S, LATE_S, Advising
 
@@ -217,3 +219,59 @@ def test_frames_beyond_the_plan_and_events_nobody_needs_are_not_kept():
         rig.event(index, 1.0)
     known = rig.advising._runs["r"]
     assert not known.frames and not known.positions
+
+
+ODD = (None, True, 0, -1, 1e300, math.nan, math.inf, "x", [], [1.0, 2.0], {}, {"a": 1}, 10**18)
+SEARCH = {
+    "task": "search",
+    "dose_s": 1.0,
+    "search": {"start_deg": 0.0, "limits_deg": [-1, 1], "coarse_deg": 1.0, "fine_deg": 0.1, "pixel": [8, 8]},
+}
+
+
+def hostile(chance):
+    """Documents that pass at the wire, and frames, of a few runs, in no order."""
+    run = chance.choice("abcdef")
+    table = dict(chance.choice([TABLE, ROCKING, SEARCH]))
+    if chance.random() < 0.4:
+        table[chance.choice(list(table))] = chance.choice(ODD)
+    start = {"uid": run, "time": 0.0, "steering": chance.choice([table, table, chance.choice(ODD)])}
+    start |= {"num_points": chance.choice([9, *ODD]), "live_bcdi": chance.choice([{}, *ODD])}
+    uri = chance.choice(["file://localhost/etc/passwd", "x"])
+    return chance.choice(
+        [
+            ("start", start),
+            ("descriptor", {"uid": f"d-{run}", "run_start": run, "name": "primary", "data_keys": {}}),
+            *5
+            * [
+                (
+                    "event",
+                    {
+                        "descriptor": f"d-{run}",
+                        "seq_num": chance.randint(0, 9),
+                        "data": {"x": chance.choice(ODD)},
+                        "timestamps": {},
+                    },
+                )
+            ],
+            ("stop", {"uid": "s", "run_start": run}),
+            ("stream_resource", {"uid": "f", "run_start": run, "uri": uri, "parameters": {"dataset": DATA_PATH}}),
+            *8 * [("frame", run)],
+        ]
+    )
+
+
+def test_nothing_that_comes_ends_the_service():
+    rig, chance = Rig(), random.Random(0)
+    images = (peak(0.0), np.full((17, 17), np.nan), np.full((17, 17), -5), np.zeros((3, 3), int), np.ones((1, 40)))
+    for _ in range(2000):
+        name, doc = hostile(chance)
+        if name == "frame":
+            rig.frame(
+                chance.choice([*range(9), 10**7]), chance.choice(images), doc, chance.choice([0.0, 0.5, 1e300])
+            )
+        else:
+            check_document(name, doc)
+            rig.advising.document(name, doc)
+        rig.later(chance.choice([0.0, 0.01, 1.0]))
+    assert rig.sink.sent and rig.notices
