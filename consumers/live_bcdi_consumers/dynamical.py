@@ -5,6 +5,7 @@ It is for when nothing else is to be done: a scan that has ended goes first, and
 checkpoint.
 """
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -28,6 +29,7 @@ from .service import Service
 
 NICE = 15
 PACED_S = 2.0  # by then an epoch's time is known
+_OWN_TIME = re.compile(r", \d+ s left$")  # the page has its own, which goes on when nothing is told
 Owe = Callable[[str, dict[str, Any]], None]
 
 
@@ -142,7 +144,7 @@ class Paced:
         self._judged = False
 
     def __call__(self, share: float, text: str) -> None:
-        self._tell(share, text)
+        self._tell(share, _OWN_TIME.sub("", text))
         now_s = time.monotonic()
         if self._first is None:  # what came before was imports, compilation and reading
             self._first = now_s, share

@@ -326,12 +326,12 @@ def test_what_takes_longer_than_the_budget_is_given_up_by_its_pace(monkeypatch):
     def worked(per_share, budget_s, first=0.0):
         paced = Paced(lambda *told: heard.append(told), budget_s, RUN)
         for step in range(11):
-            paced(first + (1 - first) * step / 10, "text")
+            paced(first + (1 - first) * step / 10, "text, 12 s left")
             now[0] += per_share * (1 - first) / 10
 
     worked(500.0, 600.0)
     worked(500.0, 600.0, first=0.9)
-    assert len(heard) == 22
+    assert len(heard) == 22 and {text for _, text in heard} == {"text"}
     heard.clear()
     with pytest.raises(OverBudget, match=r"12 min here, more than \[dynamical\] budget_s \(600\)"):
         worked(700.0, 600.0)

@@ -725,3 +725,21 @@ def test_what_a_cold_load_transfers_is_light(hub, address, browser):
     context.close()
     assert len(loaded) > 10, "the modules are counted"
     assert sum(loaded) < MAX_PAGE_BYTES
+
+
+def test_the_dynamical_image_has_its_button_once_there_is_one(hub, page):
+    """It is shown as the surest, beside the kinematical one, which a person may go back to."""
+    show_run(hub)
+    refined = fake_feed.refined_estimate(SCAN)
+    hub.publish(refined)
+    button = page.locator("[data-choice=dynamical]")
+    expect_text(page, chi=f"{refined.fields['chi']:.3g}", chi_of="refined")
+    assert not button.is_visible()
+    hub.publish(replace(refined, fields={**refined.fields, "kind": "dynamical", "chi": 0.00131}))
+    expect_text(page, chi="0.00131", chi_of="dynamical")
+    assert button.is_visible() and button.get_attribute("aria-pressed") == "true"
+    page.click("[data-choice=refined]")
+    expect_text(page, chi_of="refined")
+    page.click("[data-choice=dynamical]")
+    expect_text(page, chi_of="dynamical")
+    playwright.expect(page.locator("#merit thead th")).to_have_count(2)
