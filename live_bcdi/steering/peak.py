@@ -19,6 +19,7 @@ _ANY_HEIGHT = 3.0  # the same of the height: 20 times more or less than the brig
 _CANDIDATES = np.linspace(-2.5, 2.5, 21)  # widths from the centre
 _AWAY = 2.0  # widths beyond the outermost look, while the top is there
 _CLEARLY = 3.0  # standard deviations: a look that sees a peak
+_FARTHEST = 8.0  # standard deviations of what was expected: there is no sense beyond
 _FLANK = 0.5  # widths from the top: there it has fallen by an eighth
 # Of the height: how far a rocking curve is from a Gaussian. Its first fringes have 4.7 % of it.
 _UNLIKE = 0.04
@@ -159,7 +160,8 @@ class _Fit:
         rates = np.maximum(counts - background, 1.0) / self._dose
         self._prior = np.array([math.log(rates.max()), wanted.start, math.log(wanted.width)])
         reach = max(wanted.limits[1] - wanted.limits[0], wanted.width)
-        self._precision = np.diag([_ANY_HEIGHT**-2, reach**-2, _WIDTHS**-2])
+        spreads = np.array([_ANY_HEIGHT, reach, _WIDTHS])
+        self._precision, self._reach = np.diag(spreads**-2), _FARTHEST * spreads
         starts = {float(x) for x in self._x[np.argsort(rates)[-3:]]}
         best = min((self._climbed(start) for start in starts), key=lambda found: found[1])
         self._at, misfit = best
@@ -190,7 +192,7 @@ class _Fit:
 
     def _cost(self, at: Floats) -> float:
         mean = self._model(at, self._x, self._dose)[0] + self._background
-        seen = np.where(self._counts > 0, self._counts, 1.0)
+        seen = np.where(self._counts > 1e-9, self._counts, 1.0)
         apart = mean - self._counts + self._counts * np.log(seen / mean)
         deviance = 2 * float((self._share(at, mean, self._dose) * apart).sum())
         off = at - self._prior
@@ -209,10 +211,11 @@ class _Fit:
             known = self._information(at)
             step = np.linalg.solve(known + damping * np.diag(np.diag(known)), uphill)
             step[[0, 2]] = np.clip(step[[0, 2]], -1, 1)
-            new = self._cost(at + step)
+            there = np.clip(at + step, self._prior - self._reach, self._prior + self._reach)
+            new = self._cost(there)
             if new <= cost:
                 small = cost - new < _CLOSE
-                at, cost, damping = at + step, new, damping / 5
+                at, cost, damping = there, new, damping / 5
                 if small:
                     break
             else:
