@@ -12,7 +12,8 @@ python benchmarks/tracking.py long                 # seconds for many frames, in
 shows, are not in the jitter. Errors "by counts" are weighted with them, less their weighted shift and stretch. The
 "bound" is that of Cramer and Rao for each frame's angle, with the true volume known and the frame's intensity not;
 "all" is its root mean square over all frames alike. "within" is the share of errors within one standard deviation.
-"row" is how far the pattern is said to lie off along rows, where it lies where it should.
+"median" and "worst" are of the scans' errors by counts. "row" is how far the pattern is said to lie off along
+rows, where it lies where it should.
 """
 
 import argparse
@@ -192,6 +193,8 @@ def refined(seeds: list[int], photons: float, size: float, gone: str, wobble: fl
         "std",
         "within",
         "by counts",
+        "median",
+        "worst",
         "mdeg",
         "row, px",
         "s",
@@ -200,7 +203,9 @@ def refined(seeds: list[int], photons: float, size: float, gone: str, wobble: fl
     print("| " + " | ".join(head) + " |\n" + "|---" * len(head) + "|")
     for name, rows in table.items():
         means = np.sqrt(np.mean(np.square(rows), axis=0))
-        shown = " | ".join(f"{value:.3f}" if value else "" for value in means[:6])
+        light = np.array(rows)[:, 3]
+        seen = [*means[:4], np.median(light), light.max(), *means[4:6]]
+        shown = " | ".join(f"{value:.3f}" if value else "" for value in seen)
         print(f"| {size} | {gone or 'all'} | {name} | {shown} | {means[6]:.1f} | {means[7]:.3f} |")
 
 

@@ -4,12 +4,12 @@ Only the object's support is known. It is the constraint that the band limit lac
 crystal (Calvo-Almazan et al. 2019).
 """
 
-from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
+from scipy.sparse.linalg import LinearOperator, cg
 
 from ..types import BoolArray
 from .band import Floats
@@ -18,6 +18,8 @@ Complex = NDArray[np.complex128]
 
 FLOOR = 0.01  # counts expected of a pixel that the crystal does not light: one stray count is no catastrophe
 _MEMORY = 20  # of the quasi-Newton steps
+_CLOSE = 1e-3  # of the residual
+_CONJUGATE = 200  # steps: slow warps, which the object nearly follows, come last
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,13 +88,6 @@ class Joint:
         self._columns = grid.waves(2, np.arange(columns, dtype=np.float64) - grid.centre[1])
         self._rates = [grid.rates(axis) for axis in range(3)]
         self._turns = _turns(prior.smear_steps)
-        self._about = np.zeros((4, len(counts)))
-
-    def of(self, counts: Floats, about: Floats) -> "Joint":
-        """The same model of other counts, with a prior for the motion `about` (4, frames), which else is 0."""
-        made = copy(self)
-        made._counts, made._about = counts, about
-        return made
 
     def expected(self, fit: Fit) -> Floats:
         """Counts (frames, rows, columns)."""
@@ -107,10 +102,9 @@ class Joint:
         amplitudes = [self._seen(each) for each, _ in exits]
         light = gains * sum(w * np.abs(a) ** 2 for (_, w), a in zip(self._turns, amplitudes))
         expected = light + FLOOR
-        value = float((self._used * (expected - self._counts * np.log(expected))).sum())
-        value += 0.5 * float((self._precision * (fit.motion - self._about) ** 2).sum())
+        value = float(self._costs(expected, fit.motion).sum())
         rest = self._used * (1 - self._counts / expected)
-        by_motion, by_box = self._precision * (fit.motion - self._about), np.zeros_like(box)
+        by_motion, by_box = self._precision * fit.motion, np.zeros_like(box)
         by_motion[3] += (rest * light).sum(axis=(1, 2))
         for (_, weight), (out, turned), amplitude in zip(self._turns, exits, amplitudes):
             back = self._rows.conj().T @ (2 * weight * gains * rest * amplitude) @ self._columns.conj()
@@ -118,6 +112,15 @@ class Joint:
                 by_motion[row] += np.real(back.conj() * each).sum(axis=(1, 2))
             by_box += np.tensordot(turned.conj(), back * self._ramps(fit).conj(), (0, 0))
         return value, np.asarray(by_box[self._grid.support], np.complex128), by_motion
+
+    def sought(self, fit: Fit, offsets: Floats) -> Fit:
+        """`fit` with each frame where this object explains it best, at one of `offsets` (steps) or where it is:
+        L-BFGS finds only the nearest minimum."""
+        tried = [fit.motion[0], *(np.full_like(fit.motion[0], offset) for offset in offsets)]
+        motions = [np.stack([each, *fit.motion[1:]]) for each in tried]
+        costs = [self._costs(self.expected(replace(fit, motion=each)), each) for each in motions]
+        best = np.argmin(costs, axis=0)
+        return replace(fit, motion=np.stack(motions)[best, :, np.arange(len(best))].T)
 
     def known(self, fit: Fit) -> Floats:
         """Covariance of each frame's motion were the object known, with the prior: the Cramer-Rao bound,
@@ -146,6 +149,21 @@ class Joint:
         start = packed(fit.voxels, fit.motion / unit)
         found = minimize(objective, start, jac=True, method="L-BFGS-B", options=options)
         return unpacked(np.asarray(found.x, np.float64))
+
+    def drawn(self, fit: Fit, number: int, random: np.random.Generator) -> Floats:
+        """By how much the motion may be off, (number, 4, frames): drawn from the posterior of object and motion
+        about `fit`, the counts linear in both.
+
+        With x the unknowns, D = d(expected)/dx, W = 1 / expected and P the prior's precision, the x that solves
+        (D' W D + P) x = D' W^1/2 noise + P^1/2 noise has the posterior's covariance (Papandreou & Yuille 2010).
+        """
+        seen = _Linear(self, fit)
+        return np.stack([seen.draw(random) for _ in range(number)])
+
+    def _costs(self, expected: Floats, motion: Floats) -> Floats:
+        """Minus the logarithm of likelihood and prior, frame by frame."""
+        told = (self._used * (expected - self._counts * np.log(expected))).sum(axis=(1, 2))
+        return np.asarray(told + 0.5 * (self._precision * motion**2).sum(axis=0))
 
     def _box(self, voxels: Complex) -> Complex:
         box = np.zeros(self._grid.support.shape, np.complex128)
@@ -182,6 +200,62 @@ class Joint:
             by = [self._seen(each) for each in self._derived(box, fit, out, waves)]
             made += [2 * weight * np.real(seen.conj() * each) for each in (*by, seen / 2)]
         return np.asarray(made * self._gains(fit))
+
+
+class _Linear:
+    """The counts of a `Joint` about a fit, linear in the unknowns: voxels (real, imaginary), then the motion over
+    `unit`, which gives all of them curvatures that are much alike."""
+
+    def __init__(self, joint: Joint, fit: Fit) -> None:
+        self._joint, self._box, self._gains = joint, joint._box(fit.voxels), joint._gains(fit)
+        self._ramps, self._light = joint._ramps(fit), joint.expected(fit) - FLOOR
+        self._weight, self._turned = joint._used / (self._light + FLOOR), []
+        for turn, weight in joint._turns:
+            out, waves = joint._exit(self._box, fit, turn)
+            self._turned.append(
+                (2 * weight * self._gains * joint._seen(out), waves, joint._derived(self._box, fit, out, waves))
+            )
+        self._unit = 2 * np.sqrt(np.diagonal(joint.known(fit), axis1=1, axis2=2).T)
+        self._precision = joint._precision * self._unit**2
+        self._inside = len(fit.voxels)
+
+    def forward(self, x: Floats) -> Floats:
+        """Counts (frames, rows, columns) by unknowns."""
+        voxels, motion = x[: self._inside] + 1j * x[self._inside : 2 * self._inside], self._motion(x)
+        box = self._joint._box(voxels)
+        made = motion[3][:, None, None] * self._light
+        for seen, waves, derived in self._turned:
+            out = self._ramps * np.tensordot(waves, box, 1)
+            out = out + sum(row[:, None, None] * each for row, each in zip(motion, derived))
+            made = made + np.real(seen.conj() * self._joint._seen(out))
+        return np.asarray(made, np.float64)
+
+    def back(self, counts: Floats) -> Floats:
+        """The transpose of `forward`."""
+        joint, box, motion = self._joint, np.zeros_like(self._box), np.zeros_like(self._unit)
+        motion[3] = (counts * self._light).sum(axis=(1, 2))
+        for seen, waves, derived in self._turned:
+            out = joint._rows.conj().T @ (counts * seen) @ joint._columns.conj()
+            for row, each in enumerate(derived):
+                motion[row] += np.real(out.conj() * each).sum(axis=(1, 2))
+            box += np.tensordot(waves.conj(), out * self._ramps.conj(), (0, 0))
+        voxels = box[joint._grid.support]
+        return np.concatenate([voxels.real, voxels.imag, (motion * self._unit).ravel()])
+
+    def curved(self, x: Floats) -> Floats:
+        """Fisher's information, and the prior's, times x."""
+        made = self.back(self._weight * self.forward(x))
+        made[2 * self._inside :] += (self._precision * self._motion(x) / self._unit).ravel()
+        return made
+
+    def draw(self, random: np.random.Generator) -> Floats:
+        pushed = self.back(np.sqrt(self._weight) * random.normal(size=self._light.shape))
+        pushed[2 * self._inside :] += (np.sqrt(self._precision) * random.normal(size=self._unit.shape)).ravel()
+        made = LinearOperator((len(pushed), len(pushed)), matvec=self.curved, dtype=np.float64)
+        return self._motion(cg(made, pushed, rtol=_CLOSE, maxiter=_CONJUGATE)[0])
+
+    def _motion(self, x: Floats) -> Floats:
+        return np.asarray(x[2 * self._inside :].reshape(self._unit.shape) * self._unit, np.float64)
 
 
 def _turns(smear: float) -> tuple[tuple[float, float], ...]:

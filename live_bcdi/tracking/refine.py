@@ -16,14 +16,19 @@ from .scan import box_of, pinned
 from .shift import with_shifts
 
 _FINER = 1.3  # voxels than those of the retrieval: what the crystal scatters beyond the frames has to go somewhere
-_ITERATIONS = 200
+_ROUND, _ROUNDS = 100, 4  # iterations, and how often frames are looked for at other angles
+_ITERATIONS = 150
 _GAIN = 0.01  # relative scatter of the intensity that the monitor does not show
 _SHIFT_PX = 0.2  # how far a pattern lies, at a guess, from where it belongs on the detector
 _BEYOND = 2.5  # times the jitter: one crystal, coherently lit, is no model of these frames
 _LEAST_JITTER = 0.05  # steps: a prior that lets the frames speak
-_DRAWS = 4  # scans drawn from the fit, for the error bars
+_DRAWS = (3, 5)  # from the posterior, for the sizes of the priors and for the error bars
 _ALIKE = 4.0  # frames: how far about one the draws are averaged
-_JUMP = 1.0  # steps: what stands farther off was found so by itself, and jitters about that place
+_JUMP, _RARE = 1.0, 4.0  # steps and times the jitter: what stands farther off jitters about that place
+_REACH, _PLACES = 3.0, 41  # times the jitter, and how many places there, where a frame is looked for
+_FAR = 0.5  # steps: what is found farther off was in another minimum
+_SIZES = np.geomspace(0.01, 2.0, 30)  # times the width of a prior
+_BLUR, _LIT = 1.0, 0.2  # voxels, and of the largest: below it the object is noise
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,10 +53,11 @@ def refine_angles(
     `result` is of `phase` or `reconstruct`, of the scan regridded by `tracking` or of the scan itself. Object,
     angles and intensities maximise the Poisson likelihood together, with the prior that offsets scatter by
     `tracking.jitter_steps` about the file's angles (Calvo-Almazan et al. 2019), or about where `tracking` found a
-    frame that is more than a step off. Scans drawn from the fit and its prior, with `seed`, and fitted again give
-    the error bars. Where `tracking` corrected nothing it is returned as it is; and
-    with a reason, where the offsets found are far beyond its jitter: then one crystal, coherently lit, does not
-    explain the frames.
+    frame that is more than a step, and four times that, off. The priors of shifts and gains are then made as wide
+    as these scatter, the support is tightened about the object found, and all is fitted again. Error bars are of
+    draws from the posterior of object and motion, with `seed`, and of what that second fit changed. Where
+    `tracking` corrected nothing it is returned as it is; and with a reason, where the offsets found are far beyond
+    its jitter: then one crystal, coherently lit, does not explain the frames.
 
     Raises ScanError where scan, result and tracking do not belong together.
     """
@@ -62,18 +68,30 @@ def refine_angles(
     if not tracking.corrected:
         return tracking
     frames, lengths, centre = _placed(scan, result, tracking)
-    have = frames.have
     grid, voxels = _finer(result, lengths, centre)
     smear = abs((scan.angular_blur_deg or 0.0) / tracking.step_deg)
     jitter = max(tracking.jitter_steps, _LEAST_JITTER)
     prior = Prior(jitter=jitter, shift=_SHIFT_PX, gain=_GAIN, smear_steps=smear)
-    joint = Joint(frames.counts, frames.used, frames.nominal, frames.scale, grid=grid, prior=prior)
-    fit = joint.solved(_scaled(joint, frames, voxels, tracking.found_steps[have] - frames.jumped), _ITERATIONS)
+    offsets = tracking.found_steps[frames.have] - frames.jumped
+    joint = _joint(frames, grid, prior)
+    fit = _settled(joint, _scaled(joint, frames, voxels, offsets), prior)
     moved = float(np.sqrt(np.mean(pinned(fit.motion[0], frames.nominal) ** 2)))
     if moved > _BEYOND * jitter:
         why = f"the object wants angles off by {moved:.2g} steps, the frames {jitter:.2g}: not refined with it"
         return replace(tracking, reason=f"{tracking.reason}; {why}")
-    return _result(tracking, scan, frames, fit, _spread(joint, prior, frames, fit, seed))
+    random = np.random.default_rng(seed)
+    drawn = joint.drawn(fit, _DRAWS[0], random)
+    prior = _sized(fit, prior, frames, _spread(joint.known(fit), frames, drawn))
+    grid, voxels = _tighter(grid, fit.voxels)
+    joint = _joint(frames, grid, prior)
+    better = joint.solved(replace(fit, voxels=voxels), _ITERATIONS)
+    known, drawn = joint.known(better), joint.drawn(better, _DRAWS[1], random)
+    changed = _spread(known, frames, (better.motion - fit.motion)[None])
+    return _result(tracking, scan, frames, better, np.hypot(_spread(known, frames, drawn), changed))
+
+
+def _joint(frames: _Frames, grid: Grid, prior: Prior) -> Joint:
+    return Joint(frames.counts, frames.used, frames.nominal, frames.scale, grid=grid, prior=prior)
 
 
 def _placed(
@@ -88,7 +106,7 @@ def _placed(
     rows, columns = box_of(np.where(mask, 0, scan.intensity)[have])
     scale = np.ones(len(have)) if scan.monitor is None else monitor_scale(scan.monitor, have)[0]
     found = tracking.found_steps[have]
-    jumped = np.where(np.abs(found) > _JUMP, found, 0.0)
+    jumped = np.where(np.abs(found) > max(_JUMP, _RARE * tracking.jitter_steps), found, 0.0)
     frames = _Frames(
         counts=np.asarray(scan.intensity[have][:, rows, columns], np.float64),
         used=~mask[have][:, rows, columns],
@@ -160,23 +178,55 @@ def _scaled(joint: Joint, frames: _Frames, voxels: Complex, offsets: Floats) -> 
     return replace(start, voxels=voxels * np.sqrt(float(frames.counts[frames.used].sum()) / light))
 
 
-def _spread(joint: Joint, prior: Prior, frames: _Frames, fit: Fit, seed: int) -> Floats:
-    """Standard deviations of the motion (4, frames): the bound with the object known, times how much more fits to
-    scans drawn from this one scatter about it, less shift and stretch.
+def _settled(joint: Joint, fit: Fit, prior: Prior) -> Fit:
+    """Object and motion in turn with a search for frames that this object explains far better elsewhere."""
+    places = np.linspace(-_REACH, _REACH, _PLACES) * prior.jitter
+    for _ in range(_ROUNDS):
+        fit = joint.solved(fit, _ROUND)
+        elsewhere = joint.sought(fit, places)
+        if np.abs(elsewhere.motion[0] - fit.motion[0]).max() < _FAR:
+            break
+        fit = elsewhere
+    return fit
 
-    With the counts the place about which the prior wants the motion is drawn too. Of what is normal such fits
-    scatter as the posterior does (Papandreou & Yuille 2010): a warp that the object could take on as well, which
-    noise alone would not move, is as unsure as the prior leaves it.
-    """
-    known = np.sqrt(np.diagonal(joint.known(fit), axis1=1, axis2=2).T)
-    random, expected, ratios = np.random.default_rng(seed), joint.expected(fit), []
-    for _ in range(_DRAWS):
-        about = fit.motion + random.normal(size=fit.motion.shape) / np.sqrt(prior.precision())
-        again = joint.of(random.poisson(expected).astype(np.float64), about).solved(fit, _ITERATIONS)
-        moved = [pinned(each, frames.nominal) for each in again.motion - fit.motion]
-        ratios.append((moved / known) ** 2)
-    ratio = ndimage.gaussian_filter1d(np.mean(ratios, axis=0), _ALIKE, axis=1, mode="nearest")
-    return np.asarray(known * np.sqrt(np.maximum(1.0, ratio)), np.float64)
+
+def _sized(fit: Fit, prior: Prior, frames: _Frames, spread: Floats) -> Prior:
+    """The priors of shifts and gains as wide as the frames show them to scatter: where there is nothing of the
+    kind, room for it only makes the angles less sure."""
+    rows, columns = (pinned(each, frames.nominal) for each in fit.motion[1:3])
+    gains = fit.motion[3] - fit.motion[3].mean()
+    shift = _width(np.stack([rows, columns]), spread[1:3], prior.shift)
+    return replace(prior, shift=shift, gain=_width(gains, spread[3], prior.gain))
+
+
+def _width(found: Floats, spread: Floats, width: float) -> float:
+    """Of values with standard deviations `spread` under a prior of `width`: the mean of the likely widths, all
+    alike beforehand on a scale of logarithms. Without that prior the values are `told`, with variance `noise`."""
+    noise = 1 / np.maximum(spread**-2 - width**-2, 1e-3 * width**-2)
+    told = found * noise / (noise * width**2 / (noise + width**2))
+    variances = (_SIZES * width) ** 2
+    each = [-0.5 * float((np.log(v + noise) + told**2 / (v + noise)).sum()) for v in variances]
+    return float(np.sqrt(np.average(variances, weights=np.exp(np.array(each) - max(each)))))
+
+
+def _tighter(grid: Grid, voxels: Complex) -> tuple[Grid, Complex]:
+    """The support without what holds only noise, as by shrink-wrap (Marchesini et al. 2003)."""
+    box = np.zeros(grid.support.shape, np.complex128)
+    box[grid.support] = voxels
+    light = ndimage.gaussian_filter(np.abs(box), _BLUR, mode="constant")
+    support = grid.support & (light > _LIT * light.max())
+    return replace(grid, support=support), box[support]
+
+
+def _spread(known: Floats, frames: _Frames, moved: Floats) -> Floats:
+    """Standard deviations (4, frames) of a motion that scatters as `moved` (number, 4, frames) does, less shift
+    and stretch: those of the covariances `known`, of an object that is known, times how much more that is in the
+    mean of the frames nearby, and not less."""
+    single = np.sqrt(np.diagonal(known, axis1=1, axis2=2).T)
+    pinned_down = np.array([[pinned(each, frames.nominal) for each in one] for one in moved])
+    ratio = np.mean((pinned_down / single) ** 2, axis=0)
+    smooth = ndimage.gaussian_filter1d(ratio, _ALIKE, axis=1, mode="nearest")
+    return np.asarray(single * np.sqrt(np.maximum(1.0, smooth)), np.float64)
 
 
 def _result(
