@@ -19,6 +19,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import uvicorn
+from _system import FLAGS
 from playwright.sync_api import Browser, sync_playwright
 from tiled.catalog import from_uri
 from tiled.client.container import Container
@@ -34,7 +35,6 @@ from live_bcdi.types import ComplexArray, LabImage, Outcome, Reconstruction
 from live_bcdi_consumers.history import TiledHistory
 
 SIZES = {"desk": (1600, 1000), "laptop": (1280, 800), "phone": (400, 800)}
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 Q_INVA = np.array(fake_feed.Q_INVA)
 
 

@@ -22,7 +22,8 @@ from pathlib import Path
 
 import numpy as np
 import zmq
-from page_latency import FLAGS, Services, write_config
+from _system import FLAGS, write_config
+from page_latency import Services
 from playwright.sync_api import sync_playwright
 
 from live_bcdi.config import Config, load_config

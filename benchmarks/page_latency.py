@@ -9,27 +9,22 @@ without a pause. Chromium has no graphics card here: WebGL is computed by the sa
 
 import argparse
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from _system import FLAGS, Watching, write_config
 from playwright.sync_api import Page, sync_playwright
 
-from live_bcdi.cli import config_path
 from live_bcdi.config import load_config
 from live_bcdi.sim import simulate_scan
 from live_bcdi.supervisor import Supervisor
 from live_bcdi.transport.hdf5 import write_scan
 
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-ADDRESSES = ("documents_in", "documents_out", "updates_in", "updates_out", "frames")
 # Pixels are handed over in one screen frame, and on the screen at the latest when the next one begins.
 WATCH = """() => {
   const delay = document.getElementById("delay");
@@ -49,38 +44,25 @@ TURN = """() => {
 }"""
 
 
-class Services:
+class Services(Watching):
     """The services, watched in a thread of their own; what `refine` does."""
 
     def __init__(self, supervisor: Supervisor) -> None:
+        super().__init__(self._watch)
         self._supervisor = supervisor
-        self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
         self.refining = False
         self.refined = 0
 
-    def __enter__(self) -> "Services":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._ending.set()
-        self._thread.join()
-
     def _watch(self) -> None:
-        while not self._ending.is_set():
-            for update in self._supervisor.watch(0.1):
-                if update.topic == "queue":
-                    self.refining = update.fields["running"] + update.fields["waiting"] > 0
-                if update.topic == "result" and "tiled" in update.fields:
-                    self.refined += 1
+        for update in self._supervisor.watch(0.1):
+            if update.topic == "queue":
+                self.refining = update.fields["running"] + update.fields["waiting"] > 0
+            if update.topic == "result" and "tiled" in update.fields:
+                self.refined += 1
 
-    def wait_for(self, done: Callable[[], bool], seconds: float = 200.0) -> None:
-        until_s = time.monotonic() + seconds
-        while not done():
-            if time.monotonic() > until_s or not self._thread.is_alive():
-                sys.exit("the system did not do in time what was measured")
-            time.sleep(0.1)
+    def await_(self, done: Callable[[], bool]) -> None:
+        if not self.wait_for(done, 200.0):
+            sys.exit("the system did not do in time what was measured")
 
 
 @contextmanager
@@ -96,27 +78,13 @@ def plan(scan: Path, config: Path, rate_hz: float) -> Iterator[subprocess.Popen[
         process.kill()
 
 
-def write_config(folder: Path) -> Path:
-    """34-ID-C's on free ports, storing in `folder`."""
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(len(ADDRESSES) + 2)]
-    *ports, tiled, page = (probe.getsockname()[1] for probe in probes)
-    for probe in probes:
-        probe.close()
-    stream = "".join(f'{name} = "tcp://127.0.0.1:{port}"\n' for name, port in zip(ADDRESSES, ports))
-    text = config_path("34idc").read_text(encoding="utf-8")
-    text += f"\n[stream]\n{stream}[tiled]\nport = {tiled}\n[page]\nport = {page}\n"
-    text += f'[storage]\ndirectory = "{folder}/runs"\n[phasing]\nthreads = 1\n'
-    (folder / "beamline.toml").write_text(text, encoding="utf-8")
-    return folder / "beamline.toml"
-
-
 def measure(case: str, page: Page, services: Services, scan: Path, config: Path, rate_hz: float) -> None:
     """One scan, and a line of what was seen of it."""
     before = services.refined
     if case == "refining":
         with plan(scan, config, 0.0):
             pass
-        services.wait_for(lambda: services.refining)
+        services.await_(lambda: services.refining)
     settings = load_config(config)
     page.goto(f"http://{settings.page.host}:{settings.page.port}")
     page.wait_for_selector("#services li[data-service=live]")
@@ -132,7 +100,7 @@ def measure(case: str, page: Page, services: Services, scan: Path, config: Path,
     shown = page.locator("#delay").get_attribute("title")
     estimates = page.evaluate("window.estimates")
     page.goto("about:blank")
-    services.wait_for(lambda: services.refined > before + (case == "refining"))
+    services.await_(lambda: services.refined > before + (case == "refining"))
     stamps_s = stamps_s[np.isfinite(stamps_s).all(axis=1)]
     report(case, stamps_s, estimates, float(np.mean(busy)))
     print(f"           the page itself says: {shown}", flush=True)

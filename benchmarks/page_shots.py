@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import tifffile
+from _system import FLAGS
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from live_bcdi.advice import Advice
@@ -52,7 +53,6 @@ STEP = Advice(
 SIZES = {"desk": (1600, 1000), "phone": (400, 800)}
 SCHEMES = ("dark", "light")
 WITHOUT_WEBGL = ["--disable-3d-apis"]
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 
 
 def measured_scan(folder: Path) -> FakeScan:

@@ -92,16 +92,17 @@ class Follower:
         self._warm = False
 
     def begin(self, start: Mapping[str, Any]) -> None:
-        """A run begins; its process is to be there before its end."""
+        """A run begins; its processes are to be there before its end."""
         if not self._on:
             return
         about = about_scan(start, self._service.config.operando)
         self._about = {**dict(list(self._about.items())[-9:]), about["run"]: about}
         if not self._warm:
+            self._warm = True
             self._ask_for_series()
+            self._pool.submit(ready)  # the other process
 
     def _ask_for_series(self) -> None:
-        self._warm = True
         self._submit("series", "", newest_series, self._storage)
 
     def look(self, runs: Iterable[Watched]) -> None:
@@ -129,7 +130,6 @@ class Follower:
             measured = self._measured(watched, about)
             if measured is not None:
                 self._submit("so far", watched.live.plan.run, track_so_far, measured)
-                self._pool.submit(ready)  # the other process, which the end of the scan may need
 
     def _begin_whole(self, watched: Watched, about: dict[str, Any]) -> None:
         """Its place in the series at once, its angles as soon as there is a process for them; of too many scans

@@ -124,7 +124,11 @@ def phase(
     starts: Annotated[int | None, typer.Option(min=1, help="Random starts.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of every random choice.")] = None,
     budget: Annotated[
-        str | None, typer.Option(help="Wall time, e.g. 5s or 2min; the best so far is kept.")
+        str | None,
+        typer.Option(
+            help="Wall time of it all, e.g. 5s or 2min, half of it from the neighbours where there are any; the"
+            " best so far is kept."
+        ),
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
     aliens: Annotated[bool | None, typer.Option(help="Mask intensity of other crystals.")] = None,
@@ -157,7 +161,7 @@ def phase(
         "correct_motion": correct,
     }
     settings = load_config(config_path(config)).changed(phasing=given(phasing), preprocess=given(preprocess))
-    budget_s = None if budget is None else seconds(budget)
+    budget_s = None if budget is None else seconds(budget) / (2 if neighbour else 1)
     near = [read_result(each) for each in neighbour or []]  # what cannot be read is said before the work
     with progress_bar("phase retrieval", quiet=as_json) as tell:
         table = phase_to_file(sources, output, settings, overwrite=overwrite, budget_s=budget_s, progress=tell)

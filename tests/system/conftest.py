@@ -63,3 +63,21 @@ def system(tmp_path_factory, make_config):
     path = make_config(tmp_path_factory.mktemp("system"))
     with Supervisor(path) as supervisor:
         yield supervisor, path
+
+
+class Listening:
+    """The updates of a system, kept in `heard`, and each shown to `then`."""
+
+    def __init__(self, supervisor, then=lambda update: None):
+        self._supervisor, self._then, self.heard = supervisor, then, []
+
+    def watch(self, timeout_s=0.5):
+        for update in self._supervisor.watch(timeout_s):
+            self.heard.append(update)
+            self._then(update)
+            yield update
+
+
+@pytest.fixture(scope="session")
+def listening():
+    return Listening

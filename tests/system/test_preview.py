@@ -18,24 +18,6 @@ SHAPE = (40, 48, 48)
 QUICK = {"starts": 1, "threads": 1, "recipe": "20*ER"}
 
 
-class Listening:
-    """The updates of a system, kept, and each shown to `then`."""
-
-    def __init__(self, supervisor, then=lambda update: None):
-        self._supervisor, self._then, self.heard = supervisor, then, []
-
-    def watch(self, timeout_s=0.5):
-        for update in self._supervisor.watch(timeout_s):
-            self.heard.append(update)
-            self._then(update)
-            yield update
-
-    def estimates(self, run):
-        """(kind, frames) of each live estimate."""
-        fields = [each.fields for each in self.heard if (each.topic, each.run) == ("estimate", run)]
-        return [(each["kind"], each["frames"]) for each in fields if each["kind"] != "refined"]
-
-
 @pytest.fixture(scope="module")
 def scan_file(tmp_path_factory, make_config):
     folder = tmp_path_factory.mktemp("scan")
@@ -55,7 +37,7 @@ def seeing(tmp_path_factory, make_config):
 
 
 def test_a_killed_estimate_costs_no_frame_and_the_scan_has_its_preview_from_a_new_process(
-    seeing, scan_file, wait_for
+    seeing, scan_file, wait_for, listening
 ):
     supervisor, path = seeing
     killed = []
@@ -67,11 +49,11 @@ def test_a_killed_estimate_costs_no_frame_and_the_scan_has_its_preview_from_a_ne
             for pid in killed:
                 os.kill(pid, signal.SIGKILL)
 
-    listening = Listening(supervisor, kill)
-    told = play(listening, scan_file, path, rate_hz=10, fly=False)
+    system = listening(supervisor, kill)
+    told = play(system, scan_file, path, rate_hz=10, fly=False)
     assert len(killed) == 1, "the estimate has a process of its own"
     assert (told["live"]["count"], told["live"]["missing"], told["result"]["missing"]) == (SHAPE[0], 0, [])
-    seen = wait_for(lambda: list(listening.watch(0.1)) and at_the_end(listening, told["run"]))
+    seen = wait_for(lambda: list(system.watch(0.1)) and at_the_end(system, told["run"]))
     assert killed[0] not in workers(supervisor.pids()["live"])
     assert seen[-1] == ("preview", SHAPE[0])
     frames = [each for _, each in seen]
@@ -86,6 +68,8 @@ def test_a_killed_estimate_costs_no_frame_and_the_scan_has_its_preview_from_a_ne
     assert node.metadata["provenance"]["network"] == f"{card.network} {card.sha256[:12]}"
 
 
-def at_the_end(listening, run):
-    seen = listening.estimates(run)
+def at_the_end(system, run):
+    """(kind, frames) of each live estimate, once the last is of all frames."""
+    fields = [each.fields for each in system.heard if (each.topic, each.run) == ("estimate", run)]
+    seen = [(each["kind"], each["frames"]) for each in fields if each["kind"] != "refined"]
     return seen if seen and seen[-1][1] == SHAPE[0] else None

@@ -1,9 +1,13 @@
 """A turning crystal through the live path: its motion is in Tiled, true within its error bars, whoever is
 killed."""
 
+import json
 import os
 import signal
+import subprocess
+import sys
 from dataclasses import replace
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -11,6 +15,7 @@ import pytest
 from live_bcdi.catalogue import open_run
 from live_bcdi.config import load_config
 from live_bcdi.geometry import axes_across, q_lab_invA, rocking_axis_lab
+from live_bcdi.metadata import plain
 from live_bcdi.session import play
 from live_bcdi.sim.crystals import random_truth
 from live_bcdi.sim.scattering import bragg_geometry, measure, scan_steps
@@ -18,24 +23,33 @@ from live_bcdi.supervisor import Supervisor
 from live_bcdi.tracking import follow, record_scan
 from live_bcdi.transport.hdf5 import read_scan, write_scan
 from live_bcdi.transport.tiled import connect, versions
-from live_bcdi.transport.tracks import read_series
+from live_bcdi.transport.tracks import read_series, read_track
+from live_bcdi_consumers.tickets import Tickets
+from live_bcdi_consumers.tracking import OWED
 
 SHAPE = (40, 48, 48)
 QUICK = {"starts": 1, "threads": 1, "recipe": "20*ER"}
 TURNED = ((0.0, 0.0, 0.0), (4.0, -3.0, 2e-5), (8.0, -6.0, 4e-5))  # mdeg, mdeg, strain
 
 
-class Listening:
-    """The updates of a system, each shown to `then`."""
+CUT_OFF = """
+import itertools, json, os, signal, sys
+from pathlib import Path
+from live_bcdi.config import load_config
+from live_bcdi_consumers.tracking import track_run
 
-    def __init__(self, supervisor, then=lambda update: None):
-        self._supervisor, self._then, self.heard = supervisor, then, []
+config, start, frames, last = sys.argv[1:]
+written, whole = itertools.count(1), os.fsync
 
-    def watch(self, timeout_s=0.5):
-        for update in self._supervisor.watch(timeout_s):
-            self.heard.append(update)
-            self._then(update)
-            yield update
+def cut_off(file):
+    if os.readlink(f"/proc/self/fd/{file}").endswith(".partial.h5") and next(written) == int(last):
+        os.truncate(file, os.fstat(file).st_size // 2)
+        os.kill(os.getpid(), signal.SIGKILL)
+    whole(file)
+
+os.fsync = cut_off
+track_run(json.loads(start), frames, load_config(Path(config)))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +70,7 @@ def turning(tmp_path_factory, make_config):
 
 
 @pytest.fixture(scope="module")
-def measured(turning, tmp_path_factory, make_config):
+def measured(turning, tmp_path_factory, make_config, listening):
     """Three scans measured; when the last frame of the second is in, live is killed before it can say its
     motion."""
     path = make_config(tmp_path_factory.mktemp("tracking"), phasing=QUICK)
@@ -69,11 +83,11 @@ def measured(turning, tmp_path_factory, make_config):
                 killed.append(supervisor.pids()["live"])
                 os.kill(killed[0], signal.SIGKILL)
 
-        listening = Listening(supervisor, kill)
+        system = listening(supervisor, kill)
         for scan in turning:
-            runs.append(play(listening, scan, path, rate_hz=60, fly=False)["run"])
+            runs.append(play(system, scan, path, rate_hz=60, fly=False)["run"])
         assert killed and supervisor.pids()["live"] != killed[0]
-        yield runs, path, listening
+        yield runs, path, system
 
 
 def test_every_scan_has_its_track_in_tiled_though_the_service_was_killed(measured, wait_for):
@@ -117,12 +131,12 @@ def test_the_series_is_true_within_its_error_bars(measured, wait_for):
 
 def test_the_page_is_told_of_every_scan_and_of_the_series(measured, wait_for):
     """Also of the one that refine comes to after its result."""
-    runs, _, listening = measured
+    runs, _, system = measured
 
     def all_told():
-        for _ in listening.watch(0.1):
+        for _ in system.watch(0.1):
             pass
-        told = [each for each in listening.heard if each.topic == "tracking"]
+        told = [each for each in system.heard if each.topic == "tracking"]
         series = [each.fields["scans"] for each in told if each.fields["of"] == "series"]
         return told if [row["run"] for row in series[-1]] == runs else None
 
@@ -140,3 +154,30 @@ def test_the_peak_is_foretold_where_it_goes(turning):
     told = follow(records).next_place.angle_deg
     assert abs(told.value - (places[2] + (places[2] - places[0]) / 2)) < told.std2
     assert told.value < places[2] - 2e-3
+
+
+@pytest.mark.parametrize("last", [1, 2])
+def test_a_track_is_there_once_though_who_wrote_it_was_killed_half_way(measured, wait_for, last):
+    """Its place in its series is written first, its angles second. Of a run in a series of its own."""
+    runs, path, _ = measured
+    config, run = load_config(path), str(uuid4())
+    storage, root = config.storage.directory, connect(config)
+    (frames,) = (storage / "frames").glob(f"*_{runs[0][:8]}.h5")
+    wait_for(lambda: runs[0] in root["raw"] and versions(root, "tracking", runs[0]))
+    start = plain({**root["raw"][runs[0]].metadata["start"], "uid": run, "sample": f"cut off {last}"})
+    killed = subprocess.run(
+        [sys.executable, "-c", CUT_OFF, str(path), json.dumps(start), str(frames), str(last)], check=False
+    )
+    assert killed.returncode == -signal.SIGKILL
+    tracks, waiting, owed = storage / "tracks", Tickets(storage / "queue/motion", clean=False), storage / OWED
+    assert len(list(tracks.glob(f".*_{run}.*.partial.h5"))) == 1, "half of it is there"
+    assert len(list(tracks.glob(f"[0-9]*_{run}.h5"))) == last - 1
+    waiting.put(run, {"start": start, "file": str(frames), "tries": 0})  # what refine begins again with
+    wait_for(
+        lambda: run not in waiting.names() and not list(owed.glob(f"*{run}*")) and versions(root, "tracking", run)
+    )
+    (track,) = tracks.glob(f"*_{run}*.h5")
+    (stored,) = versions(root, "tracking", run).values()
+    within, (undisturbed,) = read_track(track).within, versions(root, "tracking", runs[0]).values()
+    for node in (stored, undisturbed):
+        np.testing.assert_allclose(node["found_steps"].read(), within.found_steps, atol=1e-6)
