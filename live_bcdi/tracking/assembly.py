@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..types import BoolArray, FloatArray, ScanError
 from .band import Band, Floats, band_of, cutoff_of
 from .centroid import LEAST_COUNTS
-from .course import Found, anew, driven, free, infer, near, peak
+from .course import Found, anew, driven, free, infer, likeliest, near, peak
 from .disorder import NEAR, Disorder, disorder
 from .fringes import Fringes, fringes_along, fringes_of, smooth_series
 from .rolls import Roll, Turned, turned_back, turned_blocks
@@ -111,23 +111,16 @@ def _first_alike(counts: Floats) -> NDArray[np.int64]:
 
 
 def _found(turned: Turned, nominal: Floats | None, cutoff: float | None, terms: int) -> tuple[Found, Fringes]:
-    """The motor's course, or the likeliest of those that there may be without one."""
+    """By the motor's course, or the likeliest of the free ones."""
     if nominal is not None:
         rate = _rate(turned, nominal) if cutoff is None else cutoff
         fringes = fringes_along(rate)
         return infer(turned, driven(nominal, rate), fringes), fringes
-    frames = len(turned.counts)
-    rate = (terms - 1) // 2 / band_of(np.arange(float(frames)), 1.0).period
+    rate = (terms - 1) // 2 / band_of(np.arange(float(len(turned.counts))), 1.0).period
     fringes = fringes_of(turned.middle(), rate)
-    courses = free(turned, terms, fringes)
-    tried = [infer(turned, course, fringes) for course in courses]
-    likeliest = max(tried, key=_evidence)
-    tried += [infer(turned, course, fringes) for course in anew(likeliest, courses[0], turned.shape)]
-    return max(tried, key=_evidence), fringes
-
-
-def _evidence(found: Found) -> float:
-    return found.evidence
+    first = likeliest([infer(turned, course, fringes) for course in free(turned, terms, fringes)])
+    again = [infer(turned, course, fringes) for course in anew(first, turned)]
+    return max([first, *again], key=lambda each: each.posterior.log_likelihood), fringes
 
 
 def _rate(turned: Turned, nominal: Floats) -> float:
@@ -163,7 +156,7 @@ def _series(counts: Floats, angles: Floats, places: Floats, known: tuple[Band, F
     weighted = band.values(angles) / (light + _DARK * light.mean())[:, None]
     gram = weighted.T @ band.values(angles)
     right = np.tensordot(weighted, counts, axes=(0, 0))
-    series, _ = smooth_series(gram, right, band, fringes, float(light.mean()))
+    series = smooth_series(gram, right, band, fringes, float(light.mean()))
     return np.asarray(np.maximum(np.tensordot(band.values(places), series, axes=1), 0))
 
 
@@ -175,6 +168,8 @@ def _checked(
         raise ScanError(
             f"an assembly needs {_FEWEST_FRAMES} frames of rows and columns at least, not {counts.shape}"
         )
+    if min(counts.shape[1:]) < _BLOCK:
+        raise ScanError(f"frames of {counts.shape[1:]} pixels are too small to be assembled")
     if nominal is not None and (np.shape(nominal) != (len(counts),) or not np.isfinite(nominal).all()):
         raise ScanError(f"{len(counts)} frames need as many finite nominal angles, not {np.shape(nominal)}")
     good = np.ones(counts.shape[1:], bool) if bad_pixels is None else ~np.asarray(bad_pixels, bool)

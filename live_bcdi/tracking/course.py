@@ -1,13 +1,15 @@
 """Where the frames of an assembly are: series and chances in turn, on a grid of angles and rolls."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .band import Band, Floats, band_of
+from .crystal import CrystalFit, waves_of
 from .disorder import NEAR
 from .expect import Expectation, expectation
 from .fringes import Fringes
@@ -26,61 +28,74 @@ _WALK = 0.05  # of the whole grid, at most, from frame to frame of a free crysta
 _ROLL_WALK_PX = 3.0
 _ROLL_OFF_PX = 1.5  # of the centre of mass, which strain moves as the crystal turns
 _STRAY = 0.05  # counts: below it an expectation is no variance to divide by
-_SHARES = (0.25, 0.4, 0.6, 0.75, 1, 1, 1, 1, 1, 1, 1)  # of the terms, one after the other
-_PHOTONS = (50.0, 1000.0)  # of the brightest frame, first and last but one
+_PHOTONS = (
+    300.0,
+    5000.0,
+)  # of the brightest frame that count, first and last but one: more, and frames stay where they are
+_HEATS = 20
+_SHRUNK = 0.85  # of a first guess: a bright middle that is stretched is harder to press together than to draw out
+_ROUNDS = 12  # of fit and chances, where a motor tells the angles
+_GAIN = 0.1  # nats a number: a wrong even pace gained 0.03, one that was right where the line was folded 0.4
 _END = 0.02  # of the grid, beside a first guess
-_TWICE = 3  # fits between changes of order and temperature
+
+Fit = Callable[[Turned, Floats], Expectation]  # of frames without holes and their chances
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Course:
-    """The grid of angles, the series on it, where the frames are asked to be, and orders and temperatures to run
-    through; `nominal` is None for a free crystal."""
+    """The grid of angles, the series on it, where the frames are asked to be, and temperatures to run through;
+    `nominal` is None for a free crystal."""
 
     grid: Floats
     band: Band
     start: Floats
     nominal: Floats | None
-    orders: tuple[int, ...]
     heats: tuple[float, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Found:
-    """Chances of all frames, and `evidence`, the logarithm of their likelihood less the cost of the volume's
-    prior, by which courses are compared; `expected` counts (angles, pixels) are of the fitted volume."""
+    """Chances of all frames, the counts (angles, pixels) that the model expects, and its number of parameters."""
 
     posterior: Posterior
-    evidence: float
-    expected: NDArray[np.float32]
     course: Course
+    expected: NDArray[np.float32]
+    parameters: int
 
 
 def infer(turned: Turned, course: Course, fringes: Fringes) -> Found:
-    """Chances of each frame's roll and angle: series and chances in turn (expectation maximisation), from few
-    terms and a high temperature to all terms and none. Where a motor tells the angles, frames less than a step off
-    are fitted where it says, as a first series, wrong by the frames that are far off, would make them wander."""
+    """Chances of each frame's roll and angle: model and chances in turn (expectation maximisation), from a high
+    temperature to none. Where a motor tells the angles the model is a series, and frames less than a step off are
+    fitted where the motor says, as a first series, wrong by the frames that are far off, would make them wander.
+    Where none does it is one crystal."""
     frames, rolls = turned.rolls_deg.shape
     width = _NARROW if course.nominal is not None else _WIDE * float(np.ptp(course.grid))
     middle = np.tile(np.arange(rolls) == rolls // 2, (frames, 1)).astype(np.float64)
     chance = _about(course, course.start, middle, width)
     prior = _prior(course)[:, None] + _roll_prior(turned.rolls_deg)[:, None]
     roll_steps, slip = list(_roll_steps(turned.rolls_deg)), _slip(course)
-    model: Expectation | None = None
-    for order, heat in zip(course.orders, course.heats, strict=True):
-        band = replace(course.band, order=order)
-        for _ in range(_TWICE):
-            model = expectation(_filled(turned, chance, model), chance, course.grid, band, fringes)
-            trust = heat if course.nominal is None else 1 / _misfit(turned, chance, model)
-            seen = trust * model.log_likelihood(turned.counts, turned.used) + prior
-            found = forward_backward(seen, roll_steps, list(_angle_steps(course, slip)))
-            chance = found.chance
-            if course.nominal is not None:
-                chance = _about(course, near(found, course)[0], chance.sum(axis=2), width)
+    (fit, parameters), model = _fit(turned, course, fringes), None
+    shared = np.broadcast_to(turned.used.min(axis=1, keepdims=True), turned.used.shape)
+    shown = turned.counts * shared  # at all rolls, or a roll would win by what it hides
+    for heat in course.heats:
+        model = fit(_filled(turned, chance, model), chance)
+        trust = heat if course.nominal is None else 1 / _misfit(turned, chance, model)
+        seen = trust * model.log_likelihood(shown, shared) + prior
+        found = forward_backward(seen, roll_steps, list(_angle_steps(course, slip)))
+        chance = found.chance
+        if course.nominal is not None:
+            chance = _about(course, near(found, course)[0], chance.sum(axis=2), width)
         slip = _slip(course, found.chance.sum(axis=1) @ course.grid)
     assert model is not None
-    evidence = found.log_likelihood - model.cost
-    return Found(posterior=found, evidence=evidence, expected=model.counts, course=course)
+    return Found(posterior=found, course=course, expected=model.counts, parameters=parameters)
+
+
+def _fit(turned: Turned, course: Course, fringes: Fringes) -> tuple[Fit, int]:
+    if course.nominal is not None:
+        made = partial(expectation, angles=course.grid, band=course.band, fringes=fringes)
+        return made, course.band.terms * turned.counts.shape[2]
+    waves = waves_of(course.grid, course.band, turned.shape, fringes)
+    return CrystalFit(waves, turned.shape), 2 * int(np.prod(waves.box()))
 
 
 def _misfit(turned: Turned, chance: Floats, model: Expectation) -> float:
@@ -118,47 +133,47 @@ def _filled(turned: Turned, chance: Floats, model: Expectation | None) -> Turned
 
 
 def free(turned: Turned, terms: int, fringes: Fringes) -> list[Course]:
-    """Courses of a crystal that no motor turns, of which the likeliest is right: from one end to the other at an
-    even pace, or as the frames are alike, which finds ways back, once with few terms at first and once with all.
+    """Courses of a crystal that no motor turns: one begins as the frames are alike, which finds ways back but
+    needs bright ones, and one goes from one end to the other at an even pace.
 
     The temperature is such that of the brightest frame so many photons count: while they do not tell its angle
     sharply, the whole scan can be warped.
     """
     frames = len(turned.counts)
     grid = np.linspace(0, frames - 1, min(2 * frames, _POINTS))
-    order = (terms - 1) // 2
-    few = tuple(max(1, round(order * share)) for share in _SHARES)
-    bright = float(turned.middle().sum(axis=(1, 2)).max())
-    heats = (*np.minimum(1, np.geomspace(*_PHOTONS, len(few) - 1) / bright).tolist(), 1.0)
-    band = replace(band_of(grid, 1.0), order=order)
-    starts = [(np.linspace(0, 1, frames), few)]
-    line = seriated(turned.middle(), fringes)
-    if line is not None:
-        starts += [(line, few), (line, (order,) * len(few))]
-    return [
-        Course(
-            grid=grid,
-            band=band,
-            start=_along(grid, start),
-            nominal=None,
-            orders=orders,
-            heats=heats,
-        )
-        for start, orders in starts
-    ]
+    light = turned.middle().sum(axis=(1, 2)) + _STRAY
+    heats = np.minimum(1, np.geomspace(*_PHOTONS, _HEATS) / light.max()).tolist()
+    band = replace(band_of(grid, 1.0), order=(terms - 1) // 2)
+    lines = (seriated(turned.middle(), fringes), np.linspace(0, 1, frames))
+    starts = [_along(grid, line, light) for line in lines if line is not None]
+    return [Course(grid=grid, band=band, start=each, nominal=None, heats=(*heats, 1.0, 1.0)) for each in starts]
 
 
-def anew(found: Found, first: Course, shape: tuple[int, int]) -> list[Course]:
-    """As `first`, of `free`, but begun on the line of the frames that `found` expects, which have no noise: where
-    that is warped its volume varies too fast or too slowly, and how alike frames are undoes some of it."""
-    images = (found.posterior.chance.sum(axis=1) @ found.expected).reshape(-1, *shape)
+def anew(found: Found, turned: Turned) -> list[Course]:
+    """The same, begun half-way to the line of the frames that `found` expects, which have no noise: where that is
+    warped its object varies too fast or too slowly, and how alike frames are undoes some of it."""
+    images = (found.posterior.chance.sum(axis=1) @ found.expected).reshape(-1, *turned.shape)
     line = seriated(images, None)
-    return [] if line is None else [replace(first, start=_along(first.grid, line))]
+    if line is None:
+        return []
+    light = turned.middle().sum(axis=(1, 2)) + _STRAY
+    angles = near(found.posterior, found.course)[0]
+    start = (angles + np.polyval(np.polyfit(line, angles, 1, w=np.sqrt(light)), line)) / 2
+    return [replace(found.course, start=start)]
 
 
-def _along(grid: Floats, places: Floats) -> Floats:
-    """Places from 0 to 1 on the grid, but for its ends."""
-    return np.asarray(grid[-1] * (_END + (1 - 2 * _END) * places))
+def _along(grid: Floats, line: Floats, light: Floats) -> Floats:
+    """Places from 0 to 1 on the grid, but for its ends, and nearer to the bright ones."""
+    start = grid[-1] * (_END + (1 - 2 * _END) * line)
+    about = np.average(start, weights=light)
+    return np.asarray(about + _SHRUNK * (start - about), np.float64)
+
+
+def likeliest(found: list[Found]) -> Found:
+    """The first, but for one that is likelier by more than what the voxels can gain of a warp alone."""
+    first, best = found[0], max(found, key=lambda each: each.posterior.log_likelihood)
+    gain = best.posterior.log_likelihood - first.posterior.log_likelihood
+    return best if gain > _GAIN * first.parameters else first
 
 
 def driven(nominal: Floats, cutoff: float) -> Course:
@@ -166,10 +181,7 @@ def driven(nominal: Floats, cutoff: float) -> Course:
     low, high = nominal.min() - _BEYOND, nominal.max() + _BEYOND
     grid = np.linspace(low, high, min(_POINTS, int(np.ceil((high - low) * _FINER)) + 1))
     band = band_of(grid, cutoff)
-    heats = (0.3, 1.0, 1.0, 1.0)
-    return Course(
-        grid=grid, band=band, start=nominal, nominal=nominal, orders=(band.order,) * len(heats), heats=heats
-    )
+    return Course(grid=grid, band=band, start=nominal, nominal=nominal, heats=(1.0,) * _ROUNDS)
 
 
 def _prior(course: Course) -> Floats:

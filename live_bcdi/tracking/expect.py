@@ -16,10 +16,9 @@ _EMPTY = 0.05  # of a frame: an angle without frames is not of no brightness
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Expectation:
-    """Expected counts (angles, pixels) at the grid's angles, never zero, and the cost of the series' prior."""
+    """Expected counts (angles, pixels) at the grid's angles, never zero."""
 
     counts: NDArray[np.float32]
-    cost: float
 
     def log_likelihood(self, counts: NDArray[np.float32], used: NDArray[np.float32]) -> Floats:
         """Poisson's of (frames, rolls, pixels), up to a constant of each frame: sum over used pixels of
@@ -46,9 +45,9 @@ def expectation(turned: Turned, chance: Floats, angles: Floats, band: Band, frin
     share = ((chance / light) @ terms).reshape(-1, band.terms).astype(np.float32)
     right = share.T @ turned.counts.reshape(len(share), -1)
     gram = (terms.T * (number / light)) @ terms
-    fitted, cost = smooth_series(gram, right.reshape(-1, *turned.shape), band, fringes, float(total.mean()))
+    fitted = smooth_series(gram, right.reshape(-1, *turned.shape), band, fringes, float(total.mean()))
     series = fitted.reshape(band.terms, -1)
     made = (terms @ series).astype(np.float32)
     mean = np.maximum(series[0], 0) + 1e-4 * max(float(series[0].max()), 1e-9)
     least = _FLOOR * np.maximum(made.sum(axis=1), 1e-3)[:, None] / mean.sum() * mean
-    return Expectation(counts=np.maximum(made, least).astype(np.float32), cost=cost)
+    return Expectation(counts=np.maximum(made, least).astype(np.float32))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from .band import Band, Floats
 
-_WIDTH = 0.22  # of the extent: the standard deviation of the power
+WIDTH = 0.22  # of the extent: the standard deviation of the power
 _POWER = 0.5  # of the total counts squared: a Gaussian of that width in 2-D has then the power that is found
 _LEAST = 1e-7  # of the power at lag 0: beyond it there is nothing
 _FASTEST = 0.2  # of the lags: no crystal that phasing can use has anything there
@@ -48,12 +48,12 @@ class Fringes:
 def fringes_of(images: Floats, cutoff: float) -> Fringes:
     """Of (frames, rows, columns) of counts, for a crystal whose series ends at `cutoff` cycles a step."""
     power = (np.abs(np.fft.fft2(images)) ** 2).sum(axis=0) - images.sum()
-    return Fringes(angle=_WIDTH * cutoff, rows=_spread(power.sum(axis=1)), columns=_spread(power.sum(axis=0)))
+    return Fringes(angle=WIDTH * cutoff, rows=_spread(power.sum(axis=1)), columns=_spread(power.sum(axis=0)))
 
 
 def fringes_along(cutoff: float) -> Fringes:
     """Of a crystal whose pixels are fitted each alone: a hole does not reach beyond itself."""
-    return Fringes(angle=_WIDTH * cutoff, rows=np.inf, columns=np.inf)
+    return Fringes(angle=WIDTH * cutoff, rows=np.inf, columns=np.inf)
 
 
 def _spread(power: Floats) -> float:
@@ -66,11 +66,9 @@ def _spread(power: Floats) -> float:
     return float(np.clip(np.interp(_WITHIN * share[-1], share, rate), *_BOUNDS))
 
 
-def smooth_series(
-    gram: Floats, right: NDArray[np.float32], band: Band, fringes: Fringes, total: float
-) -> tuple[Floats, float]:
+def smooth_series(gram: Floats, right: NDArray[np.float32], band: Band, fringes: Fringes, total: float) -> Floats:
     """Coefficients A (terms, rows, columns) of least squares G A = `right` of the same shape, with the prior of
-    `fringes` for a crystal of `total` counts a frame, and the prior's cost, -log of its probability.
+    `fringes` for a crystal of `total` counts a frame.
 
     The variance of counts is to be that of a frame times a share of each pixel that adds up to 1: then the noise
     in the transform Y of `right` has covariance G at every lag, and (G + 1/P) A = Y there, P being the power that
@@ -85,8 +83,5 @@ def smooth_series(
     found = np.linalg.solve(gram + stiff[:, :, None] * np.eye(band.terms), spectrum[:, kept].T[:, :, None])[
         :, :, 0
     ]
-    once = np.full(across.shape, 0.5)  # those of the first column are there with their conjugates
-    once[:, 1 : (shape[1] + 1) // 2] = 1
-    cost = float((once[kept][:, None] * np.abs(found) ** 2 * stiff).sum())
     spectrum[:, kept], spectrum[:, ~kept] = found.T, 0
-    return np.fft.irfft2(spectrum, s=shape), cost
+    return np.asarray(np.fft.irfft2(spectrum, s=shape))

@@ -102,11 +102,12 @@ UNEVEN = np.linspace(-27, 27, 80) + 4 * np.sin(2 * np.pi * np.arange(80) / 27) *
 THERE_AND_BACK = np.interp(np.arange(80), [0, 40, 60, 79], [-27, 12, -6, 27])
 
 
-@pytest.mark.parametrize(("angles", "allowed"), [(UNEVEN, 0.6), (THERE_AND_BACK, 0.3)])
+@pytest.mark.parametrize(("angles", "allowed"), [(UNEVEN, 0.13), (THERE_AND_BACK, 0.2)])
 def test_a_free_crystal_is_followed_up_to_scale(config, angles, allowed):
     """Angles up to direction, offset and scale, at an uneven pace and back over the peak; by counts, a ramp
-    through the frames is 2 and 4.2 steps off, and a slow warp of 1 and 0.4 is left. Nine fringes pass, and it
-    rolls by up to 8 pixels."""
+    through the frames is 2 and 4.2 steps off, and a slow warp of 0.18 and 0.64 is left: 0.34 and 0.64 without the
+    last fit, begun anew, and 0.60 and 0.73 of a series for a model. Nine fringes pass, and it rolls by up
+    to 8 pixels."""
     centre, lever = (230.0, 30.0), 200.0
     made = simulate_tumbling(
         config=config,
@@ -136,6 +137,8 @@ def test_what_cannot_be_assembled_is_said(config):
     frames = np.ones((20, 10, 10))
     with pytest.raises(ScanError, match="12 frames"):
         assemble(frames[:5])
+    with pytest.raises(ScanError, match="too small"):
+        assemble(np.ones((20, 1, 9)))
     with pytest.raises(ScanError, match="finite nominal"):
         assemble(frames, nominal=np.arange(19.0))
     with pytest.raises(ScanError, match="bad pixels are"):
