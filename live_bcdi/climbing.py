@@ -14,7 +14,7 @@ from .dynamical.ladder import Misfits, Rung
 from .dynamical.scan import RefinedScan, refine_scan
 from .dynamical.start import Placed, frames_of
 from .geometry import direct_basis_nm
-from .preprocess import as_set
+from .preprocess import as_phased
 from .reflection import Reflection, material_of, need_of, sample_of, words
 from .refraction import corrected
 from .types import (
@@ -74,18 +74,18 @@ def climb(
     checkpoint: Path | None = None,
     progress: Progress | None = None,
 ) -> Reconstruction | None:
-    """The crystal on that rung; None where `result` is it already. Of what phasing was given, the flat field, the
-    monitor and a background in counts are followed; aliens, a dark frame, a background from the corners and
-    corrected motion are not. `checkpoint` is a file that a killed refinement
-    goes on from. Raises ScanError for input that cannot be used."""
+    """The crystal on that rung; None where `result` is it already. What phasing did not use (bad pixels, aliens,
+    stale frames), took off (background) and corrected by (flat field, monitor) is followed; a dark frame and
+    corrected motion are not, nor that the axis turned while frames counted. `checkpoint` is a file that a killed
+    refinement goes on from. Raises ScanError for input that cannot be used."""
     if need.rung is Rung.KINEMATICAL:
         return None
     if need.rung is Rung.REFRACTION:
         return _without_refraction(scan, result, need, config)
     prepared = Preprocessing.model_validate_json(result.provenance.get("preprocessing", "{}"))
-    level = 0.0 if prepared.background == "corners" else prepared.background
+    counted, level = as_phased(scan, prepared)
     found = refine_scan(
-        as_set(scan, prepared),
+        counted,
         result,
         _constants(need),
         settings_of(config.dynamical, scan, config.phasing.seed),
@@ -98,7 +98,7 @@ def climb(
         progress=progress,
     )
     done = _as_result(result, need, found)
-    chi = _modulus_error(scan, found, config.dynamical)
+    chi = _modulus_error(counted, found, config.dynamical)
     return replace(done, chi=chi, chi_starts=(chi,))
 
 

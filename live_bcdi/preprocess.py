@@ -210,15 +210,8 @@ def prepare(scan: RockingScan, settings: Preprocessing = _DEFAULTS) -> tuple[Dif
     if not np.isfinite(scan.intensity).all():
         raise ScanError(f"{scan.name}: frames hold NaN or infinite counts; set them to 0 and mark bad_pixels")
     used = as_set(scan, settings)
-    intensity, mask, masked = _corrected(used, have)
-    centre = find_centre(intensity, mask)
-    aliens: tuple[Alien, ...] = ()
-    masked["alien"] = 0
-    if settings.aliens:
-        strange, aliens = find_aliens(intensity, mask, centre)
-        masked["alien"] = int(np.count_nonzero(strange))
-        mask = mask | strange
-    level = background_counts(intensity, mask) if settings.background == "corners" else float(settings.background)
+    found = _cleaned(used, have, settings)
+    intensity, mask, centre, level = found.intensity, found.mask, found.centre, found.background_counts
     if level:
         intensity = without_background(intensity, level)
     total = float(intensity.sum(where=~mask, dtype=np.float64))
@@ -230,8 +223,8 @@ def prepare(scan: RockingScan, settings: Preprocessing = _DEFAULTS) -> tuple[Dif
         centre = find_centre(intensity, mask, settings.centring)
     volume = _boxed(used, intensity, mask, (centre, grid_deg, settings))
     report = Report(
-        masked=masked,
-        aliens=aliens,
+        masked=found.masked,
+        aliens=found.aliens,
         background_counts=level,
         centre=centre,
         frames=scan.intensity.shape,
@@ -248,6 +241,43 @@ def as_set(scan: RockingScan, settings: Preprocessing) -> RockingScan:
         scan,
         flatfield=scan.flatfield if settings.flatfield else None,
         monitor=scan.monitor if settings.monitor else None,
+    )
+
+
+def as_phased(scan: RockingScan, settings: Preprocessing) -> tuple[RockingScan, float]:
+    """`as_set`, with -1, no reading, for all that `prepare` masks, whatever for; and the counts of background that
+    it takes off. For a model of the counts themselves."""
+    used = as_set(scan, settings)
+    have = np.ones(len(scan.intensity), bool) if scan.have is None else np.asarray(scan.have, bool)
+    found = _cleaned(used, have, settings)
+    marked = np.where(found.mask, -1, used.intensity).astype(np.float32)
+    return replace(used, intensity=marked), found.background_counts
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Cleaned:
+    """Counts by monitor and flat field, what is not to be used of them and why, and what goes off them."""
+
+    intensity: NDArray[np.float32]
+    mask: BoolArray
+    masked: dict[str, int]
+    centre: Vector
+    aliens: tuple[Alien, ...]
+    background_counts: float
+
+
+def _cleaned(used: RockingScan, have: BoolArray, settings: Preprocessing) -> _Cleaned:
+    intensity, mask, masked = _corrected(used, have)
+    centre = find_centre(intensity, mask)
+    aliens: tuple[Alien, ...] = ()
+    masked["alien"] = 0
+    if settings.aliens:
+        strange, aliens = find_aliens(intensity, mask, centre)
+        masked["alien"] = int(np.count_nonzero(strange))
+        mask = mask | strange
+    level = background_counts(intensity, mask) if settings.background == "corners" else float(settings.background)
+    return _Cleaned(
+        intensity=intensity, mask=mask, masked=masked, centre=centre, aliens=aliens, background_counts=level
     )
 
 

@@ -1,5 +1,6 @@
 """An alien that was put in is found, its own crystal's fringes are not, and on S0054 there is the one known."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from live_bcdi.aliens import find_aliens
 from live_bcdi.config import Preprocessing, load_config
-from live_bcdi.preprocess import diffraction_volume, find_centre
+from live_bcdi.preprocess import as_phased, diffraction_volume, find_centre, prepare
 from live_bcdi.sim import simulate_scan
 from live_bcdi.transport.spec import read_spec_scan
 
@@ -84,3 +85,25 @@ def test_s0054_has_the_one_that_is_known(s0054):
     assert found[162, 63, 102]
     # 5e-5 of the scan's counts
     assert aliens[0].counts < 3000
+
+
+def test_a_model_of_the_counts_is_given_what_phasing_used():
+    """All that phasing masks reads -1, aliens and a frame that was read twice too; the background is phasing's
+    own, of the corners; what is used stays as it was counted."""
+    scan = simulated("medium")
+    random = np.random.default_rng(4)
+    intensity = scan.intensity + alien_at((38, 15, 50), 3000) + random.poisson(0.3, SHAPE)
+    intensity[5] = intensity[4]
+    bad = np.zeros(SHAPE[1:], bool)
+    bad[7, 9] = True
+    scan = replace(scan, intensity=intensity, bad_pixels=bad, flatfield=np.full(SHAPE[1:], 0.5))
+    for aliens in (False, True):
+        settings = Preprocessing(aliens=aliens, background="corners", flatfield=False)
+        counted, level = as_phased(scan, settings)
+        _, report = prepare(scan, settings)
+        assert level == report.background_counts == pytest.approx(0.3, rel=0.1)
+        left_out = counted.intensity < 0
+        assert counted.flatfield is None and left_out[:, 7, 9].all()
+        assert left_out[36:41, 13:18, 48:53].mean() > 0.5 if aliens else not left_out[38, 15, 50]
+        assert (counted.intensity[~left_out] == intensity[~left_out]).all()
+        assert report.masked["read twice"] == 1 and left_out[5].all() and not left_out[6].all()
