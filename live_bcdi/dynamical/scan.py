@@ -16,7 +16,7 @@ from .fields import transport_of
 from .frames import Frames, Settings
 from .progress import Progress, TimeLeft
 from .refinement import Refined, key_of, refine
-from .start import Placed, frames_of, in_the_lab, placed, twin_of, without_refraction
+from .start import Placed, frames_of, in_the_lab, placed, refraction_divided_out, twin_of
 from .transport import Transport
 from .unpolarised import Unpolarised
 
@@ -86,7 +86,7 @@ def refine_scan(
         chi_hbar=constants.chi_hbar,
     )
     starts = {"retrieved": retrieved, "twin": twin_of(retrieved)}
-    starts = {name: without_refraction(each, beams) for name, each in starts.items()}
+    starts = {name: refraction_divided_out(each, beams) for name, each in starts.items()}
     frames, far_field = frames_of(scan, retrieved, background, threads=threads)
     transport = _transport(beams, retrieved, polarisation, (device, threads))
     volume = result.volume

@@ -101,7 +101,7 @@ def twin_of(crystal: Placed) -> Placed:
     return replace(crystal, density=twin(crystal.density), s0=np.asarray(flipped, np.float32))
 
 
-def without_refraction(crystal: Placed, beams: Beams) -> Placed:
+def refraction_divided_out(crystal: Placed, beams: Beams) -> Placed:
     """Divided by exp[i k chi_0 (l_in + l_out) / 2], the lengths of crystal before and behind each voxel along the
     two beams."""
     edges_nm = 1e9 * crystal.edges_m
@@ -236,5 +236,6 @@ def _resampled(result: Reconstruction, basis_m: Floats, edges: Floats) -> tuple[
 
 
 def _filled(support: BoolArray, where: NDArray[np.float64]) -> FloatArray:
+    """How much of the support is at these voxels (3, ...) from its middle, by what lies about them."""
     middle = np.reshape([n // 2 for n in support.shape], (3, 1, 1, 1))
     return np.asarray(ndimage.map_coordinates(support.astype(np.float32), where + middle, order=1, cval=0))

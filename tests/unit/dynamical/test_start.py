@@ -11,7 +11,7 @@ from scipy import fft, ndimage
 from live_bcdi.dynamical import Characteristics, Settings, Susceptibilities, along_diffracted, refine_scan, start
 from live_bcdi.dynamical import scan as searching
 from live_bcdi.dynamical.detector import departures, pixel_momenta
-from live_bcdi.dynamical.start import frames_of, in_the_lab, placed, twin_of, without_refraction
+from live_bcdi.dynamical.start import frames_of, in_the_lab, placed, refraction_divided_out, twin_of
 from live_bcdi.geometry import q_lab_invA, q_steps_invA, rocking_circle, with_rocking_angle
 from live_bcdi.types import (
     DiffractionVolume,
@@ -130,7 +130,7 @@ def test_refraction_is_divided_out():
     block = replace(crystal, s0=s0, density=np.asarray(s0, np.complex64))
     chi = {"chi_0": GOLD.chi_0, "chi_h": GOLD.chi_h, "chi_hbar": GOLD.chi_hbar}
     beams = along_diffracted(block.frame.wavelength_m, block.frame.two_theta, **chi)
-    phase = np.angle(without_refraction(block, beams).density)
+    phase = np.angle(refraction_divided_out(block, beams).density)
     nx, ny, nz = s0.shape
     column = phase[nx // 2 + 4, ny // 2]  # far from the sides that the transmitted beam comes through
     dz, inside = block.edges_m[2], np.arange(6, nz - 6)
