@@ -2,7 +2,8 @@
 
 In the spirit of Björling et al., Phys. Rev. Lett. 125, 246101 (2020), who find a probability for each frame at
 each angle and roll from a volume, and the volume from those (Loh & Elser, Phys. Rev. E 80, 026705 (2009)). Here
-the volume is a short Fourier series along the rocking axis (`band`), and the frames follow one another (`walk`).
+the volume is a short Fourier series along the rocking axis (`band`) or, where no motor tells the angles, what one
+crystal scatters (`crystal`), and the frames follow one another (`walk`).
 """
 
 from dataclasses import dataclass

@@ -28,14 +28,11 @@ _WALK = 0.05  # of the whole grid, at most, from frame to frame of a free crysta
 _ROLL_WALK_PX = 3.0
 _ROLL_OFF_PX = 1.5  # of the centre of mass, which strain moves as the crystal turns
 _STRAY = 0.05  # counts: below it an expectation is no variance to divide by
-_PHOTONS = (
-    300.0,
-    5000.0,
-)  # of the brightest frame that count, first and last but one: more, and frames stay where they are
+_PHOTONS = (300.0, 5000.0)  # of the brightest frame that count, first and last but one; with more, frames hold
 _HEATS = 20
 _SHRUNK = 0.85  # of a first guess: a bright middle that is stretched is harder to press together than to draw out
 _ROUNDS = 12  # of fit and chances, where a motor tells the angles
-_GAIN = 0.1  # nats a number: a wrong even pace gained 0.03, one that was right where the line was folded 0.4
+_GAIN = 0.1  # nats a parameter: a wrong even pace gained 0.03, one where the line was folded 0.4
 _END = 0.02  # of the grid, beside a first guess
 
 Fit = Callable[[Turned, Floats], Expectation]  # of frames without holes and their chances
