@@ -14,7 +14,7 @@ costs. The order parameter's correlation is with the true order, over the states
 
 import argparse
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +42,7 @@ IMAGED, PHASED = (48, 56, 56), (40, 48, 48)
 PHOTONS = (1e4, 1e5, 1e6)
 NEAR_VOXELS = 2.0
 DRIFT_VOXELS = 0.4  # a scan, as a random walk
+Event = tuple[int | None, int]  # a true line's number, and a state's
 Array = NDArray[np.float64]
 
 
@@ -73,31 +74,86 @@ def by_path(found: Study) -> Array:
     return order_parameters(phases, inside).scores[:, 0]
 
 
+@dataclass
+class Events:
+    """How many of those there were found, and how many of those told were there."""
+
+    there: int = 0
+    found: int = 0
+    told: int = 0
+    right: int = 0
+
+    def add(self, there: set[Event], told: Sequence[Event | None]) -> None:
+        self.there, self.told = self.there + len(there), self.told + len(told)
+        self.found += len(there & set(told))
+        self.right += sum(each in there for each in told)
+
+    def __str__(self) -> str:
+        return f"{self.found} of {self.there} | {self.right} of {self.told}"
+
+
 class Lines:
-    """Lines right and false among those found, and those there and found; births and healings likewise."""
+    """Lines by state, their births, healings and steps from state to state: found of those there, right of those
+    told; and the error of the steps along their true way, in voxels."""
 
     def __init__(self) -> None:
-        self.right = self.false = self.there = self.found = 0
-        self.lives_right = self.lives = self.tracks = 0
+        self.lines, self.births, self.healings, self.steps = Events(), Events(), Events(), Events()
+        self.motion: list[float] = []
 
     def add(self, truth: Sequence[ChargeState], found: Study) -> None:
         """As it is or as its twin, whichever is righter: a pattern does not tell."""
-        owned = max((owners_of(truth, found, sign) for sign in (1, -1)), key=hits)
-        for state, owners in zip(truth, owned):
-            self.right += sum(each is not None for each in owners)
-            self.false += sum(each is None for each in owners)
-            self.there += len(state.lines)
-            self.found += len(set(owners) - {None})
-        lived = [[n for n, state in enumerate(truth) if k in state.lines] for k in (0, 1)]
-        tracked = [list(track.seen) for track in found.line_tracks]
-        self.lives += sum(bool(each) for each in lived)
-        self.lives_right += sum(each in tracked for each in lived if each)
-        self.tracks += len(tracked)
+        signed = [(sign, owners_of(truth, found, sign)) for sign in (1, -1)]
+        sign, owned = max(signed, key=lambda each: hits(each[1]))
+        alive = {(k, n) for n, state in enumerate(truth) for k in state.lines}
+        self.lines.add(alive, [None if k is None else (k, n) for n, owners in enumerate(owned) for k in owners])
+        before = {(k, n + 1) for k, n in alive}
+        last = len(truth)
+        self.steps.add(alive & before, self._steps(truth, found, owned, sign))
+        whose = [
+            {n: owned[n][found.lines[n].index(line)] for n, line in t.seen.items()} for t in found.line_tracks
+        ]
+        events = [(track, own[min(own)], own[max(own)]) for track, own in zip(found.line_tracks, whose)]
+        self.births.add(
+            {(k, n) for k, n in alive - before if n},
+            [None if k is None else (k, track.born) for track, k, _ in events if track.born is not None],
+        )
+        self.healings.add(
+            {(k, n) for k, n in before - alive if n < last},
+            [None if k is None else (k, track.healed) for track, _, k in events if track.healed is not None],
+        )
+
+    def _steps(
+        self, truth: Sequence[ChargeState], found: Study, owned: Sequence[Sequence[int | None]], sign: int
+    ) -> list[Event | None]:
+        """Those from one state to the next; None where the two are not of one true line."""
+        told: list[Event | None] = []
+        for track in found.line_tracks:
+            for n in sorted(set(track.moved_nm) & {each + 1 for each in track.seen}):
+                one, other = (owned[each][found.lines[each].index(track.seen[each])] for each in (n - 1, n))
+                told.append(None if one is None or one != other else (one, n))
+                if told[-1] is not None:
+                    way = true_step_nm(truth, one, n)
+                    length = float(np.linalg.norm(way))
+                    off = sign * np.array(track.moved_nm[n]) @ way / length - length
+                    self.motion.append(off / found.series.voxel_nm)
+        return told
 
     def __str__(self) -> str:
-        recall, precision = self.found / max(self.there, 1), self.right / max(self.right + self.false, 1)
-        lives = f"{self.lives_right} of {self.lives} ({self.tracks} tracks)"
-        return f"{recall:.3f} ({self.there}) | {precision:.3f} ({self.right + self.false}) | {lives}"
+        off = f"{np.sqrt(np.mean(np.square(self.motion))):.2f}" if self.motion else "-"
+        return f"{self.lines} | {self.births} | {self.healings} | {self.steps} | {off}"
+
+
+def true_step_nm(truth: Sequence[ChargeState], number: int | None, n: int) -> Array:
+    """Of a line from state n - 1 to n, across itself."""
+    one, other = (state.truth.dislocations[state.lines.index(number)] for state in (truth[n - 1], truth[n]))
+    step, way = np.subtract(other.point_nm, one.point_nm), np.array(one.line)
+    return np.asarray(step - (step @ way) * way)
+
+
+LINES = (
+    "lines found (there) | lines right (told) | births found | births right | healings found | healings right |"
+)
+LINES += " steps found | steps right | step error, voxels |"
 
 
 def hits(owned: Sequence[Sequence[int | None]]) -> int:
@@ -144,9 +200,8 @@ def imaged(seeds: int) -> None:
         "| photons | order: axes of like states | axes of all | unwrapped along paths | no dislocations there |",
         end="",
     )
-    print(" lines found (there) | lines right (found) | births and healings right |", end="")
-    print(" Δd/d error, lattice | centre of mass |")
-    print("|---" * 10 + "|")
+    print(f" {LINES} Δd/d error, lattice | centre of mass |")
+    print("|---" * 16 + "|")
     for photons in PHOTONS:
         figures, lines = [], Lines()
         for seed in range(seeds):
@@ -241,9 +296,9 @@ def report(name: str, truth: Sequence[ChargeState], images: Sequence[LabImage | 
     rows = [found.order.scores[:, 0], order_parameters(found.phase_rad, found.series.support).scores[:, 0]]
     rows.append(by_path(found))
     print(f"\n### Retrieved: {name}\n")
-    print("| order: axes of like states | axes of all | unwrapped along paths | lines found (there) |", end="")
-    print(" lines right (found) | births and healings right | Δd/d error, lattice | centre of mass | twins |")
-    print("|---" * 9 + "|")
+    print("| order: axes of like states | axes of all | unwrapped along paths |", end="")
+    print(f" {LINES} Δd/d error, lattice | centre of mass | twins |")
+    print("|---" * 15 + "|")
     figures = " | ".join(f"{abs(correlation(truth, row)):.3f}" for row in rows)
     errors = " | ".join(f"{spacing_error(truth, found, key):.1e}" for key in ("lattice_change", "mass_change"))
     print(f"| {figures} | {lines} | {errors} | {sum(found.series.twin)} |", flush=True)

@@ -9,7 +9,7 @@ from typing import Any
 from .config import Config, Preprocessing
 from .phasing import InitialGuess, Plan, phased
 from .pipeline import Progress, prepared, reconstruct_as_configured
-from .series import NeighbourGuess, better_start, check_comparable
+from .series import NeighbourGuess, better_start, check_comparable, warm_recipe
 from .transport.arrays import is_array_file, read_pattern
 from .transport.files import check_output
 from .transport.hdf5 import read_result, read_scan, write_result
@@ -74,7 +74,9 @@ def warm_to_file(
     cold = read_result(path)
     check_comparable(cold, config.phasing.seed)
     guess = NeighbourGuess.of(neighbours)
-    name, links, retrieve = _read(sources, config)
+    asked = {"recipe": str(warm_recipe(cold.recipe)), "starts": len(neighbours)}
+    warm = config.model_copy(update={"phasing": config.phasing.model_copy(update=asked)})
+    name, links, retrieve = _read(sources, warm)
     kept = better_start(cold, retrieve(budget_s=budget_s, guess=guess, progress=progress))
     write_result(path, kept, scan_name=name, run=_runs(sources), links=links)
     return _said_of(kept, name, path, began_s)

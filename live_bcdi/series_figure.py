@@ -23,9 +23,10 @@ FORMATS = (".pdf", ".png", ".svg")
 
 _WIDTH_IN, _LEFT_IN, _GAP_IN = 7.2, 0.35, 0.05
 _A_ROW = 10  # states; more go into further rows
-_CHART_IN, _FOOT_IN = 1.5, 0.45
+_CHART_IN, _FOOT_IN = 1.5, 0.5
 _DPI = 300
 _RISING, _FALLING = "#b2182b", "#2166ac"
+_WALL = "#8c510a"
 
 
 def save_series_figure(found: Study, path: Path, *, stimulus: str = "", overwrite: bool = False) -> None:
@@ -118,6 +119,10 @@ def _draw_charts(page: Sheet, found: Study, top: float, stimulus: str) -> None:
     rows = found.rows
     words = "slices: black, dislocations as seen along z; dots, voxels filled from other states"
     words += "; charts: red, the stimulus rises to the next state; blue, it falls" if known else ""
+    page.write(_LEFT_IN, 0.13, words, size=5.5, va="bottom")
+    words = (
+        "order: open, states with other dislocations than the first, projected; defects: length, or jump, by state"
+    )
     page.write(_LEFT_IN, 0.04, words, size=5.5, va="bottom")
     charts = (
         (f"Order parameter, rad ({found.order.explained[0]:.0%} explained)", "order_rad", None, 1.0),
@@ -139,6 +144,9 @@ def _draw_charts(page: Sheet, found: Study, top: float, stimulus: str) -> None:
             None if error is None else np.array([np.nan if row[error] is None else row[error] for row in rows])
         )
         _draw_path(panel, x, y, None if errors is None else errors * scale)
+        if key == "order_rad":
+            other = np.setdiff1d(np.arange(len(x)), found.order.from_states)
+            panel.plot(x[other], y[other], "o", color="k", mfc="w", ms=3)
         panel.set_xlabel(label, parse_math=False, labelpad=1)
     down = top - 2 * _CHART_IN - _FOOT_IN
     _draw_tracks(page.axes(_LEFT_IN + 0.1 + wide, down, wide - 0.4, _CHART_IN - 0.2), found)
@@ -156,20 +164,35 @@ def _draw_path(panel: Axes, x: NDArray[Any], y: NDArray[Any], errors: NDArray[An
     panel.spines[["top", "right"]].set_visible(False)
 
 
+def _sign(sign: int) -> str:
+    return "+" if sign > 0 else "−"
+
+
 def _draw_tracks(panel: Axes, found: Study) -> None:
-    panel.set_title("Dislocations, length in nm", pad=3)
-    for height, track in enumerate(found.line_tracks):
-        numbers = sorted(track.seen)
-        sign = "+" if track.seen[numbers[0]].sign > 0 else "−"
-        panel.plot([number + 1 for number in numbers], [height] * len(numbers), ".-", color="k", lw=1.5)
+    panel.set_title("Dislocations, nm; walls (brown), rad", pad=3)
+    lines = [
+        (
+            _sign(track.seen[min(track.seen)].sign),
+            "k",
+            {n: f"{line.length_nm:.0f}" for n, line in track.seen.items()},
+        )
+        for track in found.line_tracks
+    ]
+    walls = [
+        ("", _WALL, {n: f"{abs(wall.jump_rad):.1f}" for n, wall in track.seen.items()})
+        for track in found.wall_tracks
+    ]
+    for height, (sign, colour, sizes) in enumerate(lines + walls):
+        numbers = sorted(sizes)
+        panel.plot([number + 1 for number in numbers], [height] * len(numbers), ".-", color=colour, lw=1.5)
         for number in numbers:
-            panel.text(number + 1, height + 0.12, f"{track.seen[number].length_nm:.0f}", size=4.5, ha="center")
+            panel.text(number + 1, height + 0.12, sizes[number], size=4.5, ha="center", color=colour)
         panel.text(numbers[0] + 0.7, height, sign, ha="right", va="center", size=7)
     panel.set_xlim(0.2, len(found.names) + 0.8)
-    panel.set_ylim(-0.7, max(len(found.line_tracks), 1) - 0.3)
+    panel.set_ylim(-0.7, max(len(lines + walls), 2) - 0.3)
     panel.set_yticks([])
     panel.set_xlabel("state", labelpad=1)
-    if not found.line_tracks:
+    if not lines + walls:
         panel.text(0.5, 0.5, "none found", transform=panel.transAxes, ha="center", va="center")
     panel.spines[["top", "right", "left"]].set_visible(False)
 

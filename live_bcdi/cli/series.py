@@ -27,6 +27,7 @@ _SHOWN = (
     "strain_std",
     "order_rad",
     "dislocations",
+    "walls",
     "filled_voxels",
 )
 
@@ -79,16 +80,20 @@ def _print(told: dict[str, Any], paths: list[Path]) -> None:
     for row in rows:
         print_table({key: row[key] for key in _SHOWN}, False, row["name"])
     lines = [
-        f"sign {each['sign']:+d}, {max(each['length_nm']):.0f} nm, born {each['born'] or 'before'},"
-        f" healed {each['healed'] or 'never'}"
-        for each in told["dislocations"]
+        f"sign {each['sign']:+d}, {max(each['length_nm']):.0f} nm, {_lived(each)}" for each in told["dislocations"]
     ]
+    walls = [f"{max(map(abs, each['jump_rad'])):.1f} rad, {_lived(each)}" for each in told["walls"]]
     summary = {
         "explained": told["explained"],
         "axes from": told["axes_from"],
         "lines": lines or None,
+        "walls": walls or None,
         **{f"{key} by stimulus": value for key, value in told["trends"].items()},
         "spacing": told["spacing"],
         "files": [str(path) for path in paths] or None,
     }
     print_table(summary, False, "Series")
+
+
+def _lived(track: dict[str, Any]) -> str:
+    return f"born {track['born'] or 'before'}, healed {track['healed'] or 'never'}"

@@ -5,12 +5,13 @@ comes out of it, so that loops follow each other from cube to cube until the cry
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.spatial import cKDTree
 
 from ..types import BoolArray, ComplexArray, LabImage, ScanError, Vector
 from .winding import MARGIN_VOXELS, SMOOTH_VOXELS, phase_winding, readied
@@ -19,6 +20,9 @@ LEAST_VOXELS = 5.0  # of length; a shorter line is taken for noise (docs/series.
 _ROUNDED = 2.0  # steps: a path from voxel to voxel is a staircase, and too long by up to 1.7
 _NEWTON = 4  # steps to where an object is zero
 _REMEMBERED = 4  # steps that say where a line was going, where lines cross
+_FINER = 0.5  # of the Gaussian, with which a line that turns back is looked at again
+_BESIDE = 2.0  # voxels between a line and the same more finely seen
+_MOSTLY = 0.7  # of its points
 
 Place = tuple[int, int, int]
 _Loops = dict[Place, list[tuple[Place, NDArray[np.float64]]]]
@@ -41,6 +45,12 @@ class Line:
     sign: int
     closed: bool
     depth_nm: float
+
+    @property
+    def runs_through(self) -> bool:
+        """Whether its second half goes on as its first: no loop, nor half of one from the surface and back."""
+        half = self.points_nm[len(self.points_nm) // 2]
+        return not self.closed and float((half - self.points_nm[0]) @ (self.points_nm[-1] - half)) >= 0
 
 
 def find_lines(
@@ -77,19 +87,76 @@ def lines_of(
     """`find_lines` of an object (x, y, z) on cubic voxels."""
     if not support.any():
         raise ScanError("there is no crystal to look for dislocations in: its support is empty")
+
+    def at(smooth_voxels: float) -> list[Line]:
+        return [
+            line
+            for line in _lines(density, support, voxel_nm, smooth_voxels)
+            if line.length_nm >= least_voxels * voxel_nm and line.depth_nm >= margin_voxels * voxel_nm
+        ]
+
+    found = at(smooth_voxels)
+    if any(_turns_back(line) for line in found):
+        found = _told_apart(found, at(_FINER * smooth_voxels), voxel_nm)
+    return sorted(found, key=lambda line: -line.length_nm)
+
+
+def _lines(density: ComplexArray, support: BoolArray, voxel_nm: float, smooth_voxels: float) -> Iterator[Line]:
+    """All, however short and shallow."""
     smooth, solid = readied(density, support, smooth_voxels=smooth_voxels)
     depth = ndimage.distance_transform_edt(np.pad(solid, 1))[1:-1, 1:-1, 1:-1]
     middle = np.array(density.shape) // 2
-    found = []
     for path, closed in _paths(_loops_by_cube(smooth, phase_winding(smooth, solid))):
         points = _rounded(path, closed=closed)
         steps = np.linalg.norm(np.diff(points, axis=0), axis=1).sum()
         # from the middle of the last loop it goes on, half a voxel on the average, to the support's last voxels
         length = steps if closed else steps + 1
         deep = float(ndimage.map_coordinates(depth, points.T, order=1).max())
-        if length >= least_voxels and deep >= margin_voxels:
-            found.append(_line((points - middle) * voxel_nm, length * voxel_nm, deep * voxel_nm, closed=closed))
-    return sorted(found, key=lambda line: -line.length_nm)
+        yield _line((points - middle) * voxel_nm, length * voxel_nm, deep * voxel_nm, closed=closed)
+
+
+def _turns_back(line: Line) -> bool:
+    return not line.closed and not line.runs_through
+
+
+def _told_apart(coarse: list[Line], fine: list[Line], voxel_nm: float) -> list[Line]:
+    """The lines of `fine` along those of `coarse`, where fewer of them turn back, else `coarse`.
+
+    Two lines of opposite sense, nearer to each other than the Gaussian tells apart, are joined by it where they
+    are nearest, to one that turns back. What noise adds to the finer lines is not along the coarse ones.
+    """
+    near = _BESIDE * voxel_nm
+    there = cKDTree(np.concatenate([line.points_nm for line in coarse]))
+    along = [line for line in fine if np.mean(there.query(line.points_nm)[0] < near) > _MOSTLY]
+    if not along or sum(map(_turns_back, along)) >= sum(map(_turns_back, coarse)):
+        return coarse
+    kept = cKDTree(np.concatenate([line.points_nm for line in along])).query(there.data)[0] < near
+    return along if kept.mean() > _MOSTLY else coarse
+
+
+def without_turns(density: ComplexArray, lines: Sequence[Line], voxel_nm: float) -> ComplexArray:
+    """An object (x, y, z) on cubic voxels, less the angle about each of `lines`, which must run through it: the
+    phase h.b / 2 pi times that angle that Burgers' cut makes, bends of the line followed from height to height.
+    What an edge adds to it, and does not turn, stays (Hirth & Lothe, Theory of Dislocations, Eq. 3-45)."""
+    flat = np.asarray(density, np.complex64)
+    places = np.moveaxis(np.indices(density.shape), 0, -1) - np.array(density.shape) // 2
+    for line in lines:
+        flat = flat * np.exp(-1j * _angle_about(line, places * voxel_nm)).astype(np.complex64)
+    return flat
+
+
+def _angle_about(line: Line, places_nm: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The angle (...) of places (..., 3), right-handed about the way of a line, which goes on straight."""
+    along = line.sign * np.array(line.direction)
+    first = np.cross(along, np.eye(3)[np.argmin(np.abs(along))])
+    first /= np.linalg.norm(first)
+    axes = np.array([along, first, np.cross(along, first)])
+    own = line.points_nm @ axes.T
+    own = own[np.argsort(own[:, 0])]
+    height, x, y = np.moveaxis(places_nm @ axes.T, -1, 0)
+    return np.asarray(
+        np.arctan2(y - np.interp(height, own[:, 0], own[:, 2]), x - np.interp(height, own[:, 0], own[:, 1]))
+    )
 
 
 def _loops_by_cube(smooth: ComplexArray, winding: NDArray[np.int8]) -> _Loops:

@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from ..strain import phase_gradient
 from ..types import BoolArray, ComplexArray, LabImage, ScanError, Vector
-from .lines import Line
+from .lines import Line, without_turns
 from .winding import MARGIN_VOXELS, readied
 
 LEAST_JUMP_RAD = 0.8
@@ -18,7 +18,8 @@ _STEEP = (
     0.28  # rad a voxel above the mean around; of a jump of 1.3 rad half the voxels are above it, of strain few
 )
 _AROUND = 3.0  # voxels, the Gaussian's of that mean: strain has a slope, and it changes more slowly
-_FROM_LINE = 4.0  # voxels; at r from a dislocation the phase has a slope of 1/r
+_FROM_CORE = 1.0  # voxels from a dislocation whose turn is taken off: what is left of its slope of 1/r
+_FROM_LOOP = 4.0  # voxels from one whose turn is not
 _NEAR, _FAR = (
     3,
     6,
@@ -49,7 +50,8 @@ def find_walls(
     least_area_voxels: int = LEAST_AREA_VOXELS,
     margin_voxels: int = MARGIN_VOXELS,
 ) -> list[Wall]:
-    """The walls of a crystal, the largest first; `lines` are its dislocations, near which no wall is looked for.
+    """The walls of a crystal, the largest first; `lines` are its dislocations, whose turns are taken off the phase
+    (`without_turns`), and in whose cores no wall is looked for.
 
     A wall is a connected, flat patch of steep phase, `margin_voxels` and more below the surface. Walls that cross
     are one patch, and found only where that is flat. Raises ScanError for a crystal without support.
@@ -78,10 +80,13 @@ def walls_of(
     """`find_walls` of an object (x, y, z) on cubic voxels."""
     if not support.any():
         raise ScanError("there is no crystal to look for walls in: its support is empty")
-    smooth, solid = readied(density, support)
+    straight = [line for line in lines if line.runs_through]
+    bent = [line for line in lines if not line.runs_through]
+    smooth, solid = readied(without_turns(density, straight, voxel_nm), support)
     steep = _steepness(smooth, solid) > _STEEP
     steep &= ndimage.binary_erosion(solid, iterations=margin_voxels)
-    steep &= _away_from(lines, support.shape, voxel_nm)
+    steep &= _away_from(straight, support.shape, voxel_nm) > _FROM_CORE
+    steep &= _away_from(bent, support.shape, voxel_nm) > _FROM_LOOP
     labels, _ = ndimage.label(steep, np.ones((3, 3, 3)))
     sizes = np.bincount(labels.ravel())[1:]
     walls = []
@@ -101,12 +106,13 @@ def _steepness(smooth: ComplexArray, solid: BoolArray) -> NDArray[np.float64]:
     return np.asarray(np.linalg.norm(slope - np.stack(around), axis=0))
 
 
-def _away_from(lines: Sequence[Line], shape: tuple[int, ...], voxel_nm: float) -> BoolArray:
+def _away_from(lines: Sequence[Line], shape: tuple[int, ...], voxel_nm: float) -> NDArray[np.float64]:
+    """Of each voxel, in voxels, from the nearest line."""
     free = np.ones(shape, bool)
     for line in lines:
         at = np.rint(line.points_nm / voxel_nm).astype(int) + np.array(shape) // 2
         free[tuple(np.clip(at, 0, np.array(shape) - 1).T)] = False
-    return np.asarray(ndimage.distance_transform_edt(free) > _FROM_LINE) if lines else free
+    return np.asarray(ndimage.distance_transform_edt(free)) if lines else np.full(shape, np.inf)
 
 
 def _wall(smooth: ComplexArray, solid: BoolArray, voxels: NDArray[np.int64], voxel_nm: float) -> Wall | None:

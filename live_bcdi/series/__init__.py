@@ -3,7 +3,7 @@
 from .components import OrderParameters, order_parameters
 from .frame import AlignedSeries, align_series
 from .study import State, Study, study, table
-from .warm import NeighbourGuess, better_start, check_comparable, warm_started
+from .warm import NeighbourGuess, better_start, check_comparable, warm_recipe, warm_started
 
 __all__ = [
     "AlignedSeries",
@@ -17,5 +17,6 @@ __all__ = [
     "order_parameters",
     "study",
     "table",
+    "warm_recipe",
     "warm_started",
 ]

@@ -23,6 +23,7 @@ from .frame import AlignedSeries, align_series, core_of
 from .unwrapping import unwrapped
 
 _REACH_VOXELS = 6.0  # that a defect may move from state to state
+_GAP = 1  # states in which a defect may be missed and is still the same
 _FEWEST_AXES = 3  # states without new dislocations that the axes of the components can be from
 TRENDS = ("order_rad", "lattice_change", "strain_std", "mean_displacement_angstrom")
 
@@ -75,7 +76,7 @@ def study(states: Sequence[State], *, rotations: FloatArray | None = None) -> St
         for each, own, found in zip(series.density, series.supports, lines)
     ]
     reach_nm = _REACH_VOXELS * series.voxel_nm
-    line_tracks = follow_lines(lines, reach_nm=reach_nm)
+    line_tracks = follow_lines(lines, reach_nm=reach_nm, gap=_GAP)
     density, is_filled = filled(series)
     products = density * density[0].conj()
     core = core_of(series.support)
@@ -107,18 +108,18 @@ def study(states: Sequence[State], *, rotations: FloatArray | None = None) -> St
         lines=tuple(map(tuple, lines)),
         walls=tuple(map(tuple, walls)),
         line_tracks=tuple(line_tracks),
-        wall_tracks=tuple(follow_walls(walls, reach_nm=reach_nm)),
+        wall_tracks=tuple(follow_walls(walls, reach_nm=reach_nm, gap=_GAP)),
         rows=tuple(rows),
     )
 
 
 def _alike(tracks: Sequence[DefectTrack[Line]], count: int) -> list[int] | None:
-    """States with the dislocations of the first; None for too few of them."""
+    """States with the dislocations of the first, seen or missed between two that have them; None for too few."""
     first = [0 in track.seen for track in tracks]
     same = [
         number
         for number in range(count)
-        if all((number in track.seen) == there for track, there in zip(tracks, first))
+        if all((min(track.seen) <= number <= max(track.seen)) == there for track, there in zip(tracks, first))
     ]
     return same if len(same) >= _FEWEST_AXES else None
 

@@ -1,16 +1,9 @@
 // How the crystal moves from scan to scan of a series, which scans are no good, and where it will be at the next.
 
-import { diamond, dot, range, ring, tenth, zero } from "./operando.js";
-import { Panel } from "./panel.js";
-import { bottomAxis, fixed, font, leftAxis, line, linearTicks, significant, text, textSize, tickDecimals } from "./plot.js";
+import { fixed, font, line, text } from "./plot.js";
 import { scientific } from "./quantity.js";
+import { diamond, dot, known, range, ring, Strip, sure, unitOfTime } from "./strip.js";
 import { GLYPHS } from "./text.js";
-
-const NEAR = 40; // pixels from a point at which it is meant
-const NARROW = 1000; // below it the plots stand one above the other
-const UNITS_OF_TIME = [[7200, 3600, "h"], [120, 60, "min"], [0, 1, "s"]];
-
-const known = Number.isFinite;
 
 // What is drawn of a scan, and what is foretold of the next: a number, its error bar, and the bar that holds 95 %.
 const angle = (at) => ({
@@ -25,18 +18,16 @@ const pixel = (name) => ({
   fromFirst: true,
 });
 const PLOTS = [
-  { name: "rotation", unit: "mdeg", title: "rotation: \u25cf rocking \u25c7 across", traces: [angle(0), angle(1)], scale: 1 },
+  { name: "rotation", scale: [1, "mdeg"], title: "rotation: \u25cf rocking \u25c7 across", traces: [angle(0), angle(1)] },
   { name: "\u0394d/d", title: "spacing, from the first scan", traces: [{ of: (scan) => scan.strain, error: (scan) => scan.strain_std, next: (told) => told.strain }] },
-  { name: "shift", unit: "pixel", title: "peak: \u25cf row \u25c7 column", traces: [pixel("row"), pixel("column")], scale: 1 },
-  { name: "intensity", unit: "%", title: "intensity, of the first scan's", traces: [{ of: (scan) => scan.counts_ratio, error: () => 0, next: (told) => told.counts_ratio }], scale: 100 },
+  { name: "shift", scale: [1, "pixel"], title: "peak: \u25cf row \u25c7 column", traces: [pixel("row"), pixel("column")] },
+  { name: "intensity", scale: [100, "%"], title: "intensity, of the first scan's", traces: [{ of: (scan) => scan.counts_ratio, error: () => 0, next: (told) => told.counts_ratio }] },
 ];
 
-export class MotionPanel extends Panel {
+export class MotionPanel extends Strip {
   constructor(id) {
     super(id);
     this._fields = { scans: [], prediction: {} };
-    this._chosen = null; // the scan, by its run, under the pointer or the keys
-    this._places = [];
     this.about = this.section.querySelector(".about-motion");
     this._say();
   }
@@ -52,22 +43,14 @@ export class MotionPanel extends Panel {
     const { scans, prediction } = this._fields;
     const first = scans[0].time_s;
     const next = known(prediction.time_s) ? prediction.time_s : scans.at(-1).time_s;
-    const [, seconds, unit] = UNITS_OF_TIME.find(([least]) => next - first >= least);
+    const [seconds, unit] = unitOfTime(next - first);
     return { of: (time) => (time - first) / seconds, next: (next - first) / seconds, name: `time since the first scan (${unit})` };
   }
 
   draw(ctx, w, h, colours) {
     this._places = [];
     if (this._fields.scans.length < 2) return;
-    const columns = w < NARROW ? 1 : PLOTS.length;
-    const [width, height] = [w / columns, h / (PLOTS.length / columns)];
-    const size = textSize(columns === 1 ? w : Math.min(w, 1199));
-    const left = 5 * size;
-    PLOTS.forEach((plot, at) => {
-      const corner = columns === 1 ? { x: 0, y: at * height } : { x: at * width, y: 0 };
-      const box = { x: corner.x + left, y: corner.y + 10 + 1.5 * size, w: width - left - 16, h: height - 28 - 3.7 * size };
-      this._plot(ctx, box, plot, colours, size);
-    });
+    this._lay(w, h, PLOTS, (plot, box, size) => this._plot(ctx, box, plot, colours, size));
     this._mark(ctx, colours);
   }
 
@@ -87,15 +70,12 @@ export class MotionPanel extends Panel {
     const traces = plot.traces.map((each) => this._trace(each));
     const values = traces.flatMap(({ points, next }) => [...points.map(({ y, dy }) => [y, dy]), ...(next ? [[next.y, Math.min(next.dy2, 2.5 * next.dy)]] : [])]);
     if (!values.length) {
-      font(ctx, size);
-      text(ctx, "not known", box.x + box.w / 2, box.y + box.h / 2, { colour: colours.muted, align: "center" });
+      this._notKnown(ctx, box, colours, size);
       return;
     }
     const across = range([...this._fields.scans.map((scan) => [axis.of(scan.time_s), 0]), [axis.next, 0]]);
     const up = range(values);
-    const x = (value) => box.x + ((value - across.low) / (across.high - across.low)) * box.w;
-    const y = (value) => box.y + box.h * (1 - (value - up.low) / (up.high - up.low));
-    this._axes(ctx, box, { x, y, across, up }, plot, axis.name, colours, size);
+    const { x, y } = this._axes(ctx, box, { across, up }, axis, plot, colours, size);
     ctx.save();
     ctx.beginPath();
     ctx.rect(box.x, box.y - 6, box.w + 12, box.h + 12);
@@ -103,22 +83,7 @@ export class MotionPanel extends Panel {
     traces.forEach((trace, at) => this._series(ctx, trace, { x: (time) => x(axis.of(time)), next: x(axis.next), y, mark: at ? diamond : dot }, colours));
     ctx.restore();
     this._bad(ctx, box, traces[0], (time) => x(axis.of(time)), y, colours, size);
-    for (const { points } of traces) this._places.push(...points.map(({ scan, y: value }) => ({ scan, x: x(axis.of(scan.time_s)), y: y(value), box })));
-  }
-
-  _axes(ctx, box, { x, y, across, up }, plot, name, colours, size) {
-    const ticks = linearTicks(across.low, across.high, Math.max(2, Math.floor(box.w / (5 * size))));
-    const decimals = tickDecimals(ticks);
-    const [factor, unit] = plot.scale ? [plot.scale, plot.unit] : tenth(up);
-    const beside = linearTicks(up.low * factor, up.high * factor, Math.max(2, Math.floor(box.h / (2.4 * size))));
-    const digits = tickDecimals(beside);
-    const left = beside.map((value) => ({ at: y(value / factor), label: fixed(zero(value), digits) }));
-    for (const { at } of left) line(ctx, box.x, at, box.x + box.w, at, colours.line);
-    line(ctx, box.x, box.y + box.h, box.x + box.w, box.y + box.h, colours.muted);
-    line(ctx, box.x, box.y, box.x, box.y + box.h, colours.muted);
-    const below = ticks.map((value) => ({ at: x(value), label: fixed(zero(value), decimals) }));
-    bottomAxis(ctx, box, below, name, colours, size);
-    leftAxis(ctx, box, left, unit ? `${plot.name} (${unit})` : plot.name, colours, size);
+    for (const { points } of traces) this._places.push(...points.map(({ scan, y: value }) => ({ run: scan, x: x(axis.of(scan.time_s)), y: y(value), box })));
   }
 
   // The scans, a line through them, and what is foretold: a broken line to an open mark, a bar of 68 % on one of 95 %.
@@ -154,20 +119,13 @@ export class MotionPanel extends Panel {
       const at = { x: x(scan.time_s), y: found ? y(found.y) : box.y + box.h };
       font(ctx, size + 4, 700);
       text(ctx, GLYPHS.bad, at.x, at.y, { colour: colours.bad, align: "center", baseline: "middle" });
-      if (!found) this._places.push({ scan, ...at, box });
+      if (!found) this._places.push({ run: scan, ...at, box });
     }
   }
 
-  _mark(ctx, colours) {
-    const scan = this._fields.scans.find((each) => each.run === this._chosen);
-    this.readout.textContent = scan ? this._inWords(scan) : "";
-    for (const place of this._places.filter((each) => each.scan === scan)) {
-      line(ctx, place.x, place.box.y, place.x, place.box.y + place.box.h, colours.muted);
-      dot(ctx, place.x, place.y, 6, colours.ink);
-    }
+  _ordered() {
+    return this._fields.scans;
   }
-
-  _drawCursor() {} // a scan is marked instead
 
   _inWords(scan) {
     const parts = [scan.name ?? scan.run.slice(0, 8)];
@@ -210,51 +168,9 @@ export class MotionPanel extends Panel {
     return `next scan, set up as ${unseen > 0 ? "the last that saw it" : scans.at(-1).name ?? "this one"}: peak at ${places.join(", ")} (${turned}${blind})`;
   }
 
-  listen() {
-    const { canvas } = this;
-    const choose = (scan) => {
-      if (scan?.run === this._chosen) return;
-      this._chosen = scan?.run ?? null;
-      this.invalidate();
-    };
-    canvas.addEventListener("pointermove", (event) => choose(this.pick(event.offsetX, event.offsetY)));
-    canvas.addEventListener("pointerleave", () => choose(null));
-    canvas.addEventListener("blur", () => choose(null));
-    canvas.addEventListener("keydown", (event) => {
-      const next = this._beside(event.key, event.shiftKey ? 10 : 1);
-      if (next === null) return;
-      event.preventDefault();
-      choose(next);
-    });
-  }
-
-  /** The scan beside the chosen one; null for other keys. */
-  _beside(key, step) {
-    const by = { ArrowLeft: -step, ArrowRight: step, Home: -Infinity, End: Infinity }[key];
-    const { scans } = this._fields;
-    if (by === undefined || scans.length < 2) return null;
-    const at = scans.findIndex((scan) => scan.run === this._chosen);
-    const from = at < 0 ? (by > 0 ? -1 : scans.length) : at;
-    return scans[Math.max(0, Math.min(scans.length - 1, from + by))];
-  }
-
-  pick(px, py) {
-    const distance = (place) => Math.hypot(place.x - px, place.y - py);
-    const near = this._places.reduce((a, b) => (a === null || distance(b) < distance(a) ? b : a), null);
-    return near !== null && distance(near) <= NEAR ? near.scan : null;
-  }
-
   describe() {
     const { scans, series } = this._fields;
     if (scans.length < 2) return "Motion: fewer than two scans";
     return `Motion through ${scans.length} scans of ${series}; newest: ${this._inWords(scans.at(-1))}. ${this._next()}.`;
   }
-}
-
-/** A number and its error bar, with as many decimals as that has. */
-function sure(value, error) {
-  if (!known(value)) return "\u2013";
-  if (!(error > 0)) return significant(value, 5);
-  const decimals = Math.max(0, Math.min(6, 1 - Math.floor(Math.log10(error))));
-  return `${fixed(zero(value), decimals)} \u00b1 ${fixed(error, decimals)}`;
 }

@@ -1,14 +1,9 @@
 // How a crystal changes from run to run of a series, against the state that is changed, or against time.
 
-import { Panel } from "./panel.js";
-import {
-  bottomAxis, fixed, font, leftAxis, line, linearTicks, significant, text, textSize, tickDecimals,
-} from "./plot.js";
+import { fixed, font, line, significant, text } from "./plot.js";
 import { scientific } from "./quantity.js";
+import { diamond, dot, known, range, ring, Strip, sure, unitOfTime } from "./strip.js";
 import { GLYPHS } from "./text.js";
-
-const NEAR = 40; // pixels from a point at which it is meant
-const NARROW = 1000; // below it the plots stand one above the other
 
 const CURVES = [
   { name: "strain, std", title: "strain inside the crystal", of: (run) => run.strain_std, error: (run) => run.strain_std_error },
@@ -20,22 +15,17 @@ const CURVES = [
     also: { of: (run) => run.rotation_mdeg?.[1], error: (run) => run.rotation_std_mdeg?.[1] },
   },
 ];
-const UNITS_OF_TIME = [[7200, 3600, "h"], [120, 60, "min"], [0, 1, "s"]];
 const COLUMNS = [
   "run", "name", "time_s", "state", "state_std", "strain_std", "strain_std_error", "d_change", "PC1", "PC2", "PC3", "chi",
   "resolution_nm", "intensity", "peak_change", "peak_change_std", "rotation_1_mdeg", "rotation_1_std_mdeg",
   "rotation_2_mdeg", "rotation_2_std_mdeg",
 ];
 
-const known = Number.isFinite;
-
-export class OperandoPanel extends Panel {
+export class OperandoPanel extends Strip {
   constructor(id) {
     super(id);
     this._fields = { runs: [] };
     this._wanted = "state";
-    this._chosen = null; // the run, by its uid, under the pointer or the keys
-    this._places = [];
     this.about = this.section.querySelector(".about-series");
     this.buttons = [...this.section.querySelectorAll("[data-axis]")];
     for (const button of this.buttons) {
@@ -79,8 +69,7 @@ export class OperandoPanel extends Panel {
       return { name, runs: runs.filter((run) => known(run.state)), of: (run) => run.state, error: (run) => run.state_std };
     }
     const first = runs[0].time_s;
-    const span = runs.at(-1).time_s - first;
-    const [, seconds, unit] = UNITS_OF_TIME.find(([least]) => span >= least);
+    const [seconds, unit] = unitOfTime(runs.at(-1).time_s - first);
     return { name: `time since the first run (${unit})`, runs, of: (run) => (run.time_s - first) / seconds, error: () => null };
   }
 
@@ -88,16 +77,7 @@ export class OperandoPanel extends Panel {
     this._places = [];
     if (this._fields.runs.length < 2) return;
     const axis = this._axis();
-    const curves = this._curves;
-    const columns = w < NARROW ? 1 : curves.length;
-    const [width, height] = [w / columns, h / (curves.length / columns)];
-    const size = textSize(columns === 1 ? w : Math.min(w, 1199));
-    const left = 5 * size;
-    curves.forEach((curve, at) => {
-      const corner = columns === 1 ? { x: 0, y: at * height } : { x: at * width, y: 0 };
-      const box = { x: corner.x + left, y: corner.y + 10 + 1.5 * size, w: width - left - 16, h: height - 28 - 3.7 * size };
-      this._plot(ctx, box, curve, axis, colours, size);
-    });
+    this._lay(w, h, this._curves, (curve, box, size) => this._plot(ctx, box, curve, axis, colours, size));
     this._mark(ctx, colours);
   }
 
@@ -112,32 +92,14 @@ export class OperandoPanel extends Panel {
     const explains = curve.name === "PC1" && known(share) ? `, ${Math.round(100 * share)} % of the variance` : "";
     text(ctx, curve.title + explains, box.x, box.y - 8, { colour: colours.ink });
     if (!points.length) {
-      font(ctx, size);
-      text(ctx, "not known", box.x + box.w / 2, box.y + box.h / 2, { colour: colours.muted, align: "center" });
+      this._notKnown(ctx, box, colours, size);
       return;
     }
     const across = range(axis.runs.map((run) => [axis.of(run), axis.error(run) ?? 0]));
     const up = range(points.map((point) => [point.y, point.dy]));
-    const x = (value) => box.x + ((value - across.low) / (across.high - across.low)) * box.w;
-    const y = (value) => box.y + box.h * (1 - (value - up.low) / (up.high - up.low));
-    this._axes(ctx, box, { x, y, across, up }, [axis.name, curve], colours, size);
+    const { x, y } = this._axes(ctx, box, { across, up }, axis, curve, colours, size);
     sets.forEach((set, at) => this._series(ctx, set, { x, y, mark: at ? diamond : dot }, colours));
     this._places.push(...points.map((point) => ({ run: point.run, x: x(point.x), y: y(point.y), box })));
-  }
-
-  _axes(ctx, box, { x, y, across, up }, [name, curve], colours, size) {
-    const ticks = linearTicks(across.low, across.high, Math.max(2, Math.floor(box.w / (5 * size))));
-    const decimals = tickDecimals(ticks);
-    const [factor, unit] = curve.scale ?? tenth(up);
-    const beside = linearTicks(up.low * factor, up.high * factor, Math.max(2, Math.floor(box.h / (2.4 * size))));
-    const digits = tickDecimals(beside);
-    const left = beside.map((value) => ({ at: y(value / factor), label: fixed(zero(value), digits) }));
-    for (const { at } of left) line(ctx, box.x, at, box.x + box.w, at, colours.line);
-    line(ctx, box.x, box.y + box.h, box.x + box.w, box.y + box.h, colours.muted);
-    line(ctx, box.x, box.y, box.x, box.y + box.h, colours.muted);
-    const below = ticks.map((value) => ({ at: x(value), label: fixed(zero(value), decimals) }));
-    bottomAxis(ctx, box, below, name, colours, size);
-    leftAxis(ctx, box, left, unit ? `${curve.name} (${unit})` : curve.name, colours, size);
   }
 
   // A thin line in the order of time shows which way a cycle went; the newest run has a ring.
@@ -157,18 +119,6 @@ export class OperandoPanel extends Panel {
     if (newest.run !== this._fields.runs.at(-1)) return;
     ring(ctx, x(newest.x), y(newest.y), 10, colours.accent, 2.5);
   }
-
-  /** The chosen run, in all plots, and in words. */
-  _mark(ctx, colours) {
-    const run = this._fields.runs.find((each) => each.run === this._chosen);
-    this.readout.textContent = run ? this._inWords(run) : "";
-    for (const place of this._places.filter((each) => each.run === run)) {
-      line(ctx, place.x, place.box.y, place.x, place.box.y + place.box.h, colours.muted);
-      dot(ctx, place.x, place.y, 7, colours.ink);
-    }
-  }
-
-  _drawCursor() {} // a run is marked instead
 
   _inWords(run) {
     const { state } = this._fields;
@@ -223,40 +173,19 @@ export class OperandoPanel extends Panel {
   }
 
   listen() {
+    super.listen();
     const { canvas } = this;
-    const choose = (run) => {
-      if (run?.run === this._chosen) return;
-      this._chosen = run?.run ?? null;
-      this.invalidate();
-    };
-    canvas.addEventListener("pointermove", (event) => choose(this.pick(event.offsetX, event.offsetY)));
-    canvas.addEventListener("pointerleave", () => choose(null));
-    canvas.addEventListener("blur", () => choose(null));
     canvas.addEventListener("click", (event) => this._open(this.pick(event.offsetX, event.offsetY)));
     canvas.addEventListener("keydown", (event) => {
       if (event.key === "Enter") this._open(this._fields.runs.find((run) => run.run === this._chosen));
-      const next = this._next(event.key, event.shiftKey ? 10 : 1);
-      if (next === null) return;
-      event.preventDefault();
-      choose(next);
     });
   }
 
-  /** The run beside the chosen one along the axis; null for other keys. */
-  _next(key, step) {
-    const by = { ArrowLeft: -step, ArrowRight: step, Home: -Infinity, End: Infinity }[key];
-    if (by === undefined || this._fields.runs.length < 2) return null;
+  /** Along the axis. */
+  _ordered() {
+    if (this._fields.runs.length < 2) return [];
     const axis = this._axis();
-    const sorted = [...axis.runs].sort((a, b) => axis.of(a) - axis.of(b));
-    const at = sorted.findIndex((run) => run.run === this._chosen);
-    const from = at < 0 ? (by > 0 ? -1 : sorted.length) : at;
-    return sorted[Math.max(0, Math.min(sorted.length - 1, from + by))];
-  }
-
-  pick(px, py) {
-    const distance = (place) => Math.hypot(place.x - px, place.y - py);
-    const near = this._places.reduce((a, b) => (a === null || distance(b) < distance(a) ? b : a), null);
-    return near !== null && distance(near) <= NEAR ? near.run : null;
+    return [...axis.runs].sort((a, b) => axis.of(a) - axis.of(b));
   }
 
   _open(run) {
@@ -286,24 +215,6 @@ export class OperandoPanel extends Panel {
   }
 }
 
-/** About values with their errors, and a margin. */
-export function range(values) {
-  const low = Math.min(...values.map(([value, error]) => value - error));
-  const high = Math.max(...values.map(([value, error]) => value + error));
-  const margin = 0.08 * (high - low) || 0.05 * Math.abs(high) || 1;
-  return { low: low - margin, high: high + margin };
-}
-
-/** [factor, what the ticks are in] where plain numbers would be too small to read. */
-export function tenth({ low, high }) {
-  const most = Math.max(Math.abs(low), Math.abs(high));
-  if (most >= 0.01) return [1, ""];
-  const power = Math.floor(Math.log10(most) + 1e-9);
-  return [10 ** -power, scientific(10 ** power, 1).replace("1\u00d7", "")];
-}
-
-export const zero = (value) => (Math.abs(value) < 1e-12 ? 0 : value);
-
 const named = (runs) => (runs.length > 2 ? `${runs.length} runs` : runs.map((run) => run.name ?? run.run.slice(0, 8)).join(", "));
 
 function cell(value) {
@@ -311,35 +222,4 @@ function cell(value) {
   return /^[=+\-@]/.test(string) && !known(value) ? `"'${string.replaceAll('"', '""')}"` : /[",\n]/.test(string) ? `"${string.replaceAll('"', '""')}"` : string;
 }
 
-export function dot(ctx, x, y, radius, colour) {
-  ctx.fillStyle = colour;
-  ctx.beginPath();
-  ctx.arc(x, y, radius, 0, 2 * Math.PI);
-  ctx.fill();
-}
-
-/** An angle of a run and its error bar, with as many decimals as that has. */
-function turned(run, at) {
-  const [angle, error] = [run.rotation_mdeg[at], run.rotation_std_mdeg?.[at]];
-  if (!(error > 0)) return fixed(zero(angle), 1);
-  const decimals = Math.max(0, Math.min(3, 1 - Math.floor(Math.log10(error))));
-  return `${fixed(zero(angle), decimals)} \u00b1 ${fixed(error, decimals)}`;
-}
-
-export function diamond(ctx, x, y, radius, colour) {
-  ctx.strokeStyle = colour;
-  ctx.lineWidth = 2;
-  ctx.beginPath();
-  const reach = 1.2 * radius;
-  for (const [dx, dy] of [[0, -reach], [reach, 0], [0, reach], [-reach, 0]]) ctx.lineTo(x + dx, y + dy);
-  ctx.closePath();
-  ctx.stroke();
-}
-
-export function ring(ctx, x, y, radius, colour, width) {
-  ctx.strokeStyle = colour;
-  ctx.lineWidth = width;
-  ctx.beginPath();
-  ctx.arc(x, y, radius, 0, 2 * Math.PI);
-  ctx.stroke();
-}
+const turned = (run, at) => sure(run.rotation_mdeg[at], run.rotation_std_mdeg?.[at]);

@@ -41,6 +41,28 @@ def test_a_dipole_is_two_lines_of_opposite_sign(ball, dislocation):
     assert {(line.sign, float(np.sign(line.points_nm[:, 0].mean()))) for line in found} == {(-1, 1.0), (1, -1.0)}
 
 
+def test_lines_of_opposite_sign_that_pass_nearer_than_the_smoothing_tells_apart_are_two(ball, dislocation):
+    """Skew, two voxels apart below the surface: smoothed, each goes up one and back down the other."""
+    one = dislocation((0, 0, 0), (0, 0.3, 1))
+    other = dislocation((9, 14, 45), (0.35, -0.25, 1), turns=-1.0)
+    found = find_lines(ball(one, other, noise=0.3))
+    assert [line.sign for line in sorted(found, key=lambda line: -line.sign)] == [1, -1]
+    for true, sign in ((one, -1), (other, 1)):
+        (line,) = (each for each in found if each.sign == sign)
+        assert true.distance_nm(line.points_nm).mean() < VOXEL_NM
+
+
+def test_a_loop_from_the_surface_and_back_is_one_line_however_finely_it_is_seen(ball):
+    """The phase of (rho - R) + i z about a middle on the surface turns once about the half ring within."""
+
+    def half_ring(points):
+        return np.angle(np.hypot(points[..., 0] - 70, points[..., 1]) - 40 + 1j * points[..., 2])
+
+    (found,) = find_lines(ball(phase=half_ring, noise=0.3))
+    assert not found.closed
+    assert found.length_nm > 80
+
+
 def test_a_double_burgers_vector_is_two_lines_of_one_sign(ball, dislocation):
     assert [line.sign for line in find_lines(ball(dislocation((7, 3, 0), turns=2.0)))] == [-1, -1]
 

@@ -66,6 +66,19 @@ def test_dislocations_are_there_when_they_are(charged, found):
     assert sorted(signs) == [-1, 1]
 
 
+def test_a_dislocation_that_one_state_does_not_show_neither_healed_nor_came_again(charged):
+    """The fifth state's image is the fourth's without what turns about the line: a retrieval that lost it."""
+    truth, images = charged
+    flat = replace(images[4], density=np.abs(images[4].density).astype(np.complex64))
+    states = [State(name="", lab=image) for image in [*images[:4], flat, *images[5:]]]
+    found = study(states)
+    lived = [k for k, state in enumerate(truth) if 0 in state.lines]
+    track = max(found.line_tracks, key=lambda each: len(each.seen))
+    assert list(track.seen) == [k for k in lived if k != 4]
+    assert (track.born, track.healed) == (lived[0], lived[-1] + 1)
+    assert 4 not in found.order.from_states
+
+
 def test_the_lattice_change_is_the_true_one_but_for_what_dislocations_add(charged, found):
     for row, state in zip(found.rows, charged[0]):
         if not state.lines:

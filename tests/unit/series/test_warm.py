@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from live_bcdi.config import Preprocessing, load_config
-from live_bcdi.phasing import Plan
+from live_bcdi.phasing import Plan, parse
 from live_bcdi.pipeline import reconstruct
-from live_bcdi.series import warm_started
+from live_bcdi.series import warm_recipe, warm_started
 from live_bcdi.sim import simulate_scan
 from live_bcdi.types import ScanError
 
@@ -36,6 +36,31 @@ def test_a_good_neighbour_wins_against_a_start_that_got_nowhere(scan, neighbour)
     found = warm_started(scan, cold, [neighbour], SHORT, preprocessing=WHOLE)
     assert found.provenance["start"].startswith("warm")
     assert found.metrics["free_llk"] < 0.5 * cold.metrics["free_llk"]
+
+
+@pytest.mark.parametrize(
+    ("cold", "warm"),
+    [
+        ("9*HIO + Guide(keep=4) + 2*(5*RAAR + ER) + Guide + 3*ER", "20*ER + 2*(5*RAAR + ER) + Guide + 3*ER"),
+        ("Coarse + 9*HIO + Guide + 3*ER", "20*ER + 3*ER"),
+        ("9*HIO + Guide + Coarse + 3*ER", "9*HIO + Guide + Coarse + 3*ER"),
+        ("9*HIO + 3*ER + Guide", "9*HIO + 3*ER + Guide"),
+        ("3*ER", "3*ER"),
+    ],
+)
+def test_a_warm_start_goes_on_after_the_generation_that_finds_the_object(cold, warm):
+    assert str(warm_recipe(cold)) == str(parse(warm))
+
+
+def test_what_begins_at_the_object_stays_there(scan, neighbour):
+    """A first generation that makes noise of any object does nothing to one that is known."""
+    lost = "200*HIO(beta=3) + Guide(keep=1) + 20*ER"
+    found = warm_started(
+        scan, replace(neighbour, recipe=lost, metrics={"free_llk": 9.0}), [neighbour], LONG, preprocessing=WHOLE
+    )
+    assert found.metrics["free_llk"] < 1.5 * neighbour.metrics["free_llk"]
+    cold = reconstruct(scan, replace(LONG, recipe=lost), preprocessing=WHOLE)
+    assert cold.metrics.get("free_llk", np.inf) > 2 * neighbour.metrics["free_llk"]
 
 
 def test_a_wrong_neighbour_is_not_followed_whatever_it_fits(scan, neighbour):
