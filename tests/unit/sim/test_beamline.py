@@ -329,3 +329,30 @@ def test_other_beamlines_work_as_well():
         config = load_config(Path(__file__).resolve().parents[3] / "config" / f"{name}.toml")
         line = beamline(config)
         assert np.abs(middle(line.expose(0.1).counts) - 32).max() < 0.5
+
+
+def test_the_stage_brings_a_crystal_into_the_beam(config):
+    line = beamline(config)
+    line.replace_grain(0, replace(line.field.grains[0], position_um=(3.0, 6.0, -2.0)))
+    grain = line.field.grains[0]
+    line.move({"theta": 0.0})
+    assert line.miss(grain).across_um == pytest.approx((3.0, -6.0))  # rows go down
+    line.move({"x": -3.0, "y": -6.0, "z": 2.0, "theta": 40.0})
+    assert line.illumination(grain) == pytest.approx(1.0)
+
+
+def test_a_crystal_that_is_turned_about_h_shows_its_pattern_turned(config):
+    line = beamline(config)
+    grain = line.field.grains[0]
+    h = grain.pattern.h_invA
+    about = rotation_matrix(tuple(h / np.linalg.norm(h)), 70.0)
+    line.replace_grain(0, replace(grain, turn=grain.turn @ about))
+    line.attenuate(0.02)
+    counts = line.expose(100.0, acquisitions=100).counts
+    back = q_lab_invA(line.geometry(), *np.indices(SHAPE)) @ about  # each q turned by the inverse
+    expected = grain.pattern.at(back) * counts.max() / grain.pattern.at(back).max()
+    bright = expected > 0.01 * expected.max()
+    alive = np.ones(SHAPE, bool)
+    alive[tuple(np.array(line.field.dead).T)] = False
+    off = np.abs(counts - expected)[bright & alive] / np.sqrt(expected[bright & alive] + 1)
+    assert off.mean() < 2  # of Poisson counts it is 0.8, and the scale is that of one pixel
