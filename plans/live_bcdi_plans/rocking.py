@@ -6,7 +6,7 @@ without what the analysis needs. Analysis never makes them fail.
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import bluesky.plan_stubs as bps
 import bluesky.preprocessors as bpp
@@ -27,6 +27,8 @@ from live_bcdi.stream.run import KEY, planned_metadata
 from live_bcdi.types import ScanError
 
 from .engine import scan_error
+
+T = TypeVar("T")
 
 POLL_S = 0.005
 MOST_PAUSES = 20  # upon one message; a plan that is looked at, and not run, gets no answers at all
@@ -80,17 +82,17 @@ def _steps(
     """A pause takes effect before a point, or at once; the point then goes on where it was: the axis is moved to
     its angle again, and an exposure that had begun is neither taken again nor left out."""
     once = TriggerInfo(number_of_events=1, livetime=exposure)
-    yield from _to_its_end(lambda group: bps.prepare(detector, once, group=group))
-    yield from _unrepeated(_declare(detector, axis))
+    yield from to_its_end(lambda group: bps.prepare(detector, once, group=group))
+    yield from unrepeated(_declare(detector, axis))
     for angle in angles:
         yield from bps.checkpoint()
-        yield from _move(axis, angle)
-        yield from _to_its_end(lambda group: bps.trigger(detector, group=group))
-        yield from _unrepeated(_read(detector, axis))
+        yield from move(axis, angle)
+        yield from to_its_end(lambda group: bps.trigger(detector, group=group))
+        yield from unrepeated(_read(detector, axis))
     yield from bps.checkpoint()
 
 
-def _move(axis: StandardMovable[float], angle: float) -> MsgGenerator[None]:
+def move(axis: StandardMovable[float], angle: float) -> MsgGenerator[None]:
     """A pause stops the axis, and where ophyd-async has just begun to move it, it fails instead of stopping."""
     try:
         yield from bps.mv(axis, angle)
@@ -100,25 +102,25 @@ def _move(axis: StandardMovable[float], angle: float) -> MsgGenerator[None]:
         yield from bps.mv(axis, angle)
 
 
-def _unrepeated(messages: MsgGenerator[None]) -> MsgGenerator[None]:
+def unrepeated(messages: MsgGenerator[None]) -> MsgGenerator[None]:
     """bluesky sends the messages since the last checkpoint again after a pause; not these. It then leaves out the
     one that the pause came upon, whose answer is None."""
     yield from bpp.rewindable_wrapper(messages, False)
 
 
-def _to_its_end(begin: Callable[[str], MsgGenerator[Any]]) -> MsgGenerator[None]:
+def to_its_end(begin: Callable[[str], MsgGenerator[Any]]) -> MsgGenerator[None]:
     """What a device does once it has begun, waited for whatever pauses come."""
 
     def waited() -> MsgGenerator[None]:
         group = short_uid("begun")
         status = yield from begin(group)
         yield from bps.wait(group=group)
-        yield from _until_done(status)  # where the wait was left out
+        yield from until_done(status)  # where the wait was left out
 
-    yield from _unrepeated(waited())
+    yield from unrepeated(waited())
 
 
-def _until_done(
+def until_done(
     *statuses: Status | None, meanwhile: Callable[[], MsgGenerator[Any]] = bps.null
 ) -> MsgGenerator[None]:
     """Without bluesky's own wait, which a pause ends. In a plan that is looked at, not run, a status is None."""
@@ -170,11 +172,11 @@ def fly_rocking_scan(
     trigger = TriggerInfo(trigger=DetectorTrigger.EXTERNAL_EDGE, number_of_events=num, livetime=exposure)
 
     def sweep() -> MsgGenerator[None]:
-        yield from _to_its_end(lambda group: bps.prepare(axis, motion, group=group))
-        yield from _to_its_end(lambda group: bps.prepare(detector, trigger, group=group))
+        yield from to_its_end(lambda group: bps.prepare(axis, motion, group=group))
+        yield from to_its_end(lambda group: bps.prepare(detector, trigger, group=group))
         yield from bps.declare_stream(detector, name="primary", collect=True)
         yield from bps.monitor(axis, name=f"{axis.name}_monitor")
-        yield from _unrepeated(_sweep(detector, axis))
+        yield from unrepeated(_sweep(detector, axis))
         yield from bps.unmonitor(axis)
 
     return (yield from _run(detector, axis, metadata, sweep()))
@@ -183,9 +185,9 @@ def fly_rocking_scan(
 def _sweep(detector: StandardDetector, axis: StandardMovable[float]) -> MsgGenerator[None]:
     """A pause does not end it: the sweep goes on, and is collected after."""
     begun = yield from bps.kickoff_all(detector, axis, wait=False)
-    yield from _until_done(*begun)
+    yield from until_done(*begun)
     ending = yield from bps.complete_all(detector, axis, wait=False)
-    yield from _until_done(*ending, meanwhile=lambda: _collect(detector))
+    yield from until_done(*ending, meanwhile=lambda: _collect(detector))
     for _ in range(2):  # a pause may leave out the first
         yield from bps.collect(detector)
 
@@ -234,16 +236,16 @@ def _run(
     def run() -> MsgGenerator[str]:
         uid: str = yield from bps.open_run(metadata)
         yield from bpp.contingency_wrapper(
-            _labelled(detector, uid, frames), except_plan=failed, else_plan=bps.close_run
+            labelled(detector, uid, frames), except_plan=failed, else_plan=bps.close_run
         )
         return uid
 
     return (yield from bpp.stage_wrapper(run(), [detector, axis]))
 
 
-def _labelled(detector: StandardDetector, uid: str, frames: MsgGenerator[None]) -> MsgGenerator[None]:
+def labelled(detector: StandardDetector, uid: str, frames: MsgGenerator[T]) -> MsgGenerator[T]:
     """Tell a detector that sends frames on the side which run they are of, before it opens its file."""
     label = getattr(detector, "run", None)
     if isinstance(label, SignalRW):
         yield from bps.abs_set(label, uid, wait=True)
-    yield from frames
+    return (yield from frames)

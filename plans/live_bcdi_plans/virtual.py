@@ -34,7 +34,7 @@ from live_bcdi.metadata import scan_metadata
 from live_bcdi.sim.beamline import Beamline, Exposure
 from live_bcdi.sim.pace import Pace
 from live_bcdi.transport.keys import LOCAL, Access
-from live_bcdi.types import RockingScan, ScanError, Vector
+from live_bcdi.types import BoolArray, Geometry, RockingScan, ScanError, Vector
 
 from .camera import Camera, CameraDetector
 
@@ -219,18 +219,22 @@ class VirtualCamera(Camera):
     def name(self) -> str:
         return self.scan_name
 
+    def bad_pixels(self) -> BoolArray:
+        bad = np.zeros(self.pace.beamline.shape, bool)
+        for row, column in self.pace.beamline.field.dead:
+            bad[row, column] = True
+        return bad
+
     def metadata(self, *, sample: str = "virtual gold", hkl: Vector = (1.0, 1.0, 1.0)) -> Mapping[str, Any]:
         self.pace.arrive()
         beamline = self.pace.beamline
-        limit, bad = beamline.config.detector.saturation_counts, np.zeros(self.shape, bool)
-        for row, column in beamline.field.dead:
-            bad[row, column] = True
+        limit = beamline.config.detector.saturation_counts
         scan = RockingScan(
             name=self.scan_name,
             intensity=np.zeros((0, *self.shape), self.dtype),
             angles_deg=np.zeros(0),
             geometry=beamline.geometry(),
-            bad_pixels=bad,
+            bad_pixels=self.bad_pixels(),
             saturation_counts=None if limit is None else limit * self.acquisitions,
             exposure_s=self.exposure_s or None,
             hkl=hkl,
@@ -311,7 +315,7 @@ class VirtualStation:
         access: Access = LOCAL,
         speed: float | None = None,
     ) -> None:
-        self.beamline, self.pace = beamline, Pace(beamline, speed)
+        self.beamline, self.pace, self.config = beamline, Pace(beamline, speed), beamline.config
         self.motors = {motor: VirtualMotor(self.pace, motor, motor) for motor in beamline.axes}
         self.detector = VirtualDetector(
             self.pace,
@@ -335,6 +339,15 @@ class VirtualStation:
         `name`."""
         self.detector.camera.scan_name = name
         return self.detector.camera.metadata(sample=sample)
+
+    def geometry(self) -> Geometry:
+        """As the motors' readbacks say."""
+        self.pace.arrive()
+        return self.beamline.geometry()
+
+    def bad_pixels(self) -> BoolArray:
+        """(rows, columns) of the detector."""
+        return self.detector.camera.bad_pixels()
 
     def close(self) -> None:
         """Time no longer goes by, and no frames are sent."""
