@@ -20,6 +20,7 @@ import argparse
 import re
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,9 +32,9 @@ from live_bcdi.pipeline import reconstruct
 from live_bcdi.sim import seen_by_frames, simulate_moving
 from live_bcdi.sim.compare import compare_with_truth
 from live_bcdi.sim.crystals import Truth
-from live_bcdi.sim.scattering import diffraction_amplitude, scan_steps
+from live_bcdi.sim.scattering import OVERSAMPLING, diffraction_amplitude, scan_steps
 from live_bcdi.tracking import refine_angles, regrid, track_scan
-from live_bcdi.types import Reconstruction, RockingScan, TrackingResult
+from live_bcdi.types import Reconstruction, RockingScan, ScanError, TrackingResult
 
 CONFIG = Path("config/34idc.toml")
 FRAMES = 64
@@ -46,6 +47,7 @@ MDEG, STRAIN, GAIN = (1.75, 1.0), 1e-5, 0.01  # root mean square motion of `moti
 SLIPS = ((1, 32), (2, 32), (3, 32), (-2, 32), (2, 20))  # steps, before which frame
 PAIRS = ((20, 30), (33, 41))  # frames that change places
 AWAY = 1.5  # steps
+PARTS = (3, 4, 5, 6)  # of the rocking axis that the still crystals fill
 LONG = ((64, 2.0), (200, 6.0), (300, 9.0), (500, 15.0), (200, 2.0), (300, 2.0))
 
 
@@ -279,10 +281,20 @@ def motion(seeds: int, levels: list[float]) -> None:
 
 
 def still(seeds: int) -> None:
-    print("| photons | corrected though still |\n|---|---|")
-    for photons in PHOTONS:
-        moved = [track_scan(simulated(0.0, photons, 100 + seed)[0]).corrected for seed in range(seeds)]
-        print(f"| {photons:.0e} | {sum(moved)} of {seeds} |", flush=True)
+    print("| crystal fills | photons | corrected though still | frames said to be off | refused as too coarse |")
+    print("|---|---|---|---|---|")
+    config, still_steps = load_config(CONFIG), np.zeros(FRAMES)
+    for part in PARTS:
+        for photons in PHOTONS:
+            found = []
+            for seed in range(100, 100 + seeds):
+                how = {"photons": photons, "seed": seed, "finer": part / OVERSAMPLING}
+                with suppress(ScanError):
+                    found.append(track_scan(simulate_moving(config=config, offsets_steps=still_steps, **how)[0]))
+            moved = sum(each.corrected for each in found)
+            off = sum(int((np.abs(each.found_steps) > AWAY).sum()) for each in found)
+            told = f"{moved} of {len(found)} | {off} of {FRAMES * len(found)} | {seeds - len(found)}"
+            print(f"| 1/{part} | {photons:.0e} | {told} |", flush=True)
 
 
 def swapped(seeds: int) -> None:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import linalg
 
 from .band import Band, Floats
 
@@ -13,6 +12,7 @@ _CHUNK, _ENTRIES = 128, 2**21  # blocks at a time, and elements of their matrice
 _FLOOR = 0.05  # counts: below it an expectation is no variance to divide by
 _LOOSE = 100.0  # prior variance of a coefficient over the block's mean count squared: only keeps it solvable
 _SHARE = 0.5  # of a mode's curvature that must be signal
+_ROUNDING, _LOST = 1e-9, 10.0  # of the scatter's mean eigenvalue, and times its least, where that is negative
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,12 +112,15 @@ def knowledge(seen: Look, here: Floats) -> Knowledge:
 
     In the modes in which the scatter is 1 and the curvature diagonal, lambda, the slope is lambda x + noise of
     variance 1: the precision is lambda^2. Modes whose curvature is mostly noise (the stretch of the scan and slow
-    warps, which a model of a crystal follows) say nothing and are left to the prior.
+    warps, which a model of a crystal follows) say nothing and are left to the prior. So are those in which the
+    scatter is lost in rounding, whose size its least eigenvalue shows where it comes out below zero.
     """
-    ridge = 1e-9 * np.trace(seen.scatter) / len(here) + 1e-12
-    values, modes = linalg.eigh(seen.curvature, seen.scatter + ridge * np.eye(len(here)))
+    sizes, axes = np.linalg.eigh(seen.scatter)
+    real = sizes > max(_ROUNDING * sizes.mean(), -_LOST * sizes[0]) + 1e-12
+    white = axes[:, real] / np.sqrt(sizes[real])
+    values, modes = np.linalg.eigh(white.T @ seen.curvature @ white)
     kept = values > _SHARE
-    modes, values = modes[:, kept], values[kept]
+    modes, values = white @ modes[:, kept], values[kept]
     forward = (seen.scatter @ modes) * values
     told = modes.T @ seen.slope + forward.T @ here
     return Knowledge(precision=forward @ forward.T, vector=forward @ told)

@@ -55,9 +55,9 @@ def refine_angles(
     `tracking.jitter_steps` about the file's angles (Calvo-Almazan et al. 2019), or about where `tracking` found a
     frame that is more than a step, and four times that, off. The priors of shifts and gains are then made as wide
     as these scatter, the support is tightened about the object found, and all is fitted again. Error bars are of
-    draws from the posterior of object and motion, with `seed`, and of what that second fit changed. Where
-    `tracking` corrected nothing it is returned as it is; and with a reason, where the offsets found are far beyond
-    its jitter: then one crystal, coherently lit, does not explain the frames.
+    draws from the posterior of object and motion, with `seed`, and an allowance for what that second fit changed.
+    Where `tracking` corrected nothing it is returned as it is; and with a reason, where the offsets found are far
+    beyond its jitter: then one crystal, coherently lit, does not explain the frames.
 
     Raises ScanError where scan, result and tracking do not belong together.
     """

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from live_bcdi.tracking.band import band_of, cutoff_of
-from live_bcdi.tracking.fit import Blocks, Knowledge, evidences, knowledge, look, posterior, without_gains
+from live_bcdi.tracking.fit import Blocks, Knowledge, Look, evidences, knowledge, look, posterior, without_gains
 
 FRAMES, BLOCKS = 24, 40
 NOMINAL = np.arange(FRAMES) - 12.0
@@ -134,3 +134,17 @@ def test_the_cutoff_follows_the_crystals_extent(rate):
     counts = 1e4 * np.sinc(rate * (np.arange(64)[:, None] - places)) ** 2
     found = cutoff_of(np.random.default_rng(6).poisson(counts).astype(float))
     assert 0.6 * rate < found < 1.6 * rate
+
+
+def test_what_is_lost_in_rounding_says_nothing():
+    """A mode in which the scatter is rounding alone, below zero or above it by as much, moves no frame; the others
+    do as without it."""
+    random = np.random.default_rng(4)
+    axes = np.linalg.qr(random.normal(size=(6, 6)))[0]
+    sizes, slope = np.array([1e7, 1e5, 1e4, 1e3, 1.0, -1.0]), random.normal(size=6)
+    scatter = (axes * sizes) @ axes.T
+    seen = Look(slope=slope, scatter=scatter, curvature=scatter, expected=np.zeros((3, 1)))
+    known = knowledge(seen, np.zeros(6))
+    there = axes[:, :4]
+    np.testing.assert_allclose(known.precision, (there * sizes[:4]) @ there.T, rtol=1e-6, atol=1e-3)
+    np.testing.assert_allclose(known.vector, there @ (there.T @ slope), atol=1e-6)
