@@ -34,11 +34,12 @@ class Backlog:
     def _close_what_is_done(self, outbox: Tickets) -> None:
         """Who was killed between two notes left both: a run whose result is owed to Tiled, or was, is refined."""
         done = set(self._done.names())
-        for name, summary in outbox:
+        results = {name: summary for name, summary in outbox if summary.get("kind", "refined") == "refined"}
+        for name, summary in results.items():
             if name not in done:
                 self._done.put(name, summary)
         for owed in (self._waiting, self._later):
-            for name in done.union(outbox.names()).intersection(owed.names()):
+            for name in done.union(results).intersection(owed.names()):
                 owed.drop(name)
 
     def has(self, run: str) -> bool:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ AWAY = (httpx.TransportError, ConnectionError)
 class Delivery:
     """Tickets in `outbox/` are results that are owed to Tiled, in `outbox/dynamical/` those of the theory that
     they needed, in `outbox/previews/` the live service's previews, in `outbox/tracking/` what it found of the
-    motion; those it refuses go to `outbox/refused/`. A preview's file goes when Tiled has it."""
+    motion; those it refuses go to `outbox/refused/`, and say their kind, so that they may come back by `outbox/`.
+    A preview's file goes when Tiled has it."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -41,22 +43,30 @@ class Delivery:
         self._known: set[str] = set()
         self._said = ""
         self._root: Container | None = None
+        self._to_show: list[tuple[str, dict[str, Any]]] = []
 
     def accept(self, name: str, summary: dict[str, Any]) -> None:
         """Owe a result to Tiled and show it to the page at once."""
         self._accept("refined", name, summary)
+        self._show()
         self._service.updates.send(Update(topic="result", run=summary["run"], fields=summary))
 
     def accept_dynamical(self, name: str, summary: dict[str, Any]) -> None:
-        """The same of one that stands beside a result."""
+        """The same of one that stands beside a result; it is shown in the next turn of `work`, since who owes it
+        notes first that it is done."""
         self._accept("dynamical", f"{name}_dynamical", summary)
 
     def _accept(self, kind: str, name: str, summary: dict[str, Any]) -> None:
-        self._boxes[kind].put(name, summary)
+        self._boxes[kind].put(name, {**summary, "kind": kind})
         self._next_s = 0.0
-        result = self._read(summary)
-        if result is not None:
-            self._service.updates.send(refined_update(summary, result, kind))
+        self._to_show.append((kind, summary))
+
+    def _show(self) -> None:
+        while self._to_show:
+            kind, summary = self._to_show.pop(0)
+            result = self._read(summary)
+            if result is not None:
+                self._service.updates.send(refined_update(summary, result, kind))
 
     def owed(self) -> int:
         """Results that Tiled has not taken yet."""
@@ -64,19 +74,20 @@ class Delivery:
 
     def work(self) -> None:
         """Every few seconds, and once there is a new preview or track, send what waits."""
+        self._show()
         quick = {*self._boxes["preview"].names(), *self._boxes["tracking"].names()}
         new, self._known = quick - self._known, quick
         if time.monotonic() < self._next_s and not new:
             return
         self._next_s = time.monotonic() + RETRY_S
-        waiting = [(kind, *ticket) for kind, box in self._boxes.items() for ticket in box]
+        waiting = [(box, *ticket) for box in self._boxes.values() for ticket in box]
         if not waiting:
             self._said = ""
             return
         try:
             root = self._connected()
-            for kind, name, summary in waiting:
-                self._deliver(root, kind, name, summary)
+            for box, name, summary in waiting:
+                self._deliver(root, box, name, summary)
         except (ScanError, *AWAY) as error:
             self._root = None
             self._say(f"{len(waiting)} result(s) wait on disk for Tiled: {error}")
@@ -89,10 +100,16 @@ class Delivery:
             require_answer(self._service.config)
         return self._root
 
-    def _deliver(self, root: Container, kind: str, name: str, summary: dict[str, Any]) -> None:
+    def _kind_of(self, box: Tickets, summary: Mapping[str, Any]) -> str:
+        """What a ticket says: one that was refused may lie in another box than its own."""
+        said = str(summary.get("kind"))
+        return said if said in self._boxes else next(kind for kind, each in self._boxes.items() if each is box)
+
+    def _deliver(self, root: Container, box: Tickets, name: str, summary: dict[str, Any]) -> None:
+        kind = self._kind_of(box, summary)
         found = self._read_track(summary) if kind == "tracking" else self._read(summary)
         if found is None:
-            self._put_aside(kind, name, summary)
+            self._put_aside(kind, box, name, summary)
             return
         if isinstance(found, Track) and found.within is None:
             return  # who is at it writes the file after the ticket, or was killed: refine comes to it
@@ -104,9 +121,9 @@ class Delivery:
             self._say(f"Tiled did not take the {kind} result of {_name_of(summary)}: {error}")
             self._tries[name] = self._tries.get(name, 0) + 1
             if self._tries[name] >= MAX_TRIES:
-                self._put_aside(kind, name, summary)
+                self._put_aside(kind, box, name, summary)
             return
-        self._boxes[kind].drop(name)
+        box.drop(name)
         if kind == "preview":
             Path(summary["file"]).unlink(missing_ok=True)
         elif kind == "refined":
@@ -120,14 +137,17 @@ class Delivery:
         """Where it is in Tiled."""
         if kind == "tracking":
             return store_track(root, summary, found, finished_s=time.time())
-        about = {**summary, "raw": f"raw/{summary['run']}", "finished": time.time()}
+        said = {name: value for name, value in summary.items() if name != "kind"}
+        about = {**said, "raw": f"raw/{summary['run']}", "finished": time.time()}
         return store_result(root, summary["run"], found, about, kind=kind)
 
-    def _put_aside(self, kind: str, name: str, summary: dict[str, Any]) -> None:
-        box = self._boxes[kind]
+    def _put_aside(self, kind: str, box: Tickets, name: str, summary: dict[str, Any]) -> None:
+        self._tries.pop(name, None)
         if kind == "preview":  # the refined result is on its way
             box.drop(name)
         else:
+            with suppress(OSError):  # moving needs no room; most tickets say it from the beginning
+                box.put(name, {**summary, "kind": kind})
             box.move(name, self._refused)
         where = summary.get("file", self._refused.folder)
         self._service.notice("error", f"the result stays on disk only: {where}", summary.get("run", ""))

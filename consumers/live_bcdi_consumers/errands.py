@@ -65,6 +65,7 @@ class Errands:
         self._pool: JobPool | None = None
         self._job: tuple[str, Future[Any]] | None = None
         self._next_s = self._settle_s = 0.0
+        self._tries: dict[str, int] = {}  # also of those that a full disk did not let be noted
 
     @property
     def busy(self) -> bool:
@@ -124,13 +125,17 @@ class Errands:
             about_run(self._service.name, name).warning("what was found is not noted yet: %s", full)
             self._settle_s = time.monotonic() + PAUSE_S
             return
+        except (ScanError, KeyError, TypeError, ValueError) as wrong:
+            self._job = None
+            self._give_up(name, f"what was found is no result: {type(wrong).__name__} {wrong}")
+            return
         self._job = None
-        self._tickets.drop(name)
-        self._errand.left(name, over=True)
+        self._forget(name)
 
     def _failed(self, name: str, error: BaseException) -> None:
         found = dict(self._tickets.read([name])).get(name)
-        tries = 1 + int(found["tries"]) if found is not None else MAX_TRIES
+        noted = int(found.get("tries", 0)) if found is not None else MAX_TRIES
+        tries = 1 + max(noted, self._tries.get(name, 0))
         if isinstance(error, StorageError) and self._errand.waits_for_room:
             self._next_s = time.monotonic() + PAUSE_S
         elif found is None or isinstance(error, BlockingIOError):  # somebody else is at it
@@ -142,6 +147,7 @@ class Errands:
             self._give_up(name, str(error) or type(error).__name__)
 
     def _put_again(self, name: str, ticket: dict[str, Any]) -> None:
+        self._tries[name] = ticket["tries"]
         try:
             self._tickets.put(name, ticket)
         except OSError as error:
@@ -149,7 +155,11 @@ class Errands:
 
     def _give_up(self, name: str, why: str) -> None:
         about_run(self._service.name, name).warning("%s: %s", self._errand.given_up, why)
+        self._forget(name)
+
+    def _forget(self, name: str) -> None:
         self._tickets.drop(name)
+        self._tries.pop(name, None)
         self._errand.left(name, over=True)
 
     def stop(self) -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from glob import escape
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -90,6 +91,8 @@ class JobProgress:
         """Nobody looks any more."""
         with suppress(OSError):
             self.path.unlink(missing_ok=True)
+            for half in self.path.parent.glob(f"{escape(self.path.stem)}.*.partial"):  # of a job that was ended
+                half.unlink(missing_ok=True)
 
 
 @dataclass(slots=True)

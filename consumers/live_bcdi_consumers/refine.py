@@ -66,7 +66,7 @@ def run(service: Service) -> None:
             delivery.work()
             series.work()
             motion.work()
-            further.work(free=refiner.idle and not motion.busy)
+            further.work(free=refiner.idle and not motion.busy and not runs.under_way)
             service.beat("busy" if refiner.busy else "ready", refiner.detail)
     finally:
         refiner.jobs.shutdown()

@@ -42,6 +42,11 @@ class Runs:
         self._not_ours: set[str] = set()
         self._find_missed()
 
+    @property
+    def under_way(self) -> bool:
+        """Whether a run is measured now, as far as we know."""
+        return bool(self._open.names())
+
     def document(self, name: str, doc: dict[str, Any], heard_s: float | None = None) -> None:
         """Follow a run; `heard_s` is when its stop was heard. On a full disk it is kept until it can be noted."""
         run = journal.run_of(name, doc, self._known)

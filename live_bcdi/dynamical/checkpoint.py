@@ -18,6 +18,10 @@ _KEY = "key"
 Arrays = dict[str, NDArray[Any]]
 
 
+class CheckpointRefused(ScanError):
+    """The file is none, or of other data or settings."""
+
+
 class Checkpoint:
     """Named arrays in the file `path` (npz). `key` says what they belong to: a file of other data or settings is
     refused. `part` has the arrays of one step of several."""
@@ -50,11 +54,11 @@ class Checkpoint:
             with zipfile.ZipFile(self._path), np.load(self._path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise ScanError(
+            raise CheckpointRefused(
                 f"{self._path} is no checkpoint of a refinement ({reason(error)}): remove it, or give another name"
             ) from None
         if str(arrays.pop(_KEY, "")) != self._key:
-            raise ScanError(
+            raise CheckpointRefused(
                 f"{self._path} belongs to a refinement of other data or settings: remove it, or give another name"
             )
         return arrays

@@ -12,12 +12,15 @@ from pathlib import Path
 
 import pytest
 
+from live_bcdi.dynamical.checkpoint import Checkpoint
 from live_bcdi.metadata import scan_metadata
 from live_bcdi.stream.fakes import RUN, start_document
 from live_bcdi.transport.hdf5 import FrameWriter, read_result, write_result
 from live_bcdi.types import ScanError, StorageError
+from live_bcdi_consumers import delivery as delivery_module
 from live_bcdi_consumers import dynamical as module
 from live_bcdi_consumers import errands as errand_module
+from live_bcdi_consumers.backlog import Backlog
 from live_bcdi_consumers.delivery import Delivery
 from live_bcdi_consumers.dynamical import Dynamical, OverBudget, Paced
 from live_bcdi_consumers.errands import Errands
@@ -179,6 +182,8 @@ def test_it_gives_way_goes_on_and_is_owed_beside(service, further, measured, sum
 
     delivery, stored = Delivery(service), []
     delivery.accept_dynamical(name, found)
+    assert delivery.owed() == 1 and service.updates.sent == [], "its ticket may go before it is shown"
+    delivery._show()
     (shown,) = [each for each in service.updates.sent if each.topic == "estimate"]
     assert (shown.run, shown.fields["kind"], shown.fields["rung"]) == (RUN, "dynamical", "dynamical")
     assert not [each for each in service.updates.sent if each.topic == "result"], (
@@ -190,8 +195,34 @@ def test_it_gives_way_goes_on_and_is_owed_beside(service, further, measured, sum
     )
     delivery.work()
     ((where, kind),) = stored
-    assert kind == "dynamical" and where[1] == RUN and where[3]["raw"] == f"raw/{RUN}"
+    assert kind == "dynamical" and where[1] == RUN and where[3]["raw"] == f"raw/{RUN}" and "kind" not in where[3]
     assert delivery.owed() == 0
+
+
+def test_what_tiled_refused_comes_back_as_what_it_was(service, summary, monkeypatch):
+    """Moved back one folder, as `live-bcdi doctor` says, which is the box of refined results."""
+    delivery, kinds, refusing = Delivery(service), [], [True]
+
+    def store(*where, kind):
+        if refusing:
+            raise ValueError("no")
+        return kinds.append(kind) or "a place"
+
+    monkeypatch.setattr("live_bcdi_consumers.delivery.connect", lambda config: "root")
+    monkeypatch.setattr("live_bcdi_consumers.delivery.require_answer", lambda config: None)
+    monkeypatch.setattr("live_bcdi_consumers.delivery.store_result", store)
+    del summary["advice"]  # which refine tells apart
+    delivery.accept_dynamical(NAME, summary)
+    for _ in range(delivery_module.MAX_TRIES):
+        delivery._next_s = 0.0
+        delivery.work()
+    refused = service.folder("outbox/refused") / f"{NAME}_dynamical.json"
+    refused.replace(service.folder("outbox") / refused.name)
+    refusing.clear()
+    assert Backlog(service, 9)._done.names() == [], "it is not taken for the run's own result"
+    delivery = Delivery(service)
+    delivery.work()
+    assert kinds == ["dynamical"] and delivery.owed() == 0
 
 
 def test_a_result_asks_for_it_by_its_rung(service, further, measured, summary):
@@ -246,6 +277,20 @@ def test_a_process_that_dies_is_asked_again_but_not_for_ever(service, further, m
     assert "the kinematical result stands" in caplog.text
 
 
+def test_tries_count_also_where_a_full_disk_does_not_take_them(service, further, measured, summary, monkeypatch):
+    pool = Away(*[BrokenProcessPool("killed")] * 9)
+    one = further(pool)
+    one.errands.add(NAME, measured, summary)
+
+    def full(name, ticket):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(one.errands._tickets, "put", full)
+    for _ in range(errand_module.MAX_TRIES + 2):
+        one.turn()
+    assert names(service, "queue/dynamical") == [] and len(pool.given) == errand_module.MAX_TRIES
+
+
 def test_the_newest_goes_first_and_the_older_is_not_lost(service, further, measured, summary):
     pool = Away()
     one = further(pool)
@@ -261,20 +306,72 @@ def test_the_newest_goes_first_and_the_older_is_not_lost(service, further, measu
 
 
 def test_who_was_killed_before_it_was_told_tells_it(service, further, measured, summary):
-    """The file is there, and nothing is computed again."""
-    done = replace(
-        read_result(Path(summary["file"])), provenance={"model": "dynamical", "rung": "why", "refined": "how"}
-    )
-    path = Path(summary["file"]).with_name("gold_1_dynamical.cxi")
-    write_result(path, done, scan_name="gold", run=RUN, links={})
+    """The file is there, and nothing is computed again; but one that was made by hand of another material, or of
+    another result, is none of ours."""
     ticket = further().errand.ticket(measured, summary)
+    source = module._source_of(ticket)
+    need = module.needed(source.scan, source.result, service.config)
+
+    def written(name, reflection, kept):
+        told = {"model": "dynamical", "rung": "why", "refined": f"{reflection}; how"}
+        path = Path(summary["file"]).with_name(name)
+        done = replace(source.result, provenance=told)
+        write_result(path, done, scan_name="gold", run=RUN, links={"kinematical": kept})
+        return path
+
+    written("gold_1_dynamical.cxi", "Pt (1 1 1)", summary["file"])
+    written("gold_1_dynamical_2.cxi", need.reflection, "/elsewhere/gold_1.cxi")
+    kept = Path(summary["file"])
+    assert module._place(kept, need) == (kept.with_name("gold_1_dynamical_3.cxi"), None)
+    path = written("gold_1_dynamical_3.cxi", need.reflection, summary["file"])
     found = module.climb_run(ticket, service.folder("queue/dynamical") / "x.npz", service.config, never)
-    assert (found["rung"], found["refined"], found["file"]) == ("dynamical", "how", str(path))
+    assert (found["rung"], found["why"], found["file"]) == ("dynamical", "why", str(path))
     assert {"run", "name", "frames", "num", "chi", "seconds", "resolution_nm"} <= found.keys()
 
 
 def never(share, text):
     pytest.fail("it was refined again")
+
+
+def test_a_crystal_that_needs_no_more_by_now_is_told_and_ends(service, further, measured, summary, caplog):
+    """What it needs may be set otherwise while its ticket waits."""
+    ticket = further().errand.ticket(measured, summary)
+    service.config = service.config.changed(dynamical={"rung": "kinematical"})
+    with pytest.raises(ScanError, match="needs no more by now"):
+        module.climb_run(ticket, service.folder("queue/dynamical") / "x.npz", service.config)
+    one = further(Away({"run": RUN, "rung": "kinematical", "file": "never written"}))
+    one.errands.add(NAME, measured, summary)
+    one.turn()
+    one.turn()
+    assert names(service, "queue/dynamical") == [] and "the kinematical result stands" in caplog.text
+
+
+def test_a_checkpoint_of_other_settings_is_begun_anew(service, further, measured, summary, monkeypatch):
+    checkpoint = service.folder("queue/dynamical") / "x.npz"
+    checkpoint.write_bytes(b"of others")
+
+    def refined(source, path, config, *, checkpoint, progress):
+        Checkpoint(checkpoint, "key")
+        return {"file": str(path), "rung": "dynamical"}
+
+    monkeypatch.setattr(module, "climb_to_file", refined)
+    ticket = further().errand.ticket(measured, summary)
+    assert module.climb_run(ticket, checkpoint, service.config)["file"].endswith("gold_1_dynamical.cxi")
+    assert not checkpoint.exists()
+
+
+def test_two_checkpoints_are_kept_and_without_room_it_waits(service, further, measured, summary, monkeypatch):
+    one, folder = further(Away()), service.folder("queue/dynamical")
+    for stamp in (1, 2, 3, 4):
+        one.errands.add(f"{stamp}_{RUN}", measured, summary)
+        (folder / f"{stamp}_{RUN}.npz").write_bytes(b"a checkpoint")
+    monkeypatch.setattr(module, "has_room", lambda folder: False)
+    one.turn()
+    assert not one.errands.busy and len(one.errands._tickets.names()) == len(list(folder.glob("*.npz"))) == 4
+    monkeypatch.setattr(module, "has_room", lambda folder: True)
+    one.turn()
+    assert sorted(path.name[0] for path in folder.glob("*.npz")) == ["3", "4"]
+    assert len(one.errands._tickets.names()) == 4
 
 
 def test_what_a_full_disk_did_not_take_is_owed_later(service, further, measured, summary, monkeypatch):
@@ -307,12 +404,14 @@ def test_what_is_left_of_others_goes_and_a_checkpoint_stays_with_its_ticket(serv
     assert names(service, "queue/dynamical") == [f"{NAME}.json", f"{NAME}.npz"]
 
 
-def test_switched_off_what_waits_is_told_and_ends(service, further, measured, summary, caplog):
+def test_switched_off_what_waits_goes_on_waiting(service, further, measured, summary):
     one = further(Away())
     one.errands.add(NAME, measured, summary)
+    (service.folder("queue/dynamical") / f"{NAME}.npz").write_bytes(b"a checkpoint")
     service.config = service.config.changed(dynamical={"automatic": False})
     one.turn()
-    assert one.errands._tickets.names() == [] and "automatic is false" in caplog.text
+    assert names(service, "queue/dynamical") == [f"{NAME}.json", f"{NAME}.npz"] and not one.errands.busy
+    one.errands._tickets.drop(NAME)
     Tickets(service.folder("queue/dynamical")).put("a", {"nothing": 1})
     service.config = service.config.changed(dynamical={"automatic": True})
     one.turn()
@@ -320,19 +419,27 @@ def test_switched_off_what_waits_is_told_and_ends(service, further, measured, su
 
 
 def test_what_takes_longer_than_the_budget_is_given_up_by_its_pace(monkeypatch):
-    now, heard = [100.0], []
+    now, heard, held_s = [100.0], [], 0.0
+    worked_s = [3.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(module.time, "process_time", lambda: worked_s[0])
 
     def worked(per_share, budget_s, first=0.0):
         paced = Paced(lambda *told: heard.append(told), budget_s, RUN)
         for step in range(11):
             paced(first + (1 - first) * step / 10, "text, 12 s left")
-            now[0] += per_share * (1 - first) / 10
+            now[0] += per_share * (1 - first) / 10 + held_s
+            worked_s[0] += per_share * (1 - first) / 10
 
     worked(500.0, 600.0)
     worked(500.0, 600.0, first=0.9)
     assert len(heard) == 22 and {text for _, text in heard} == {"text"}
     heard.clear()
+    held_s = 500.0
+    worked(500.0, 600.0)
+    assert len(heard) == 11, "others had the processor"
+    heard.clear()
+    held_s = 0.0
     with pytest.raises(OverBudget, match=r"12 min here, more than \[dynamical\] budget_s \(600\)"):
         worked(700.0, 600.0)
     assert len(heard) == 2, "as soon as its pace is known"

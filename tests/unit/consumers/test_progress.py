@@ -33,6 +33,14 @@ def test_a_job_tells_through_a_file(tmp_path):
     assert not path.exists()
 
 
+def test_nothing_is_left_of_a_job_that_was_ended_while_it_wrote(tmp_path):
+    job = JobProgress("a scan", "run", 5, path=tmp_path / "run_1.json", began_s=0.0)
+    for name in ("run_1.json", "run_1.77.partial", "run_12.77.partial"):
+        (tmp_path / name).write_text("{}")
+    job.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["run_12.77.partial"]
+
+
 def test_what_is_left_is_by_the_pace_and_grows_while_nothing_is_said(tmp_path):
     path = tmp_path / "r.json"
     one = job(path)

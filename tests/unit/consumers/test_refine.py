@@ -125,6 +125,14 @@ def worked(one, seconds=60.0):
     pytest.fail("the refiner did not come to an end")
 
 
+def test_a_run_is_under_way_from_its_start_to_its_stop(refiner, documents):
+    one, seen = refiner(), []
+    for document in documents:
+        seen.append(one.runs.under_way)
+        one.measure([document])
+    assert [*seen, one.runs.under_way] == [False, True, True, False]
+
+
 def test_a_run_is_refined(refiner, documents, service, caplog):
     caplog.set_level("INFO")
     one = refiner()
