@@ -59,7 +59,7 @@ def turning(tmp_path_factory, make_config):
     geometry = bragg_geometry(load_config(make_config(folder)), SHAPE[1:])
     h, steps = q_lab_invA(geometry, *geometry.arm_pixel), scan_steps(geometry)
     axes = axes_across(h, rocking_axis_lab(geometry))
-    crystal = random_truth(h, steps, strain="weak", oversampling=3.0, seed=4)
+    crystal = random_truth(h, steps, strain="weak", oversampling=4.0, seed=4)
     for number, (first, second, strain) in enumerate(TURNED):
         moved = np.cross(np.deg2rad(1e-3) * np.array([first, second]) @ axes, h) - strain * h
         gradient = crystal.gradient_angstrom_per_nm - moved * 10 / np.linalg.norm(h)
