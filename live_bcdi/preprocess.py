@@ -245,8 +245,8 @@ def as_set(scan: RockingScan, settings: Preprocessing) -> RockingScan:
 
 
 def as_phased(scan: RockingScan, settings: Preprocessing) -> tuple[RockingScan, float]:
-    """`as_set`, with -1, no reading, for all that `prepare` masks, whatever for; and the counts of background that
-    it takes off. For a model of the counts themselves."""
+    """`as_set`, with -1, no reading, for all that `prepare` masks, whatever for; and the background that it takes
+    off, in counts by monitor and flat field. For a model of the counts themselves."""
     used = as_set(scan, settings)
     have = np.ones(len(scan.intensity), bool) if scan.have is None else np.asarray(scan.have, bool)
     found = _cleaned(used, have, settings)

@@ -120,18 +120,24 @@ def _turns_back(line: Line) -> bool:
 
 
 def _told_apart(coarse: list[Line], fine: list[Line], voxel_nm: float) -> list[Line]:
-    """The lines of `fine` along those of `coarse`, where fewer of them turn back, else `coarse`.
+    """`coarse` with those of `fine` in the place of lines that these follow, where fewer turn back then.
 
     Two lines of opposite sense, nearer to each other than the Gaussian tells apart, are joined by it where they
-    are nearest, to one that turns back. What noise adds to the finer lines is not along the coarse ones.
+    are nearest, to one that turns back. What noise adds to the finer lines is not along the coarse ones; a line
+    that is too short or shallow when seen finely stays as it was.
     """
-    near = _BESIDE * voxel_nm
-    there = cKDTree(np.concatenate([line.points_nm for line in coarse]))
-    along = [line for line in fine if np.mean(there.query(line.points_nm)[0] < near) > _MOSTLY]
-    if not along or sum(map(_turns_back, along)) >= sum(map(_turns_back, coarse)):
-        return coarse
-    kept = cKDTree(np.concatenate([line.points_nm for line in along])).query(there.data)[0] < near
-    return along if kept.mean() > _MOSTLY else coarse
+    finer = [line for line in fine if _follows(line, coarse, voxel_nm)]
+    stay = [line for line in coarse if not _follows(line, finer, voxel_nm)]
+    found = stay + [line for line in finer if not _follows(line, stay, voxel_nm)]
+    return found if sum(map(_turns_back, found)) < sum(map(_turns_back, coarse)) else coarse
+
+
+def _follows(line: Line, others: list[Line], voxel_nm: float) -> bool:
+    """Whether most of a line is beside others."""
+    if not others:
+        return False
+    away = cKDTree(np.concatenate([other.points_nm for other in others])).query(line.points_nm)[0]
+    return bool(np.mean(away < _BESIDE * voxel_nm) > _MOSTLY)
 
 
 def without_turns(density: ComplexArray, lines: Sequence[Line], voxel_nm: float) -> ComplexArray:

@@ -15,7 +15,8 @@ class Frames:
     """What was measured: `counts` (n, pixels...), where the crystal stood, `delta_q` (n, 3) in 1/m, and how that
     changes with the rocking angle, `turning` (n, 3) in 1/m a radian. `used` (n, pixels...) is False for pixels
     that must not be used, whatever they hold. `response` is what a photon counts (beam and flat field),
-    `background` the counts that are not the crystal's; both are numbers or arrays that go with `counts`."""
+    `background` the counts that are not the crystal's where that is one: elsewhere they are as much more or less.
+    Both are numbers or arrays that go with `counts`."""
 
     counts: FloatArray
     delta_q: Floats

@@ -57,17 +57,21 @@ class Loss:
         return scale
 
 
-def constant_background(found: FloatArray, counts: FloatArray, start: float) -> float:
-    """Counts a pixel that go with the best multiple of `found`, by Poisson's likelihood whatever the loss (roots
-    are biased where hardly anything is counted). All flat; scoring in both, kept from below zero."""
+def constant_background(
+    found: FloatArray, counts: FloatArray, start: float, response: FloatArray | float = 1.0
+) -> float:
+    """Counts a pixel, times its `response`, that go with the best multiple of `found`, by Poisson's likelihood
+    whatever the loss (roots are biased where hardly anything is counted). All flat; scoring in both, kept from
+    below zero."""
+    seen = np.broadcast_to(np.asarray(response, float), counts.shape)
     level = max(start, 1e-3)
-    scale = max(float(counts.sum()) - level * len(counts), 1.0) / float(found.sum())
+    scale = max(float(counts.sum()) - level * float(seen.sum()), 1.0) / float(found.sum())
     for _ in range(_SCORINGS):
-        expected = np.maximum(scale * found + level, _LEAST)
+        expected = np.maximum(scale * found + level * seen, _LEAST)
         weights, excess = 1 / expected, counts / expected - 1
-        mixed = weights @ found
-        matrix = np.array([[weights @ found**2, mixed], [mixed, weights.sum()]])
-        step = np.linalg.solve(matrix, np.array([excess @ found, excess.sum()]))
+        mixed = (weights * seen) @ found
+        matrix = np.array([[weights @ found**2, mixed], [mixed, weights @ seen**2]])
+        step = np.linalg.solve(matrix, np.array([excess @ found, excess @ seen]))
         scale, level = max(scale + step[0], 0.1 * scale), max(level + step[1], 0.1 * level)
     return level
 

@@ -22,7 +22,7 @@ _FARTHEST = 2.0  # standard deviations of the prior: beyond are only fringes tha
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Crystal:
     """What is varied: S, where it may be (`support`), the frames' offsets in radians; and what then fits best, the
-    scale of the intensities and a constant background in counts."""
+    scale of the intensities and a constant background, in counts where the response is one."""
 
     density: ComplexArray
     support: BoolArray
@@ -115,7 +115,8 @@ class Objective:
         if not found[fitted].any():
             raise ScanError("nothing of the crystal is left: give a smaller shrink_threshold, or less smoothing")
         if self._settings.background == "constant":
-            level = constant_background(found[fitted], (counts - self._given)[fitted], crystal.background)
+            unexplained, seen = counts - self._response * self._given, self._response[fitted]
+            level = constant_background(found[fitted], unexplained[fitted], crystal.background, seen)
             crystal = replace(crystal, background=level)
         level_of_all = self._level(crystal, slice(None))
         scale = self._loss.scale(found[fitted], counts[fitted], level_of_all[fitted])
@@ -147,7 +148,7 @@ class Objective:
         return self._transport.march(density, self.electrons(density), departures[batch])
 
     def _level(self, crystal: Crystal, batch: Batch) -> FloatArray:
-        return np.asarray(self._given[batch] + crystal.background)
+        return np.asarray(self._response[batch] * (self._given[batch] + crystal.background))
 
     @staticmethod
     def _by_electrons(density: ComplexArray, by_s0: FloatArray) -> ComplexArray:

@@ -30,8 +30,8 @@ _SEED_VOXEL = 1e-3  # |S| of a voxel that joins the support: at zero it would ha
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Refined:
     """`density` of the round that foretold the free pixels best, `s0` with it; `offsets_rad` (n,) of the rocking
-    angles; `scale` of the intensities and `background` in counts; `misfits` and `free_misfits` a pixel after each
-    round, the first of the start."""
+    angles; `scale` of the intensities and `background` in counts as that of `Frames`; `misfits` and `free_misfits`
+    a pixel after each round, the first of the start."""
 
     density: ComplexArray
     s0: FloatArray

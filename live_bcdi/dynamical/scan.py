@@ -68,9 +68,9 @@ def refine_scan(
     what the last came to: the strong ones lead past what a poor retrieval has wrong, the weak ones let the counts
     speak. What foretells the free pixels best is taken, never what fits best. `settings.smoothing` is not looked
     at. `threads` share the march and the far field. `polarisation` is of the beam, to the scattering plane.
-    `background` in counts is a number, (row, column) or (rocking, row, column). `checkpoint` is a file
-    that a killed refinement goes on from; remove it when it is done. `progress` is told the share of all attempts,
-    and the time left of them. Raises ScanError for input that cannot be used.
+    `background` in counts by monitor and flat field is a number, (row, column) or (rocking, row, column).
+    `checkpoint` is a file that a killed refinement goes on from; remove it when it is done. `progress` is told the
+    share of all attempts, and the time left of them. Raises ScanError for input that cannot be used.
     """
     if polarisation not in POLARISATIONS:
         raise ScanError(f"no polarisation {polarisation!r}; there are {', '.join(POLARISATIONS)}")

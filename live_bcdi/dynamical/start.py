@@ -116,8 +116,8 @@ def frames_of(
     scan: RockingScan, crystal: Placed, background: FloatArray | float = 0.0, *, threads: int = 1
 ) -> tuple[Frames, FarField]:
     """The scan's own counts, with its mask, monitor and flat field, and where its pixels are for this crystal.
-    `background` in counts is a number, (row, column) or (rocking, row, column). Of preprocessing nothing is done:
-    no pixel is masked as another crystal's, and no background is taken off."""
+    `background` in counts by monitor and flat field is a number, (row, column) or (rocking, row, column). Of
+    preprocessing nothing is done: no pixel is masked as another crystal's, and no background is taken off."""
     have = _have(scan)
     scale, beam = (np.ones(len(have)), have) if scan.monitor is None else monitor_scale(scan.monitor, have)
     box = (slice(None), crystal.rows, crystal.columns)

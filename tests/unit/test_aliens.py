@@ -107,3 +107,18 @@ def test_a_model_of_the_counts_is_given_what_phasing_used():
         assert left_out[36:41, 13:18, 48:53].mean() > 0.5 if aliens else not left_out[38, 15, 50]
         assert (counted.intensity[~left_out] == intensity[~left_out]).all()
         assert report.masked["read twice"] == 1 and left_out[5].all() and not left_out[6].all()
+
+
+def test_the_background_of_a_model_of_the_counts_is_by_monitor_and_flat_field():
+    """As phasing's: half of what falls on pixels that count half, and on frames of half the beam, is no less."""
+    scan = simulated("medium")
+    flat, monitor = np.ones(SHAPE[1:]), np.full(SHAPE[0], 1e6)
+    flat[:, ::2], monitor[::2] = 0.5, 5e5
+    random = np.random.default_rng(4)
+    photons = scan.intensity.astype(int) + random.poisson(4.0, SHAPE)
+    seen = random.binomial(photons, flat * monitor[:, None, None] / 1e6).astype(float)
+    scan = replace(scan, intensity=seen, flatfield=flat, monitor=monitor)
+    settings = Preprocessing(background="corners")
+    counted, level = as_phased(scan, settings)
+    assert level == prepare(scan, settings)[1].background_counts == pytest.approx(3, rel=0.1)
+    assert (counted.intensity[counted.intensity >= 0] == seen[counted.intensity >= 0]).all()

@@ -1,11 +1,13 @@
 """Dislocation lines against those that were put in: place, length, sense."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from live_bcdi.defects import find_lines
+from live_bcdi.defects.lines import Line, _told_apart
 from live_bcdi.types import ScanError
 
 VOXEL_NM, RADIUS_NM = 5.0, 75.0
@@ -50,6 +52,39 @@ def test_lines_of_opposite_sign_that_pass_nearer_than_the_smoothing_tells_apart_
     for true, sign in ((one, -1), (other, 1)):
         (line,) = (each for each in found if each.sign == sign)
         assert true.distance_nm(line.points_nm).mean() < VOXEL_NM
+
+
+def along(*corners):
+    """A line from corner to corner, sixty points to each."""
+    legs = [np.linspace(one, other, 60) for one, other in pairwise(corners)]
+    points = np.concatenate(legs)
+    return Line(
+        points_nm=points,
+        length_nm=float(len(points)),
+        direction=(0.0, 0.0, 1.0),
+        sign=1,
+        closed=False,
+        depth_nm=9.0,
+    )
+
+
+def test_a_line_that_is_lost_when_seen_finely_is_kept_where_others_are_told_apart():
+    """Two that cross, joined to two that turn back, and a short one elsewhere of which the finer look has nothing,
+    or a piece. Where it has all, that is taken, and noise never."""
+    joined = along((-30, 0, -60), (0, 0, -3), (30, 0, -60)), along((-30, 0, 60), (0, 0, 3), (30, 0, 60))
+    apart = along((-30, 0, -60), (30, 0, 60)), along((30, 0, -60), (-30, 0, 60))
+    short, piece = (along((0, 60, 0), (0, 60, end)) for end in (28, 9))
+    noise = along((0, -50, 0), (0, -50, 20))
+    whole = along((1, 60, 0), (1, 60, 28))
+    for finer, right in (
+        ([*apart], [*apart, short]),
+        ([*apart, piece, noise], [*apart, short]),
+        ([*apart, whole, noise], [*apart, whole]),
+        ([apart[0], whole], [*joined, short]),
+        ([whole, noise], [*joined, short]),
+    ):
+        found = _told_apart([*joined, short], finer, VOXEL_NM)
+        assert {id(line) for line in found} == {id(line) for line in right}
 
 
 def test_a_loop_from_the_surface_and_back_is_one_line_however_finely_it_is_seen(ball):

@@ -38,6 +38,11 @@ def test_scale_and_background_are_found(name):
     # 4e5 counts or so: the root of them is 1.6e-3 of them; the amplitudes' bias at few counts is less
     assert Loss(name).scale(found, counts, np.full(len(found), level)) == pytest.approx(7, rel=0.01)
     assert constant_background(found, rng.poisson(7.0 * found).astype(float), 0.0) < 0.002
+    response = rng.choice([0.25, 1.0], len(found))
+    seen = rng.poisson(response * (7.0 * found + 0.3)).astype(float)
+    assert constant_background(response * found, seen, 0.0, response) == pytest.approx(
+        0.3, abs=4 * np.sqrt(0.3 / 0.625 / 10000)
+    )
 
 
 def test_free_pixels_are_no_fitted_ones():

@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 from scipy import fft, ndimage
 
+from live_bcdi.config import Preprocessing
 from live_bcdi.dynamical import Characteristics, Settings, Susceptibilities, along_diffracted, refine_scan, start
 from live_bcdi.dynamical import scan as searching
 from live_bcdi.dynamical.detector import departures, pixel_momenta
+from live_bcdi.dynamical.objective import Crystal, Objective
 from live_bcdi.dynamical.start import frames_of, in_the_lab, placed, refraction_divided_out, twin_of
 from live_bcdi.geometry import q_lab_invA, q_steps_invA, rocking_circle, with_rocking_angle
+from live_bcdi.preprocess import as_phased
 from live_bcdi.types import (
     DiffractionVolume,
     Geometry,
@@ -165,15 +168,43 @@ def dynamical_scan(gold=GOLD):
     """The scan of `retrieved`'s crystal as the two beams see it, and a result with refraction left in it."""
     scan, result = retrieved()
     crystal = placed(scan, result, gold.chi_0)
-    chi = {"chi_0": gold.chi_0, "chi_h": gold.chi_h, "chi_hbar": gold.chi_hbar}
-    beams = along_diffracted(crystal.frame.wavelength_m, crystal.frame.two_theta, **chi)
     frames, far = frames_of(scan, crystal)
     s0 = np.minimum(np.abs(crystal.density), 1)
-    passage = Characteristics(beams, crystal.edges_m).march(crystal.density, s0, frames.delta_q)
+    passage = march_of(crystal, gold).march(crystal.density, s0, frames.delta_q)
     found = far.intensities(passage.eh)
     counts = np.zeros(scan.intensity.shape)
     counts[:, crystal.rows, crystal.columns] = np.random.default_rng(4).poisson(found * 1e7 / found.sum())
     return replace(scan, intensity=counts), result, crystal
+
+
+def march_of(crystal, gold=GOLD):
+    chi = {"chi_0": gold.chi_0, "chi_h": gold.chi_h, "chi_hbar": gold.chi_hbar}
+    beams = along_diffracted(crystal.frame.wavelength_m, crystal.frame.two_theta, **chi)
+    return Characteristics(beams, crystal.edges_m)
+
+
+@pytest.mark.parametrize("background", ["given", "constant"])
+def test_flat_field_and_monitor_take_from_the_background_what_they_take_from_the_crystal(background):
+    """Photons that each is counted with the response of its pixel and frame are Poisson's, of so much of the mean.
+    The truth is as far from them as counting noise alone, 1/4 a pixel by Anscombe."""
+    scan, _, crystal = dynamical_scan()
+    flat, monitor = np.ones((30, 40)), np.full(24, 1e6)
+    flat[:, ::3], monitor[::2] = 0.5, 5e5
+    random = np.random.default_rng(7)
+    photons = scan.intensity.astype(int) + random.poisson(40, scan.intensity.shape)
+    seen = random.binomial(photons, flat * monitor[:, None, None] / 1e6)
+    told = replace(scan, intensity=seen.astype(float), flatfield=flat, monitor=monitor)
+    counted, level = as_phased(told, Preprocessing(background=30.0))  # of 40, by the mean monitor
+    frames, far = frames_of(counted, crystal, level if background == "given" else 0.0)
+    s0 = np.minimum(np.abs(crystal.density), 1)
+    settings = Settings(background=background, smoothing=1e-9)
+    objective = Objective(frames, far, march_of(crystal), s0, settings)
+    truth = Crystal(density=crystal.density, support=s0 > 0, offsets_rad=np.zeros(24))
+    found, misfit, free = objective.judged(truth)
+    assert found.background == pytest.approx(30 if background == "constant" else 0, rel=0.01)
+    assert misfit == pytest.approx(0.25, rel=0.05)
+    assert free == pytest.approx(0.25, rel=0.2)
+    assert objective.slope(found, slice(None)).value == pytest.approx(misfit, rel=1e-6)
 
 
 @pytest.mark.parametrize("other", [False, True])
