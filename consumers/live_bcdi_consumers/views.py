@@ -69,6 +69,7 @@ def _merit(result: Reconstruction) -> dict[str, Any]:
         "chi_starts": list(result.chi_starts),
         "free_llk": result.metrics.get("free_llk"),
         "free_llk_starts": free,
+        "free_misfit": result.metrics.get("free_misfit"),
         "fsc_nm": None if halves is None else dict(halves.resolution_nm),
         "limit_nm": limit_nm(result),
         "rung": None if rung in ("", "unknown") else rung,

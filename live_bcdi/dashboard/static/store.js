@@ -1,6 +1,6 @@
 // What is known: the newest of everything, and what follows from it. No drawing here.
 
-import { KINDS, placeOf } from "./kinds.js";
+import { KINDS, isTrusted, placeOf } from "./kinds.js";
 
 const STALE_S = 3;
 const STALE_FRAMES = 2.5; // a slow scan is not stale between two frames
@@ -116,10 +116,11 @@ export class Store {
     return this.result !== null && this.result.run === this.run?.run ? this.result : null;
   }
 
-  /** The estimate to show: of the newest run, the surest kind; else what came last of any run. */
+  /** The estimate to show: of the newest run, the surest kind that is trusted; else what came last of any run. */
   estimate(wanted = null) {
     if (wanted !== null && this.estimates.has(wanted)) return this.estimates.get(wanted);
-    const surest = Object.keys(KINDS).reverse().map((kind) => this.estimates.get(kind)).filter(Boolean);
+    const known = Object.keys(KINDS).reverse().map((kind) => this.estimates.get(kind)).filter(Boolean);
+    const surest = known.some(isTrusted) ? known.filter(isTrusted) : known;
     const current = surest.find((one) => one.run === this.run?.run);
     if (current) return current;
     return surest.sort((a, b) => b.published_s - a.published_s)[0] ?? null;

@@ -186,6 +186,7 @@ def test_it_gives_way_goes_on_and_is_owed_beside(service, further, measured, sum
     delivery._show()
     (shown,) = [each for each in service.updates.sent if each.topic == "estimate"]
     assert (shown.run, shown.fields["kind"], shown.fields["rung"]) == (RUN, "dynamical", "dynamical")
+    assert shown.fields["free_misfit"] == found["free_misfit"] is not None, "by which the page shows it or not"
     assert not [each for each in service.updates.sent if each.topic == "result"], (
         "the result is the kinematical one"
     )

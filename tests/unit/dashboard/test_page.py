@@ -728,14 +728,20 @@ def test_what_a_cold_load_transfers_is_light(hub, address, browser):
 
 
 def test_the_dynamical_image_has_its_button_once_there_is_one(hub, page):
-    """It is shown as the surest, beside the kinematical one, which a person may go back to."""
+    """It is shown as the surest where it foretells free pixels, beside the kinematical one, which a person may go
+    back to; else it waits to be asked for."""
     show_run(hub)
     refined = fake_feed.refined_estimate(SCAN)
     hub.publish(refined)
     button = page.locator("[data-choice=dynamical]")
     expect_text(page, chi=f"{refined.fields['chi']:.3g}", chi_of="refined")
     assert not button.is_visible()
-    hub.publish(replace(refined, fields={**refined.fields, "kind": "dynamical", "chi": 0.00131}))
+    for chi, unsure in ((0.00171, {"free_misfit": 3.0}), (0.00181, {"free_misfit": None}), (0.00191, {})):
+        hub.publish(replace(refined, fields={**refined.fields, **unsure, "kind": "dynamical", "chi": chi}))
+        playwright.expect(page.locator("#merit")).to_contain_text(str(chi))
+        expect_text(page, chi_of="refined")
+    good = {"kind": "dynamical", "chi": 0.00131, "free_misfit": 0.12}
+    hub.publish(replace(refined, fields={**refined.fields, **good}))
     expect_text(page, chi="0.00131", chi_of="dynamical")
     assert button.is_visible() and button.get_attribute("aria-pressed") == "true"
     page.click("[data-choice=refined]")
