@@ -23,14 +23,16 @@ from .tracking import (
     NICE,
     TRACKS,
     Measured,
+    Undecided,
     about_scan,
     claim,
+    decide_frames,
+    find_frames,
     follow_scan,
     keep_frames,
     newest_series,
     ready,
     tidy,
-    track_frames,
     track_so_far,
 )
 from .watched import Watched
@@ -63,7 +65,7 @@ class _Whole:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Job:
-    what: str  # series, frames, keep, so far
+    what: str  # series, frames, decided, keep, so far
     run: str
     began_s: float
     future: Future[Any]
@@ -156,9 +158,9 @@ class Follower:
     def _begin_later(self) -> None:
         """Beside a look at fewer frames, which may take as long, once the other process is free."""
         busy = {job.what for job in self._jobs}
-        if self._later and "frames" not in busy and not {"series", "so far"} <= busy:
+        if self._later and not {"frames", "decided"} & busy and not {"series", "so far"} <= busy:
             run = self._later.pop()
-            self._submit("frames", run, track_frames, self._whole[run].measured)
+            self._submit("frames", run, find_frames, self._whole[run].measured)
 
     def _keep(self, run: str, whole: _Whole) -> None:
         self._submit("keep", run, keep_frames, whole.measured.about, whole.within, self._storage)
@@ -204,7 +206,7 @@ class Follower:
     @property
     def is_awaited(self) -> bool:
         """Whether a scan's motion is to be told of soon."""
-        return any(job.what in ("series", "frames") for job in self._jobs)
+        return any(job.what in ("series", "frames", "decided") for job in self._jobs)
 
     def collect(self) -> None:
         """Tell what was found."""
@@ -229,15 +231,22 @@ class Follower:
             self._series = job.future.result()
             if self._series:
                 self._tell_series()
-        elif job.what == "frames":
-            within, told = job.future.result()
-            self._tell_frames(job.run, *told)
-            if whole is not None:
-                whole.within = within
+        elif job.what in ("frames", "decided"):
+            self._take_frames(job, whole)
         elif job.what == "so far" and job.run not in self._begun:  # else it is old, and may come after the whole
             self._tell_frames(job.run, *job.future.result())
         if whole is not None:
             self._go_on(job, whole, now_s)
+
+    def _take_frames(self, job: _Job, whole: _Whole | None) -> None:
+        """The angles are told at once, and again when it is decided whether they are to be corrected."""
+        found, told = job.future.result()
+        self._tell_frames(job.run, *told)
+        if isinstance(found, Undecided):
+            if whole is not None:
+                self._submit("decided", job.run, decide_frames, found)
+        elif whole is not None:
+            whole.within = found
 
     def _go_on(self, job: _Job, whole: _Whole, now_s: float) -> None:
         """What was found is kept once both are known, its place in the series before its angles."""
@@ -258,7 +267,7 @@ class Follower:
         whole.lost += 1
         if not isinstance(error, BrokenExecutor) or whole.lost > MAX_LOST:
             self._give_up(job.run)
-        elif job.what == "frames":
+        elif job.what in ("frames", "decided"):
             self._later.append(job.run)
         elif job.what == "series":
             self._submit("series", job.run, follow_scan, whole.measured, self._storage)

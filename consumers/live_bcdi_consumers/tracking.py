@@ -35,6 +35,7 @@ from live_bcdi.tracking.following import (
     joined,
     prediction_table,
 )
+from live_bcdi.tracking.scan import Found, look_at
 from live_bcdi.transport.hdf5 import FrameFile
 from live_bcdi.transport.images import as_counted
 from live_bcdi.transport.tracks import Track, read_track, series_key, track_arrays, track_series, write_track
@@ -148,32 +149,57 @@ def _reference(paths: Sequence[Path], series: str, own: ScanRecord) -> ScanRecor
 Parts = tuple[dict[str, Any], dict[str, NDArray[Any]]]
 
 
-def track_frames(measured: Measured) -> tuple[TrackingResult | str, Parts]:
-    """What moved within a scan that is whole, to be kept (`keep_frames`) and to be told: fields and arrays of
-    `tracking`."""
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Undecided:
+    """What was found of the angles of a scan, and in how many seconds."""
+
+    found: Found
+    about: Mapping[str, Any]
+    corner: tuple[int, int]
+    seconds: float
+
+
+def find_frames(measured: Measured) -> tuple[Undecided | str, Parts]:
+    """What moved within a scan that is whole, or why nobody knows, to be told at once: fields and arrays of
+    `tracking`. Whether it is to be corrected takes more time (`decide_frames`)."""
     hurry(now=len(measured.scan.intensity) <= QUICK_FRAMES, nice=NICE)
-    return _timed(measured, whole=True)
+    began_s, frames = time.perf_counter(), len(measured.scan.intensity)
+    try:
+        found = look_at(as_counted(measured.scan, measured.settings, measured.corner))
+    except ScanError as error:
+        seconds = time.perf_counter() - began_s
+        return str(error), within_parts(str(error), measured.about, frames, seconds, whole=True)
+    told, seconds = _on_detector(found.undecided(), measured.corner), time.perf_counter() - began_s
+    seen = Undecided(found=found, about=measured.about, corner=measured.corner, seconds=seconds)
+    return seen, within_parts(told, measured.about, frames, seconds, whole=True)
+
+
+def decide_frames(seen: Undecided) -> tuple[TrackingResult, Parts]:
+    """The same, decided, to be kept (`keep_frames`) and to be told."""
+    began_s = time.perf_counter()
+    within = _on_detector(seen.found.decided(0), seen.corner)
+    seconds = seen.seconds + time.perf_counter() - began_s
+    return within, within_parts(within, seen.about, len(within.angles_deg), seconds, whole=True)
 
 
 def track_so_far(measured: Measured) -> Parts:
     """What moved within the frames there are; nothing of it is kept."""
     hurry(now=False, nice=NICE)
-    return _timed(measured, whole=False)[1]
-
-
-def _timed(measured: Measured, *, whole: bool) -> tuple[TrackingResult | str, Parts]:
     began_s = time.perf_counter()
     within, frames = _tracked(measured), len(measured.scan.intensity)
-    return within, within_parts(within, measured.about, frames, time.perf_counter() - began_s, whole=whole)
+    return within_parts(within, measured.about, frames, time.perf_counter() - began_s, whole=False)
 
 
 def _tracked(measured: Measured) -> TrackingResult | str:
-    """Rows and columns are those of the detector."""
-    corner = measured.corner
     try:
-        within = track_scan(as_counted(measured.scan, measured.settings, corner))
+        within = track_scan(as_counted(measured.scan, measured.settings, measured.corner))
     except ScanError as error:
         return str(error)
+    return _on_detector(within, measured.corner)
+
+
+def _on_detector(within: TrackingResult, corner: tuple[int, int]) -> TrackingResult:
+    """Rows and columns are those of the detector."""
     return replace(within, row=within.row + corner[0], column=within.column + corner[1])
 
 

@@ -31,10 +31,6 @@ def geometry(config: Config) -> Findings:
     if np.dot(beam, direction(rocking.axis)):
         what = f"The rocking circle {rocking.motor} turns about the beam."
         found.append(warning("geometry", what, "Correct its axis, or [diffractometer] rocking."))
-    motors = Counter(circle.motor for circle in (*circles.sample, *circles.arm))
-    if twice := [motor for motor, number in motors.items() if number > 1]:
-        do = "Give each circle the name of its own motor."
-        found.append(problem("geometry", f"Motor {', '.join(twice)} turns several circles.", do))
     return [*found, *_detector(config)] or [ok("geometry", _circles(config))]
 
 

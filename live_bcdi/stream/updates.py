@@ -109,13 +109,14 @@ d / d_first - 1 of the peak's place, have standard deviations and are from the f
 
 `tracking` of a scan is that of its frames so far, or of all, `whole`: `found_steps` is how far the crystal was
 from the motor's angle in each, with `std_steps`, NaN where a frame says nothing of it; `why` says why there is
-none. Of a series it is its first dozen scans and its newest 100 in the order of time, sent within a second of a
-scan's last frame and every 30 s: the motion from the first scan that saw the crystal, None where a scan did not,
-where its peak was, and `reasons` why it is no good. `prediction` has {value, std, std2} of the next scan for
-`rotation_1_mdeg`, `rotation_2_mdeg`, `strain` and `counts_ratio`, and for `angle_deg`, `row` and `column` of its
-peak where it is set up as the last that saw the crystal: 68 % lies within `std` of `value`, 95 % within `std2`,
-None where nobody knows. `scans` of it is how many went in, `unseen` how many came since the crystal was last
-seen, `lost` why the newest did not see it, and `time_s` when the next is expected.
+none. Of all frames it is sent twice: at once, and when it is decided whether that is motion. Of a series it is
+its first dozen scans and its newest 100 in the order of time, sent within a second of a scan's last frame and
+every 30 s: the motion from the first scan that saw the crystal, None where a scan did not, where its peak was,
+and `reasons` why it is no good. `prediction` has {value, std, std2} of the next scan for `rotation_1_mdeg`,
+`rotation_2_mdeg`, `strain` and `counts_ratio`, and for `angle_deg`, `row` and `column` of its peak where it is
+set up as the last that saw the crystal: 68 % lies within `std` of `value`, 95 % within `std2`, None where
+nobody knows. `scans` of it is how many went in, `unseen` how many came since the crystal was last seen, `lost`
+why the newest did not see it, and `time_s` when the next is expected.
 
 `steering` is what the service `advise` says to a plan that asked (docs/steering.md), sent when it changes and
 every second after: what to do with which `values`, numbers or lists of them, made at `made_at_s` (seconds since

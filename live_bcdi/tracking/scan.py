@@ -45,6 +45,34 @@ class _Motion:
     evidence: float
 
 
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Found:
+    """What moved within a scan, before it is decided whether that is to be corrected."""
+
+    angles_deg: Floats
+    have: NDArray[np.bool_]
+    step_deg: float
+    cutoff: float
+    displaced: tuple[Floats, Floats]
+    places: tuple[Floats, ...]
+    blocks: Blocks
+    nominal: Floats
+    band: Band
+    still: Look
+    motion: _Motion
+    model: "_Model"
+
+    def undecided(self) -> TrackingResult:
+        """With the angles, and nothing corrected but frames that were displaced."""
+        return _result(self, corrected=False, reason="motion, if it is any, is being tested")
+
+    def decided(self, seed: int) -> TrackingResult:
+        corrected, reason = _decide(
+            self.blocks, self.nominal, self.band, (self.still, self.motion, self.model), seed
+        )
+        return _result(self, corrected=corrected, reason=reason)
+
+
 def track_scan(scan: RockingScan, *, cutoff: float | None = None, seed: int = 0) -> TrackingResult:
     """Where the crystal stood in each frame (`TrackingResult`), for scans whose motor tells the angles roughly.
 
@@ -60,6 +88,11 @@ def track_scan(scan: RockingScan, *, cutoff: float | None = None, seed: int = 0)
     Raises ScanError for scans with few frames or more than 500, without counts, or of a crystal that the steps do
     not oversample.
     """
+    return look_at(scan, cutoff=cutoff).decided(seed)
+
+
+def look_at(scan: RockingScan, *, cutoff: float | None = None) -> "Found":
+    """What `track_scan` finds before it decides what is to be corrected. Raises ScanError as that does."""
     have = np.ones(len(scan.intensity), bool) if scan.have is None else np.asarray(scan.have, bool)
     scale, have = (np.ones(len(have)), have) if scan.monitor is None else monitor_scale(scan.monitor, have)
     have = have & np.isfinite(scan.angles_deg) & ~stale_frames(scan)
@@ -91,18 +124,20 @@ def track_scan(scan: RockingScan, *, cutoff: float | None = None, seed: int = 0)
     nominal = nominal + jumped
     still = look(blocks, nominal, np.ones(len(nominal)), band)
     motion, model = _moved(blocks, nominal, band, still)
-    corrected, reason = _decide(blocks, nominal, band, (still, motion, model), seed)
     places = _places(scan.intensity[:, rows, columns], mask[:, rows, columns], (rows.start, columns.start))
-    return _result(
-        scan,
-        have,
-        motion,
-        (slipped, jumped),
-        places,
+    return Found(
+        angles_deg=angles,
+        have=have,
         step_deg=step_deg,
         cutoff=cutoff,
-        corrected=corrected,
-        reason=reason,
+        displaced=(slipped, jumped),
+        places=places,
+        blocks=blocks,
+        nominal=nominal,
+        band=band,
+        still=still,
+        motion=motion,
+        model=model,
     )
 
 
@@ -273,18 +308,8 @@ def _places(counts: FrameArray, mask: NDArray[np.bool_], corner: tuple[int, int]
     return (*centroid(kept.sum(axis=2), corner[0]), *centroid(kept.sum(axis=1), corner[1]))
 
 
-def _result(
-    scan: RockingScan,
-    have: NDArray[np.bool_],
-    motion: _Motion,
-    displaced: tuple[Floats, Floats],
-    places: tuple[Floats, ...],
-    *,
-    step_deg: float,
-    cutoff: float,
-    corrected: bool,
-    reason: str,
-) -> TrackingResult:
+def _result(seen: Found, *, corrected: bool, reason: str) -> TrackingResult:
+    have, motion, places = seen.have, seen.motion, seen.places
     frames = int(np.count_nonzero(have))
 
     def spread(values: Floats) -> Floats:
@@ -292,7 +317,7 @@ def _result(
         whole[have] = values
         return whole
 
-    slipped, jumped = displaced
+    slipped, jumped = seen.displaced
     found = spread(slipped + jumped + motion.mean[:frames])
     offset = found if corrected else spread(slipped + jumped)
     if jumped.any():
@@ -300,7 +325,7 @@ def _result(
     if slipped.any():
         reason = f"{_slip_told(slipped, np.flatnonzero(have))}; {reason}"
     return TrackingResult(
-        angles_deg=np.where(have, scan.angles_deg + step_deg * offset, np.nan),
+        angles_deg=np.where(have, seen.angles_deg + seen.step_deg * offset, np.nan),
         offset_steps=offset,
         found_steps=found,
         std_steps=spread(np.sqrt(np.diag(motion.covariance)[:frames])),
@@ -309,8 +334,8 @@ def _result(
         row_std=places[1],
         column=places[2],
         column_std=places[3],
-        step_deg=step_deg,
-        cutoff=cutoff,
+        step_deg=seen.step_deg,
+        cutoff=seen.cutoff,
         jitter_steps=motion.jitter,
         log_evidence=motion.evidence,
         corrected=corrected or bool(jumped.any() or slipped.any()),

@@ -96,8 +96,8 @@ def measured(number, frames=NUM):
 
 def turn(follower, watched):
     follower.look([watched])
-    follower.collect()
-    follower.collect()
+    for _ in ("found", "decided", "kept"):
+        follower.collect()
 
 
 def refined(service, start, scan):
@@ -117,6 +117,10 @@ def refined(service, start, scan):
     return errands
 
 
+def tracked(work):
+    return tracking.decide_frames(tracking.find_frames(work)[0])[0]
+
+
 def told(service, of):
     return [each for each in service.updates.sent if each.topic == "tracking" and each.fields["of"] == of]
 
@@ -129,8 +133,11 @@ def test_a_whole_scan_is_told_once_kept_and_owed(follower, service):
             turn(follower, watched)
     series = told(service, "series")[-1]
     assert [row["run"] for row in series.fields["scans"]] == [uid(1), uid(2)] and series.run == uid(2)
-    assert [each.run for each in told(service, "scan")] == [uid(1), uid(2)]
-    assert follower._pool.done.count("follow_scan") == follower._pool.done.count("track_frames") == 2
+    scans = told(service, "scan")
+    assert [each.run for each in scans] == [uid(1), uid(1), uid(2), uid(2)], "first undecided"
+    assert ["is being tested" in each.fields["reason"] for each in scans] == [True, False, True, False]
+    np.testing.assert_array_equal(scans[0].arrays["found_steps"], scans[1].arrays["found_steps"])
+    assert all(follower._pool.done.count(job) == 2 for job in ("follow_scan", "find_frames", "decide_frames"))
     files = sorted((service.directory / "tracks").glob("*.h5"))
     assert [read_track(path).about["run"] for path in files] == [uid(1), uid(2)]
     owed = dict(Tickets(service.directory / "outbox/tracking"))
@@ -198,7 +205,7 @@ def test_one_scan_at_a_time_has_its_angles_looked_at_the_newest_first(follower, 
     begun, running = [], [Future(), Future()]
 
     def submit(job, *arguments, **more):
-        if job is tracking.track_frames:
+        if job is tracking.find_frames:
             begun.append(arguments[0].about["run"])
             return running[len(begun) - 1]
         return Here().submit(job, *arguments, **more)
@@ -394,7 +401,7 @@ def test_places_on_the_detector_are_those_of_the_whole_detector(service):
     service.folder("tracks")
     work = work_of(service, start, part, corner)
     tracking.follow_scan(work, service.directory)
-    within, _ = tracking.track_frames(work)
+    within = tracked(work)
     tracking.keep_frames(work.about, within, service.directory)
     track = read_track(tracking.track_file(service.directory, work.about))
     middle = NUM // 2
@@ -548,7 +555,7 @@ def test_what_refine_is_at_live_tells_and_does_not_keep(follower, service):
     held = tracking.claim(service.directory, uid(1))
     follower.begin(start)
     turn(follower, watched)
-    assert [each.run for each in told(service, "scan")] == [uid(1)]
+    assert [each.run for each in told(service, "scan")] == [uid(1), uid(1)]
     assert not list((service.directory / "tracks").glob("*.h5")) and not follower._whole
     held.release()
     refined(service, start, scan)
@@ -650,8 +657,8 @@ def test_frames_are_corrected_as_it_is_configured(service, tmp_path):
     track = read_track(tracking.track_file(service.directory, work.about))
     np.testing.assert_allclose(track.record.view.origin, np.add(plain.view.origin, (0, 10, 20)), atol=0.05)
     assert np.isnan(track.record.facts.monitor)
-    within, _ = tracking.track_frames(work)
-    alone, _ = tracking.track_frames(work_of(service, start, replace(scan, monitor=None, bad_pixels=None)))
+    within = tracked(work)
+    alone = tracked(work_of(service, start, replace(scan, monitor=None, bad_pixels=None)))
     np.testing.assert_allclose(within.found_steps, alone.found_steps, atol=0.05)
     np.save(tmp_path / "dark.npy", dark[:12, :22])
     tracking.track_file(service.directory, work.about).unlink()
@@ -678,4 +685,4 @@ def test_what_was_found_of_fewer_frames_is_not_told_after_the_whole(follower, se
     turn(follower, watched)
     slow.set_result(({"of": "scan", "whole": False}, {}))
     turn(follower, watched)
-    assert [each.fields["whole"] for each in told(service, "scan")] == [True]
+    assert [each.fields["whole"] for each in told(service, "scan")] == [True, True]

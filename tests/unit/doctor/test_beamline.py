@@ -40,7 +40,6 @@ def test_what_ships_has_no_problem(name):
         ("detector", {"saturation_counts": 0}, "problem", "saturation_counts is 0"),
         ("sample", {"hkl": (0, 0, 0)}, "problem", "hkl"),
         ("diffractometer", {"rocking": "chi"}, "warning", "chi turns about the beam"),
-        ("diffractometer", {"arm": [{"motor": "theta", "axis": "y+"}]}, "problem", "Motor theta"),
     ],
 )
 def test_a_geometry_that_can_hardly_be(config, table, changes, status, word):
